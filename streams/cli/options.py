@@ -1,0 +1,60 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from streams.cli.errors import UserError
+from streams.core.policy import Policy, PolicyError
+from streams.policies import load_policy
+
+PolicyName = Annotated[
+    str, typer.Option("--policy", metavar="NAME|FILE", help="The rules, by name or as a TOML file.")
+]
+Bootstrap = Annotated[
+    str,
+    typer.Option(
+        envvar="SHIPCLOCK_BOOTSTRAP", metavar="HOST:PORT", help="The Kafka broker's address."
+    ),
+]
+DEFAULT_POLICY = "douyin-first-scan"
+DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
+
+
+def chosen_policy(name_or_file: str) -> Policy:
+    """Load the policy a person named.
+
+    Raises:
+        UserError: There is none, or it is wrong.
+    """
+    try:
+        return load_policy(name_or_file)
+    except PolicyError as error:
+        raise UserError(error.message, error.hint, exit_code=2) from None
+
+
+def instant(text: str, option: str) -> int:
+    """Read a time: epoch milliseconds, or ISO 8601 with an offset.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if re.fullmatch(r"\d{1,15}", text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year < 1970:
+        raise UserError(
+            f"{option}: {text!r} is no time",
+            "give epoch milliseconds or ISO 8601 with an offset, as 2022-12-09T16:29:00+08:00",
+            exit_code=2,
+        )
+    epoch = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    delta = moment - epoch
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000

@@ -1,0 +1,34 @@
+"""`shipclock policy`: check a policy file, list the policies that come with shipclock."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streams.cli.errors import UserError
+from streams.core.policy import PolicyError
+from streams.policies import load_policy, policy_names
+
+app = typer.Typer(no_args_is_help=True, help="Check and list rule files.")
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A TOML policy file, or a name.")],
+) -> None:
+    """Validate a policy file; the first mistake is told with its line and key."""
+    try:
+        policy = load_policy(file)
+    except PolicyError as error:
+        raise UserError(error.message, error.hint) from None
+    kinds = ", ".join(policy.violations)
+    typer.echo(f"{file}: {policy.label} is valid ({kinds}; {policy.time_zone})")
+
+
+@app.command("list")
+def list_policies() -> None:
+    """List the policies that come with shipclock."""
+    for name in policy_names():
+        policy = load_policy(name)
+        typer.echo(f"{policy.label}\t{', '.join(policy.violations)}\t{policy.time_zone}")

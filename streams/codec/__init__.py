@@ -1,0 +1,1 @@
+"""The only room that knows bytes: records to events, outputs to records, state to changelog."""

@@ -1,0 +1,177 @@
+"""Input bytes to events, or the reason why not."""
+
+from __future__ import annotations
+
+import re
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from streams.core.events import (
+    APPEAL_DECIDED,
+    EVENT_TYPES,
+    EXEMPTION_GRANTED,
+    ORDER_PAID,
+    OWN_TIME_FIELDS,
+    AppealDecided,
+    Event,
+    ExemptionGranted,
+    FirstScan,
+    OrderPaid,
+    TrackingNumberUploaded,
+)
+from streams.core.outputs import DeadLetterReason
+from streams.core.policy import Policy
+
+_FORBIDDEN = re.compile("[:\x00-\x1f\x7f-\x9f]").search
+_NUMBER = re.compile("[1-9][0-9]{0,8}").fullmatch
+
+
+class Refused(Exception):
+    """An input record that becomes a dead letter."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Decoder:
+    """Decodes and checks the records of all input topics under one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._decode = tuple(msgspec.json.Decoder(event).decode for event in EVENT_TYPES)
+        self._own_time = tuple(attrgetter(field) for field in OWN_TIME_FIELDS)
+        self._kinds = {kind: rules.occurrences_max for kind, rules in policy.violations.items()}
+        self._future_tolerance = policy.input.future_tolerance
+        self._earliest = policy.input.earliest
+
+    def decode(self, rank: int, key: bytes | None, value: bytes | None, timestamp: int) -> Event:
+        """Decode one record of the topic of a rank.
+
+        Args:
+            timestamp: The record's own timestamp, epoch milliseconds.
+
+        Raises:
+            Refused: The record is no valid event.
+        """
+        try:
+            event: Any = self._decode[rank](value)  # type: ignore[arg-type]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _unreadable(value, error) from None
+        if rank == EXEMPTION_GRANTED:
+            if event.kinds is None:
+                event = msgspec.structs.replace(event, kinds=[])
+            _check_exemption(event)
+        else:
+            if key != event.order_id.encode():
+                raise Refused("wrong-key", f"the key must be the order_id {event.order_id}")
+            if rank == APPEAL_DECIDED:
+                self._check_appeal(event)
+            elif rank == ORDER_PAID:
+                _check_order(event)
+            elif _FORBIDDEN(_identifiers(event)):
+                raise _bad_identifier(event)
+        own_time = self._own_time[rank](event)
+        if own_time > timestamp + self._future_tolerance or own_time < self._earliest:
+            self._refuse_time(OWN_TIME_FIELDS[rank], own_time, timestamp)
+        if rank == ORDER_PAID:
+            self._check_times(event, timestamp)
+        return event  # type: ignore[no-any-return]
+
+    def _check_times(self, event: OrderPaid, timestamp: int) -> None:
+        placed_at = event.placed_at
+        if placed_at > timestamp + self._future_tolerance or placed_at < self._earliest:
+            self._refuse_time("placed_at", placed_at, timestamp)
+        promised = event.promised_ship_by
+        if promised is not None and promised < self._earliest:
+            self._refuse_time("promised_ship_by", promised, timestamp)
+
+    def _refuse_time(self, field: str, instant: int, timestamp: int) -> None:
+        if instant < self._earliest:
+            raise Refused("invalid", f"{field} {instant} lies before {self._earliest}")
+        raise Refused(
+            "time-in-future", f"{field} {instant} lies after the record's timestamp {timestamp}"
+        )
+
+    def _check_appeal(self, event: AppealDecided) -> None:
+        if _FORBIDDEN(event.order_id + event.appeal_id.replace(":", "")):
+            raise _bad_identifier(event)
+        order_id, _, rest = event.violation_id.partition(":")
+        kind, _, number = rest.partition(":")
+        if order_id != event.order_id:
+            raise Refused("invalid", f"violation_id {event.violation_id} is not of its order")
+        if kind not in self._kinds or not _NUMBER(number) or int(number) > self._kinds[kind]:
+            raise Refused("invalid", f"violation_id {event.violation_id} names no violation")
+
+
+def _identifiers(event: Any) -> str:
+    """All identifiers of a plain fact, joined."""
+    if isinstance(event, FirstScan):
+        return event.order_id + event.tracking_number + event.carrier
+    if isinstance(event, TrackingNumberUploaded):
+        return event.order_id + event.tracking_number + event.carrier + (event.replaces or "")
+    order_id: str = event.order_id
+    return order_id
+
+
+def _check_order(event: OrderPaid) -> None:
+    if _FORBIDDEN(
+        f"{event.order_id}{event.shop_id}{''.join(event.product_ids)}"
+        f"{event.region or ''}{event.ship_from_region or ''}"
+    ):
+        raise _bad_identifier(event)
+    products = event.product_ids
+    if len(products) > 1 and len(dict.fromkeys(products)) < len(products):
+        raise Refused("schema", "Expected distinct items - at `$.product_ids`")
+
+
+def _check_exemption(event: ExemptionGranted) -> None:
+    effect = event.effect
+    given = (effect.waive is not None) + (effect.extend_to is not None)
+    if given + (effect.extend_by is not None) != 1:
+        raise Refused("schema", "Expected one of waive, extend_to, extend_by - at `$.effect`")
+    scope = event.scope
+    lists = (scope.order_ids, scope.shop_ids, scope.regions, scope.ship_from_regions, event.kinds)
+    if _FORBIDDEN(event.exemption_id + "".join("".join(members or ()) for members in lists)):
+        raise _bad_identifier(event)
+
+
+def _bad_identifier(event: Any) -> Refused:
+    """Name the field with a character no identifier may have."""
+
+    def search(value: Any, path: str) -> str | None:
+        if isinstance(value, str):
+            if path in ("$.violation_id", "$.appeal_id"):
+                value = value.replace(":", "")
+            return path if _FORBIDDEN(value) else None
+        if isinstance(value, list):
+            children = [(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        elif isinstance(value, msgspec.Struct):
+            children = [
+                (getattr(value, field), f"{path}.{field}") for field in value.__struct_fields__
+            ]
+        else:
+            return None
+        return next((found for item, at in children if (found := search(item, at))), None)
+
+    return Refused(
+        "schema", f"An identifier has ':' or a control character - at `{search(event, '$')}`"
+    )
+
+
+def _unreadable(value: bytes | None, error: Exception) -> Refused:
+    """Tell a value that is not JSON from one that does not fit the schema."""
+    if value is None:
+        return Refused("malformed", "the record has no value")
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            msgspec.json.decode(value)
+        except (ValueError, RecursionError) as worse:
+            error = worse
+        else:
+            return Refused("schema", str(error))
+    if isinstance(error, RecursionError):
+        return Refused("malformed", "JSON is nested too deeply")
+    return Refused("malformed", str(error))

@@ -1,0 +1,151 @@
+"""The orders stage's output records: what is said of a determination, a warning, a closure.
+
+What lives here: the fields, ids and notifications of output records. What must not: any decision.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal
+
+from streams.core.events import INPUT_TOPICS
+from streams.core.order import Occurrence, Order
+from streams.core.outputs import (
+    DeadLetter,
+    DeadLetterReason,
+    DeadlineWarning,
+    Notification,
+    OrderClosure,
+    Output,
+    Refund,
+    RevocationReason,
+    Source,
+    Timeout,
+    Value,
+)
+
+
+def determined(
+    order_id: str, order: Order, occurrence: Occurrence, policy: str, log_time: int
+) -> list[Output]:
+    """Say that a violation stands from now on."""
+    value = Timeout(
+        deadline=occurrence.deadline,
+        determined_at=occurrence.determined_at,
+        kind=occurrence.kind,
+        occurrence=occurrence.number,
+        order_id=order_id,
+        policy=policy,
+        product_ids=order.product_ids,
+        revision=occurrence.revision,
+        shop_id=order.shop_id,
+        type="timeout.determined",
+        violation_id=violation_id(order_id, occurrence),
+    )
+    return _timeout(value, value.determined_at, log_time)
+
+
+def revoked(
+    order_id: str, order: Order, occurrence: Occurrence, policy: str, log_time: int,
+    reason: RevocationReason, cause: str,
+) -> list[Output]:  # fmt: skip
+    """Say that a violation stands no longer."""
+    value = Timeout(
+        cause=cause,
+        deadline=occurrence.deadline,
+        determined_at=occurrence.determined_at,
+        kind=occurrence.kind,
+        occurrence=occurrence.number,
+        order_id=order_id,
+        policy=policy,
+        product_ids=order.product_ids,
+        reason=reason,
+        revision=occurrence.revision,
+        revoked_at=log_time,
+        shop_id=order.shop_id,
+        type="timeout.revoked",
+        violation_id=violation_id(order_id, occurrence),
+    )
+    return _timeout(value, log_time, log_time)
+
+
+def warning(order_id: str, order: Order, kind: str, deadline: int, at: int) -> list[Output]:
+    """Warn that a deadline comes near."""
+    lead = deadline - at
+    value = DeadlineWarning(
+        deadline=deadline,
+        kind=kind,
+        lead=lead,
+        order_id=order_id,
+        shop_id=order.shop_id,
+        warned_at=at,
+    )
+    name = f"{order_id}:{kind}:{deadline}:{lead}"
+    return _with_notification(
+        "deadline-warning", order.shop_id, value, at, name, "deadline-warning", order_id, at
+    )
+
+
+def closure(
+    order_id: str, order: Order, closed_at: int, path: Literal["original", "alternative"],
+    log_time: int,
+) -> list[Output]:  # fmt: skip
+    """Close an order as unshipped, or send its refund on another path."""
+    value = OrderClosure(
+        closed_at=closed_at,
+        order_id=order_id,
+        reason="unshipped",
+        refund=Refund(amount=order.paid_amount, currency=order.currency, path=path),
+        shop_id=order.shop_id,
+    )
+    name = f"{order_id}:order-closure:{path}"
+    return _with_notification(
+        "order-closure", order.shop_id, value, log_time, name, "order-closure", order_id, closed_at
+    )
+
+
+def dead_letter(
+    partition: int, rank: int, offset: int, timestamp: int, key: bytes | None,
+    raw: bytes | None, reason: DeadLetterReason, detail: str, log_time: int,
+) -> Output:  # fmt: skip
+    """Set a record aside whole, with the reason."""
+    topic = INPUT_TOPICS[rank]
+    value = DeadLetter(
+        detail=detail,
+        raw=base64.b64encode(raw or b"").decode(),
+        reason=reason,
+        source=Source(offset=offset, partition=partition, timestamp=timestamp, topic=topic),
+    )
+    place = f"{topic}:{partition}:{offset}"
+    return Output("dead-letter", key, value, log_time, place, "dead-letter", log_time, place)
+
+
+def violation_id(order_id: str, occurrence: Occurrence) -> str:
+    """`{order_id}:{kind}:{n}`."""
+    return f"{order_id}:{occurrence.kind}:{occurrence.number}"
+
+
+def _timeout(value: Timeout, instant: int, log_time: int) -> list[Output]:
+    name = f"{value.violation_id}:{value.revision}:{value.type}"
+    return _with_notification(
+        "timeout", value.shop_id, value, log_time, name, value.type, value.violation_id, instant
+    )
+
+
+def _with_notification(
+    topic: str, shop_id: str, value: Value, log_time: int, name: str, kind: str, subject: str,
+    instant: int,
+) -> list[Output]:  # fmt: skip
+    """Pair a record with the message that tells the shop; both carry the record's id."""
+    key = shop_id.encode()
+    message = Notification(
+        channel="in-site-message",
+        effective_at=instant,
+        shop_id=shop_id,
+        subjects=[subject],
+        template=kind,
+    )
+    return [
+        Output(topic, key, value, log_time, name, kind, log_time, subject),
+        Output("notification", key, message, log_time, name, "notification", instant, subject),
+    ]

@@ -1,0 +1,183 @@
+"""Input facts, one frozen struct a topic.
+
+Field types carry the JSON Schema; `streams.codec.decode` turns bytes into these and checks what a
+type cannot say. Nothing here decides anything. Times are epoch milliseconds (UTC), money is in
+minor units.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+# The last millisecond of year 9999, which systems write for "never".
+TIME_MS_MAX = 253_402_300_799_999
+
+# The pattern stands in the schema only: the decoder checks it with one search over all identifiers
+# of an event, which costs a fifth of a regular expression a field.
+IDENTIFIER_PATTERN = r"^[^:\u0000-\u001f\u007f-\u009f]{1,128}$"
+Identifier = Annotated[
+    str,
+    Meta(min_length=1, max_length=128, extra_json_schema={"pattern": IDENTIFIER_PATTERN}),
+]
+# An appeal's own name: it is never part of another id, and appeal systems build it from the
+# violation_id, colons and all.
+AppealId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"},
+    ),
+]
+Instant = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="epoch milliseconds, UTC")]
+Duration = Annotated[int, Meta(ge=1, le=TIME_MS_MAX, description="milliseconds")]
+Amount = Annotated[int, Meta(ge=0, le=2**53 - 1, description="minor units of the currency")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+# `{order_id}:{kind}:{occurrence}`
+ViolationId = Annotated[str, Meta(min_length=5, max_length=300)]
+
+ShippingMode = Literal["normal", "express", "stepped", "presale"]
+
+
+class OrderPaid(Struct, frozen=True, kw_only=True):
+    """The order exists and is paid."""
+
+    order_id: Identifier
+    shop_id: Identifier
+    product_ids: Annotated[
+        list[Identifier],
+        Meta(min_length=1, max_length=1000, extra_json_schema={"uniqueItems": True}),
+    ]
+    shipping_mode: ShippingMode
+    placed_at: Instant
+    paid_at: Instant
+    paid_amount: Amount
+    currency: Currency = "CNY"
+    region: Identifier | None = None
+    ship_from_region: Identifier | None = None
+    promised_ship_by: Instant | None = None
+
+
+class TrackingNumberUploaded(Struct, frozen=True, kw_only=True):
+    """The shop says it shipped. The earliest upload starts a clock; a replaced number does not."""
+
+    order_id: Identifier
+    tracking_number: Identifier
+    carrier: Identifier
+    uploaded_at: Instant
+    replaces: Identifier | None = None
+
+
+class FirstScan(Struct, frozen=True, kw_only=True):
+    """The carrier has the parcel. The earliest scan of the order counts."""
+
+    order_id: Identifier
+    tracking_number: Identifier
+    carrier: Identifier
+    scanned_at: Instant
+
+
+class OrderClosed(Struct, frozen=True, kw_only=True):
+    """The order ended without shipping: whatever is due after `closed_at` is not judged."""
+
+    order_id: Identifier
+    closed_at: Instant
+    reason: Literal["refund-agreed", "refunded", "cancelled"]
+
+
+class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an exemption does to a deadline; exactly one field is given."""
+
+    waive: Literal[True] | None = None
+    extend_to: Instant | None = None
+    extend_by: Duration | None = None
+
+
+class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which orders an exemption covers: every field given must match, `{}` covers all.
+
+    A list matches by membership (an empty list nothing); `*_from` and `*_until` are inclusive.
+    `deadline_*` is compared with the deadline before any exemption.
+    """
+
+    order_ids: list[Identifier] | None = None
+    shop_ids: list[Identifier] | None = None
+    regions: list[Identifier] | None = None
+    ship_from_regions: list[Identifier] | None = None
+    shipping_modes: list[ShippingMode] | None = None
+    paid_from: Instant | None = None
+    paid_until: Instant | None = None
+    deadline_from: Instant | None = None
+    deadline_until: Instant | None = None
+
+
+class ExemptionGranted(Struct, frozen=True, kw_only=True):
+    """A platform exemption, or an approved report of a shop or order."""
+
+    exemption_id: Identifier
+    source: Literal["platform", "report"]
+    granted_at: Instant
+    effect: Effect
+    scope: Scope
+    kinds: list[Identifier] | None = []
+
+
+class AppealDecided(Struct, frozen=True, kw_only=True):
+    """An appeal's outcome. A granted one means the violation never stands again."""
+
+    appeal_id: AppealId
+    violation_id: ViolationId
+    order_id: Identifier
+    outcome: Literal["granted", "rejected"]
+    decided_at: Instant
+
+
+class RefundFailed(Struct, frozen=True, kw_only=True):
+    """The refund on the original payment path failed."""
+
+    order_id: Identifier
+    failed_at: Instant
+
+
+LaterFact = TrackingNumberUploaded | FirstScan | OrderClosed | AppealDecided | RefundFailed
+Event = OrderPaid | LaterFact | ExemptionGranted
+
+ORDER_PAID = 0
+TRACKING_NUMBER_UPLOADED = 1
+FIRST_SCAN = 2
+ORDER_CLOSED = 3
+EXEMPTION_GRANTED = 4
+APPEAL_DECIDED = 5
+REFUND_FAILED = 6
+
+# A topic's place in this tuple is its rank: the order of records with one effective timestamp.
+INPUT_TOPICS = (
+    "order-paid",
+    "tracking-number-uploaded",
+    "first-scan",
+    "order-closed",
+    "exemption-granted",
+    "appeal-decided",
+    "refund-failed",
+)
+EVENT_TYPES: tuple[type[Event], ...] = (
+    OrderPaid,
+    TrackingNumberUploaded,
+    FirstScan,
+    OrderClosed,
+    ExemptionGranted,
+    AppealDecided,
+    RefundFailed,
+)
+# The field that holds each event's own time.
+OWN_TIME_FIELDS = (
+    "paid_at",
+    "uploaded_at",
+    "scanned_at",
+    "closed_at",
+    "granted_at",
+    "decided_at",
+    "failed_at",
+)

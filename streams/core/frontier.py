@@ -1,0 +1,49 @@
+"""Log time of one partition: effective timestamps and the frontier.
+
+What lives here: how record timestamps become one monotone sequence a topic, and up to where a
+partition may be processed. What must not: wall-clock reads; live callers pass `now_ms` in.
+"""
+
+from __future__ import annotations
+
+
+class Frontier:
+    """Effective timestamps of the co-partitioned input topics of one partition.
+
+    The effective timestamp of a record is the running maximum of timestamps within its topic.
+    The frontier is the minimum, over the topics, of the last effective timestamp read; a topic
+    read to its end counts as complete up to an instant the caller vouches for.
+
+    Attributes:
+        reached_ms: Every record below it has been processed and every timer before it has fired.
+    """
+
+    __slots__ = ("_complete_ms", "last_ms", "reached_ms")
+
+    def __init__(self, topics: int) -> None:
+        self.last_ms = [0] * topics
+        self._complete_ms = [0] * topics
+        self.reached_ms = 0
+
+    def effective(self, topic: int, timestamp: int) -> int:
+        """Effective timestamp of the next record of a topic read in replay."""
+        last = self.last_ms[topic]
+        if timestamp > last:
+            self.last_ms[topic] = last = timestamp
+        return last
+
+    def effective_live(self, topic: int, timestamp: int, now_ms: int) -> int:
+        """Effective timestamp of the next record of a topic read live.
+
+        A timestamp later than the machine's clock counts as now, so that a producer with a wrong
+        clock cannot fire other orders' timers; below the frontier reached it counts as that.
+        """
+        return max(self.effective(topic, min(timestamp, now_ms)), self.reached_ms)
+
+    def complete(self, topic: int, as_of_ms: int) -> None:
+        """Note that every record of a topic up to an instant has been read."""
+        self._complete_ms[topic] = max(self._complete_ms[topic], as_of_ms)
+
+    def value(self) -> int:
+        """Compute the frontier: records with a smaller effective timestamp may be processed."""
+        return max(self.reached_ms, min(map(max, self.last_ms, self._complete_ms)))

@@ -1,0 +1,138 @@
+"""What one order's facts call for at one instant: revocations, what is due, the next timer.
+
+What lives here: whether a determination, warning or closure holds, and when it is due (the rules
+are told in `docs/semantics.md`, "Judging an order"). What must not: what is then put out and kept
+(`orders`), deadline arithmetic (`clock`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
+from streams.core.order import Occurrence, Order, OrderState
+from streams.core.policy import ClosureRules, KindRules, Policy
+
+WARNING = "deadline-warning"
+CLOSURE = "order-closure"
+
+
+class Due(NamedTuple):
+    """Something due now; sorts in firing order: due, timer name, occurrence."""
+
+    due: int
+    timer: str
+    number: int
+    kind: str
+    deadline: int
+
+
+class Verdict(NamedTuple):
+    """What reconciling an order calls for."""
+
+    revoked: list[Occurrence]
+    due_now: list[Due]
+    next_due: int
+    """When its next timer is due, `END_OF_TIME_MS` if nothing is pending."""
+
+
+# The deadline that holds after exemptions, given the kind and its running clock.
+DeadlineOf = Callable[[str, Clock], int | None]
+
+
+def judge(
+    policy: Policy, state: OrderState, order: Order, order_id: str, limit: int, fired: int | None,
+    deadline_of: DeadlineOf,
+) -> Verdict:  # fmt: skip
+    """Compare what stands with what the facts call for.
+
+    Args:
+        limit: What is due at or before it is due now.
+        fired: Due time of the timer that fired; warnings are given at no other instant.
+        deadline_of: Applies the exemptions of the order.
+    """
+    revoked: list[Occurrence] = []
+    due_now: list[Due] = []
+    next_due = END_OF_TIME_MS
+    for kind, rules in policy.violations.items():
+        clock = running_clock(
+            rules.deadline.get(order.shipping_mode),
+            order.placed_at,
+            order.promised_ship_by,
+            state.uploaded_at,
+        )
+        deadline = None if clock is None else deadline_of(kind, clock)
+        stop = stop_instant(rules, state.uploaded_at, state.scanned_at, state.closed_at)
+        standing: list[int] = []
+        if state.occurrences:
+            for occurrence in state.occurrences:
+                if not occurrence.standing or occurrence.kind != kind:
+                    continue
+                if _holds(occurrence, rules, deadline, stop, order_id, state.appealed):
+                    standing.append(occurrence.number)
+                else:
+                    revoked.append(occurrence)
+        if clock is None or deadline is None:
+            continue
+        for lead in rules.warn_before:
+            at = deadline - lead
+            if clock.start < at <= stop:
+                if at > limit:
+                    if at < next_due:
+                        next_due = at
+                elif at == fired:
+                    due_now.append(Due(at, WARNING, 0, kind, deadline))
+        for number in range(1, rules.occurrences_max + 1):
+            due = occurrence_due(rules, deadline, number)
+            if due > stop:
+                break
+            if number in standing:
+                continue
+            if state.appealed and f"{order_id}:{kind}:{number}" in state.appealed:
+                continue
+            if due > limit:
+                if due < next_due:
+                    next_due = due
+                break
+            due_now.append(Due(due, kind, number, kind, deadline))
+    if policy.closure is not None and not state.closed_original:
+        due = closure_due(policy.closure, state, order)
+        if due <= limit:
+            due_now.append(Due(due, CLOSURE, 0, "", 0))
+        elif due < next_due:
+            next_due = due
+    if len(revoked) > 1:
+        revoked.sort(key=_number)
+    if len(due_now) > 1:
+        due_now.sort()
+    return Verdict(revoked, due_now, next_due)
+
+
+def _holds(
+    occurrence: Occurrence, rules: KindRules, deadline: int | None, stop: int, order_id: str,
+    appealed: list[str],
+) -> bool:  # fmt: skip
+    """Tell whether a standing determination still follows from the facts. Equality is late."""
+    return (
+        deadline is not None
+        and occurrence.deadline == deadline
+        and occurrence.determined_at == occurrence_due(rules, deadline, occurrence.number) <= stop
+        and f"{order_id}:{occurrence.kind}:{occurrence.number}" not in appealed
+    )
+
+
+def closure_due(rules: ClosureRules, state: OrderState, order: Order) -> int:
+    """When the order closes as unshipped, `END_OF_TIME_MS` if an earlier fact prevents it."""
+    due = order.placed_at + rules.after_placed
+    if (
+        (state.uploaded_at is not None and state.uploaded_at < due)
+        or (state.scanned_at is not None and state.scanned_at < due)
+        or (state.closed_at is not None and state.closed_at < due)
+    ):
+        return END_OF_TIME_MS
+    return due
+
+
+def _number(occurrence: Occurrence) -> tuple[int, str]:
+    return occurrence.number, occurrence.kind

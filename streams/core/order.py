@@ -1,0 +1,140 @@
+"""Keyed state of one order: its facts, and what was made of them.
+
+What lives here: the state's shape and how a fact enters it. What must not: rules (`clock`,
+`judging`) or anything about other orders (`orders`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from streams.core.clock import END_OF_TIME_MS, Subject
+from streams.core.events import (
+    APPEAL_DECIDED,
+    FIRST_SCAN,
+    ORDER_CLOSED,
+    REFUND_FAILED,
+    TRACKING_NUMBER_UPLOADED,
+    ShippingMode,
+)
+
+# An accepted event: its topic's rank, then its fields but the order_id.
+Fact = list[Any]
+
+
+class Order(Struct, frozen=True, array_like=True):
+    """What `order-paid` said, but for the id."""
+
+    shop_id: str
+    product_ids: list[str]
+    shipping_mode: ShippingMode
+    placed_at: int
+    paid_at: int
+    paid_amount: int
+    currency: str
+    region: str | None
+    ship_from_region: str | None
+    promised_ship_by: int | None
+
+
+class Occurrence(Struct, array_like=True):
+    """The n-th determination of a kind: its last revision and whether that stands."""
+
+    kind: str
+    number: int
+    revision: int
+    standing: bool
+    deadline: int
+    determined_at: int
+
+
+class Waiting(Struct, frozen=True, array_like=True):
+    """A fact whose order is not known yet, with all a dead letter needs."""
+
+    expires_at: int
+    rank: int
+    offset: int
+    timestamp: int
+    raw: bytes
+    fact: Fact
+
+
+class OrderState(Struct, array_like=True):
+    """Keyed state of one order."""
+
+    due_ms: int = END_OF_TIME_MS
+    last_change_ms: int = 0
+    order: Order | None = None
+    facts: list[Fact] = []
+    uploaded_at: int | None = None
+    scanned_at: int | None = None
+    closed_at: int | None = None
+    refund_failed_at: int | None = None
+    appealed: list[str] = []
+    occurrences: list[Occurrence] = []
+    closed_original: bool = False
+    closed_alternative: bool = False
+    waiting: list[Waiting] = []
+
+
+_OWN_TIME_AT = {
+    TRACKING_NUMBER_UPLOADED: 3,
+    FIRST_SCAN: 3,
+    ORDER_CLOSED: 1,
+    APPEAL_DECIDED: 4,
+    REFUND_FAILED: 1,
+}
+
+
+def fact_of(rank: int, event: Any) -> Fact:
+    """Turn an event about an order into a fact."""
+    fields = astuple(event)
+    # An appeal names its order third; every other event names it first.
+    if rank == APPEAL_DECIDED:
+        return [rank, *fields[:2], *fields[3:]]
+    return [rank, *fields[1:]]
+
+
+def own_time(fact: Fact) -> int:
+    """When a fact happened, by its own account."""
+    at: int = fact[_OWN_TIME_AT[fact[0]]]
+    return at
+
+
+def learn(state: OrderState, fact: Fact) -> None:
+    """Add a fact that is no duplicate; the earliest of its kind counts."""
+    state.facts.append(fact)
+    rank, at = fact[0], own_time(fact)
+    if rank == TRACKING_NUMBER_UPLOADED:
+        if state.uploaded_at is None or at < state.uploaded_at:
+            state.uploaded_at = at
+    elif rank == FIRST_SCAN:
+        if state.scanned_at is None or at < state.scanned_at:
+            state.scanned_at = at
+    elif rank == ORDER_CLOSED:
+        if state.closed_at is None or at < state.closed_at:
+            state.closed_at = at
+    elif rank == REFUND_FAILED:
+        if state.refund_failed_at is None or at < state.refund_failed_at:
+            state.refund_failed_at = at
+    elif fact[3] == "granted":
+        state.appealed.append(fact[2])
+
+
+def subject_of(order_id: str, order: Order) -> Subject:
+    """Gather what an exemption's scope is tested against."""
+    return Subject(
+        order_id, order.shop_id, order.region, order.ship_from_region,
+        order.shipping_mode, order.paid_at,
+    )  # fmt: skip
+
+
+def find_occurrence(state: OrderState, kind: str, number: int) -> Occurrence | None:
+    """Find the n-th determination of a kind, standing or revoked."""
+    for occurrence in state.occurrences:
+        if occurrence.number == number and occurrence.kind == kind:
+            return occurrence
+    return None

@@ -1,0 +1,190 @@
+"""Output records, one struct a topic, and the items the orders stage sends to the shops stage.
+
+Fields stand in alphabetical order, so that encoding a struct gives canonical JSON (sorted keys);
+a unit test holds that. `None` fields are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from streams.core.events import Amount, Identifier, Instant, ViolationId
+
+RevocationReason = Literal["exemption", "appeal", "late-evidence"]
+DeadLetterReason = Literal[
+    "malformed",
+    "schema",
+    "unknown-topic",
+    "wrong-key",
+    "invalid",
+    "time-in-future",
+    "conflict",
+    "no-order",
+    "too-late",
+]
+
+
+class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A violation determined, or a determination revoked (topic `timeout`)."""
+
+    cause: str | None = None
+    deadline: Instant
+    determined_at: Instant
+    kind: str
+    occurrence: int
+    order_id: Identifier
+    policy: str
+    product_ids: list[Identifier]
+    reason: RevocationReason | None = None
+    revision: int
+    revoked_at: Instant | None = None
+    shop_id: Identifier
+    type: Literal["timeout.determined", "timeout.revoked"]
+    violation_id: ViolationId
+
+
+class Penalty(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of a shop's append-only journal (topic `penalty`); a reversal is negative."""
+
+    account: Literal["points", "deposit", "compensation"]
+    amount: int
+    batch_id: str | None = None
+    day: str
+    effective_at: Instant
+    entry_id: str
+    order_id: Identifier
+    shop_id: Identifier
+    type: Literal["penalty.charged", "penalty.reversed"]
+    unit: str
+    violation_id: ViolationId
+
+
+class ProductBan(Struct, frozen=True, kw_only=True):
+    """A product of a shop is banned, or no longer (topic `product-ban`)."""
+
+    effective_at: Instant
+    order_id: Identifier
+    product_id: Identifier
+    shop_id: Identifier
+    type: Literal["product-ban.imposed", "product-ban.lifted"]
+    violation_id: ViolationId
+
+
+class DeadlineWarning(Struct, frozen=True, kw_only=True):
+    """A deadline comes near (topic `deadline-warning`); `warned_at` is deadline - lead."""
+
+    deadline: Instant
+    kind: str
+    lead: int
+    order_id: Identifier
+    shop_id: Identifier
+    warned_at: Instant
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """A message for the shop's in-site mail box (topic `notification`)."""
+
+    channel: Literal["in-site-message"]
+    effective_at: Instant
+    shop_id: Identifier
+    subjects: list[str]
+    template: str
+
+
+class Refund(Struct, frozen=True, kw_only=True):
+    """How the buyer gets the money back."""
+
+    amount: Amount
+    currency: str
+    path: Literal["original", "alternative"]
+
+
+class OrderClosure(Struct, frozen=True, kw_only=True):
+    """An order closed because it was never shipped (topic `order-closure`)."""
+
+    closed_at: Instant
+    order_id: Identifier
+    reason: Literal["unshipped"]
+    refund: Refund
+    shop_id: Identifier
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where a dead letter came from."""
+
+    offset: int
+    partition: int
+    timestamp: int
+    topic: str
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A record that could not be taken, whole (topic `dead-letter`); `raw` is base64."""
+
+    detail: str
+    raw: str
+    reason: DeadLetterReason
+    source: Source
+
+
+Value = Timeout | Penalty | ProductBan | DeadlineWarning | Notification | OrderClosure | DeadLetter
+
+
+class Output(NamedTuple):
+    """A record the core asks to be written.
+
+    `log_time_ms` is L: the timer's due time if it fired on time, else the effective timestamp of
+    the record that caused it. `id` is deterministic and unique within `topic`.
+    """
+
+    topic: str
+    key: bytes | None
+    value: Value
+    log_time_ms: int
+    id: str
+    type: str
+    time_ms: int
+    subject: str
+
+
+class ShopItem(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of what the orders stage tells the shops stage (topic `shop-violations`)."""
+
+    log_time_ms: int
+    order_id: Identifier
+    shop_id: Identifier
+
+
+class Determined(ShopItem, frozen=True, kw_only=True, tag="determined"):
+    """A violation stands from now on."""
+
+    determined_at: Instant
+    kind: str
+    occurrence: int
+    product_ids: list[Identifier]
+    revision: int
+    violation_id: ViolationId
+
+
+class Revoked(ShopItem, frozen=True, kw_only=True, tag="revoked"):
+    """A violation stands no longer."""
+
+    determined_at: Instant
+    revision: int
+    violation_id: ViolationId
+
+
+class Released(ShopItem, frozen=True, kw_only=True, tag="released"):
+    """The order's state is gone: no correction of its violations can come any more."""
+
+
+class FrontierMark(Struct, frozen=True, kw_only=True, tag_field="type", tag="mark"):
+    """No item of this source partition with a log time below `frontier_ms` will follow."""
+
+    frontier_ms: int
+    source: int
+
+
+ShopMessage = Determined | Revoked | Released | FrontierMark

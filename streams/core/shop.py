@@ -1,0 +1,231 @@
+"""One shop's violations: keyed state, and the indexes that follow from it.
+
+What lives here: which violations stand, in walk order, what they are allocated, and which products
+they ban. What must not: the journal (`journal`), time and settlement (`shops`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from operator import attrgetter
+
+from msgspec import Struct
+
+from streams.core.allocation import Allocation
+from streams.core.clock import Calendar
+from streams.core.outputs import Determined
+from streams.core.policy import Policy
+
+
+class Booking(Struct, array_like=True):
+    """What the journal holds of one violation on one account."""
+
+    amount: int = 0
+    day: str = ""
+    entries: int = 0
+
+
+class Violation(Struct, array_like=True):
+    """Keyed state: one violation of a shop. `points` and `deposit` are its allocation."""
+
+    shop_id: str
+    violation_id: str
+    order_id: str
+    kind: str
+    occurrence: int
+    product_ids: list[str]
+    determined_at: int
+    revision: int
+    standing: bool
+    points: int
+    deposit: int
+    points_booked: Booking
+    deposit_booked: Booking
+    released: bool = False
+
+
+WALK_ORDER = attrgetter("determined_at", "violation_id")
+_JUDGING_ORDER = attrgetter("determined_at", "occurrence")
+
+
+class Shop:
+    """Indexes over one shop's violations.
+
+    Attributes:
+        standing: Standing violations in walk order.
+        banning: Product to the orders beyond the ban's threshold.
+        last_taken: The largest place in the walk ever taken.
+    """
+
+    def __init__(self, policy: Policy, calendar: Calendar) -> None:
+        self._policy = policy
+        self._calendar = calendar
+        self._allocation = Allocation(policy)
+        self.violations: dict[str, Violation] = {}
+        self.standing: list[Violation] = []
+        self.orders: dict[str, list[Violation]] = {}
+        self.banning: dict[str, dict[str, None]] = {}
+        self.last_taken: tuple[int, str] = (0, "")
+        # week -> violations whose order can still be corrected
+        self._correctable: dict[int, int] = {}
+
+    def restore(self, violation: Violation) -> None:
+        """Put back a violation; to be called in walk order."""
+        self._add(violation)
+        if not violation.standing:
+            return
+        self.standing.append(violation)
+        self._count(violation)
+        self._note_order(violation)
+
+    def stand(self, item: Determined) -> Violation:
+        """Let a violation stand, not allocated yet."""
+        violation = self.violations.get(item.violation_id)
+        if violation is None:
+            violation = Violation(
+                item.shop_id, item.violation_id, item.order_id, item.kind, item.occurrence,
+                item.product_ids, item.determined_at, item.revision, True, 0, 0,
+                Booking(), Booking(),
+            )  # fmt: skip
+            self._add(violation)
+        else:
+            self._count_correctable(violation, -1)
+            violation.determined_at = item.determined_at
+            violation.revision = item.revision
+            violation.standing = True
+            violation.points = violation.deposit = 0
+            self._count_correctable(violation, 1)
+        insort(self.standing, violation, key=WALK_ORDER)
+        self.last_taken = max(self.last_taken, WALK_ORDER(violation))
+        return violation
+
+    def stand_down(self, violation_id: str) -> Violation:
+        """Let a violation stand no longer."""
+        violation = self.violations[violation_id]
+        violation.standing = False
+        violation.points = violation.deposit = 0
+        del self.standing[self.place(WALK_ORDER(violation))]
+        return violation
+
+    def place(self, walk_order: tuple[int, str]) -> int:
+        """Index in `standing` of the first violation at or after a place in the walk."""
+        return bisect_left(self.standing, walk_order, key=WALK_ORDER)
+
+    # Allocation
+
+    def allocate(self, violation: Violation) -> None:
+        """Allocate the last violation of the walk."""
+        day = self._calendar.local_day(violation.determined_at)
+        violation.points, violation.deposit = self._allocation.take(violation.order_id, day)
+
+    def allocate_from(self, instant: int) -> list[Violation]:
+        """Allocate anew from the week of an instant on; returns what changed.
+
+        Caps reach no further back than a week; an order's earlier charges are counted from the
+        allocation that stays.
+        """
+        first = self.place((self._calendar.local_day(instant).week_start, ""))
+        self._allocation = Allocation(self._policy)
+        for violation in self.standing[:first]:
+            self._count(violation)
+        changed = []
+        for violation in self.standing[first:]:
+            before = violation.points, violation.deposit
+            self.allocate(violation)
+            if before != (violation.points, violation.deposit):
+                changed.append(violation)
+        return changed
+
+    def _count(self, violation: Violation) -> None:
+        day = self._calendar.local_day(violation.determined_at)
+        self._allocation.count(violation.order_id, day, violation.points, violation.deposit)
+
+    # Bans
+
+    def beyond(self, order_id: str) -> list[Violation]:
+        """List an order's standing violations of a kind that is beyond the threshold, in order."""
+        rules = self._policy.ban
+        if rules is None:
+            return []
+        kinds: dict[str, list[Violation]] = {}
+        for violation in self.orders.get(order_id, ()):
+            if violation.standing:
+                kinds.setdefault(violation.kind, []).append(violation)
+        for kind in sorted(kinds):
+            if len(kinds[kind]) > rules.standing_more_than:
+                return sorted(kinds[kind], key=_JUDGING_ORDER)
+        return []
+
+    def note_crossing(self, violation: Violation, crossings: dict[str, Violation]) -> None:
+        """Keep `banning` true after a change; note the violation that changed a product's state.
+
+        A second crossing takes the first back: only what differs after the last change remains.
+        """
+        for product_id in self._note_order(violation):
+            if crossings.pop(product_id, None) is None:
+                crossings[product_id] = violation
+
+    def _note_order(self, violation: Violation) -> list[str]:
+        """Update `banning` for a violation's order; returns the products that crossed."""
+        order_id = violation.order_id
+        beyond = bool(self.beyond(order_id))
+        crossed = []
+        for product_id in violation.product_ids:
+            orders = self.banning.setdefault(product_id, {})
+            before = bool(orders)
+            if beyond:
+                orders[order_id] = None
+            else:
+                orders.pop(order_id, None)
+            if not orders:
+                del self.banning[product_id]
+            if before != bool(orders):
+                crossed.append(product_id)
+        return crossed
+
+    # Release
+
+    def release(self, order_id: str) -> tuple[list[Violation], list[Violation]]:
+        """Note that an order can no longer be corrected.
+
+        Returns:
+            The order's violations, and those dropped: of weeks in which no violation can be
+            corrected any more, but for those that hold a ban.
+        """
+        released = list(self.orders.get(order_id, ()))
+        weeks: dict[int, None] = {}
+        for violation in released:
+            self._count_correctable(violation, -1)
+            violation.released = True
+            weeks[self._calendar.local_day(violation.determined_at).week_start] = None
+        final = [week for week in weeks if not self._correctable.get(week)]
+        dropped = [
+            violation
+            for violation in self.violations.values()
+            if final
+            and self._calendar.local_day(violation.determined_at).week_start in final
+            and not self.beyond(violation.order_id)
+        ]
+        for violation in dropped:
+            self._drop(violation)
+        return released, dropped
+
+    def _drop(self, violation: Violation) -> None:
+        if violation.standing:
+            del self.standing[self.place(WALK_ORDER(violation))]
+        of_order = self.orders[violation.order_id]
+        of_order.remove(violation)
+        if not of_order:
+            del self.orders[violation.order_id]
+        del self.violations[violation.violation_id]
+
+    def _add(self, violation: Violation) -> None:
+        self.violations[violation.violation_id] = violation
+        self.orders.setdefault(violation.order_id, []).append(violation)
+        self.last_taken = max(self.last_taken, WALK_ORDER(violation))
+        self._count_correctable(violation, 1)
+
+    def _count_correctable(self, violation: Violation, step: int) -> None:
+        if not violation.released:
+            week = self._calendar.local_day(violation.determined_at).week_start
+            self._correctable[week] = self._correctable.get(week, 0) + step

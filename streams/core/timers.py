@@ -1,0 +1,80 @@
+"""Timers by due time, for millions of keys at once.
+
+One timer a key: its owner says when it is due (`due_of`), so a timer that moved or went away needs
+no cancel; its old entry is found stale and passed over. Timers wait in one-minute lists of keys and
+only the minute at hand is a heap: adding one costs an append, memory is a pointer a timer.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from streams.core.clock import END_OF_TIME_MS, NEVER_MS
+
+_BUCKET_MS = 60_000
+
+
+class Timers:
+    """A queue of (due, key), popped in that order; keys compare as UTF-8 bytes, so by code point.
+
+    Args:
+        due_of: Current due time of a key, or `END_OF_TIME_MS` if it has none.
+    """
+
+    def __init__(self, due_of: Callable[[bytes], int]) -> None:
+        self._due_of = due_of
+        self._buckets: dict[int, list[bytes]] = {}
+        self._waiting: list[int] = []
+        self._open: list[tuple[int, bytes]] = []
+        self._open_bucket = -1
+        self.earliest_ms = END_OF_TIME_MS
+        """No timer is due before this; may lie up to a minute too early."""
+
+    def add(self, due_ms: int, key: bytes) -> None:
+        """Set a key's timer; its owner must answer the same due time."""
+        if due_ms >= NEVER_MS:
+            return
+        number = due_ms // _BUCKET_MS
+        if number <= self._open_bucket:
+            heapq.heappush(self._open, (due_ms, key))
+            self.earliest_ms = min(self.earliest_ms, due_ms)
+            return
+        bucket = self._buckets.get(number)
+        if bucket is not None:
+            bucket.append(key)
+            return
+        self._buckets[number] = [key]
+        heapq.heappush(self._waiting, number)
+        self.earliest_ms = min(self.earliest_ms, number * _BUCKET_MS)
+
+    def pop(self, limit_ms: int) -> tuple[int, bytes] | None:
+        """Take the first timer due at or before `limit_ms`, or `None`."""
+        while True:
+            while self._open and self._open[0][0] <= limit_ms:
+                due, key = heapq.heappop(self._open)
+                if self._due_of(key) == due:
+                    self._look_ahead()
+                    return due, key
+            if self._open or not self._waiting or self._waiting[0] * _BUCKET_MS > limit_ms:
+                self._look_ahead()
+                return None
+            self._open_next()
+
+    def _open_next(self) -> None:
+        number = heapq.heappop(self._waiting)
+        self._open_bucket = number
+        due_of = self._due_of
+        for key in self._buckets.pop(number):
+            due = due_of(key)
+            if due // _BUCKET_MS == number:
+                self._open.append((due, key))
+        heapq.heapify(self._open)
+
+    def _look_ahead(self) -> None:
+        if self._open:
+            self.earliest_ms = self._open[0][0]
+        elif self._waiting:
+            self.earliest_ms = self._waiting[0] * _BUCKET_MS
+        else:
+            self.earliest_ms = END_OF_TIME_MS

@@ -1,0 +1,244 @@
+"""What the logs hold about one order: gathered from changelog and output records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from streams.codec.encode import encode_value
+from streams.codec.state import unpack_order
+from streams.core.clock import END_OF_TIME_MS
+from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.orders import Order, OrderState
+from streams.core.outputs import (
+    DeadLetter,
+    FrontierMark,
+    OrderClosure,
+    Penalty,
+    ProductBan,
+    Timeout,
+)
+from streams.core.policy import Millis, Policy
+from streams.core.shops import Violation
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord
+from streams.engine.shops_task import ShopsTask
+from streams.engine.simulate import _before, _log, _parse
+
+SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
+"""Output topics that tell of an order; their key is its shop."""
+DEAD_LETTERS = "dead-letter"
+
+_EXEMPTION_KEY = b"\x00exemption:"
+_OUTPUTS_PER_STEP = 50_000
+
+# Longer than any log: an order explained from a file is not forgotten.
+_FOR_EVER = Millis(END_OF_TIME_MS)
+
+_Own = TypeVar("_Own", Timeout, Penalty, OrderClosure)
+_Value = TypeVar("_Value")
+Entries = Iterable[tuple[bytes | None, bytes | None]]
+
+
+class _MetaHead(Struct, array_like=True):
+    """What the checkpoint records of both stages begin with."""
+
+    version: int
+    policy: str
+    reached_ms: int
+
+
+class Evidence:
+    """One order's state, history and account, and the exemptions and violations around it.
+
+    Feed it records in log order: first `orders_changelog` of the order's partition, which makes
+    the shop known, then the rest, which may come in any order of topics.
+    """
+
+    def __init__(self, order_id: str) -> None:
+        self.order_id = order_id
+        self.state: OrderState | None = None
+        self.forgotten = False
+        """The state has been taken away since; `state` is the last there was."""
+        self.exemptions: dict[str, ExemptionGranted] = {}
+        """Those that name the order, and those that name none."""
+        self.judged_by: str | None = None
+        """The policy of the last checkpoint, `None` if there is no checkpoint."""
+        self.processed_until_ms = 0
+        self.account_until_ms = 0
+        self.violations: dict[str, Violation] = {}
+        """All violations of the shop by id."""
+        self.timeouts: list[Timeout] = []
+        self.penalties: list[Penalty] = []
+        self.bans: list[ProductBan] = []
+        """Those of the order's products."""
+        self.closures: list[OrderClosure] = []
+        self.dead_letters: list[DeadLetter] = []
+        self._key = order_id.encode()
+        # Looked for in a value before it is decoded: nearly all records are about other orders.
+        self._needle = encode_value(order_id)
+
+    @property
+    def shop_id(self) -> str | None:
+        """The order's shop, `None` if the order is not known."""
+        if self.state is None or self.state.order is None:
+            return None
+        return self.state.order.shop_id
+
+    def known(self) -> tuple[OrderState, Order]:
+        """State and content of the order.
+
+        Raises:
+            ValueError: No order-paid of it has been taken.
+        """
+        if self.state is None or self.state.order is None:
+            raise ValueError(f"order {self.order_id} is not known")
+        return self.state, self.state.order
+
+    def orders_changelog(self, entries: Entries) -> None:
+        """Take the next records of the order's partition."""
+        for key, value in entries:
+            if key == self._key:
+                self.forgotten = value is None
+                if value is not None:
+                    self.state = unpack_order(value)
+            elif value is None or key is None:
+                continue
+            elif key == META_KEY:
+                self.judged_by, self.processed_until_ms = _checkpoint(value)
+            elif key.startswith(_EXEMPTION_KEY):
+                exemption = msgspec.json.decode(value, type=ExemptionGranted)
+                named = exemption.scope.order_ids
+                if named is None or self.order_id in named:
+                    self.exemptions[exemption.exemption_id] = exemption
+
+    def shops_changelog(self, entries: Entries) -> None:
+        """Take the next records of the shop's partition."""
+        prefix = f"{self.shop_id}:".encode()
+        for key, value in entries:
+            if key == META_KEY and value is not None:
+                _, self.account_until_ms = _checkpoint(value)
+            elif key is not None and key.startswith(prefix):
+                violation_id = key[len(prefix) :].decode()
+                self.violations.pop(violation_id, None)
+                if value is not None:
+                    self.violations[violation_id] = msgspec.msgpack.decode(
+                        value[1:], type=Violation
+                    )
+
+    def outputs(self, topic: str, entries: Entries) -> None:
+        """Take the next records of an output topic; those of other orders are passed over."""
+        if topic == "timeout":
+            self.timeouts += self._own(entries, Timeout)
+        elif topic == "penalty":
+            self.penalties += self._own(entries, Penalty)
+        elif topic == "order-closure":
+            self.closures += self._own(entries, OrderClosure)
+        elif topic == "product-ban":
+            self.bans += filter(self._is_ours, _decoded(entries, b"", ProductBan))
+        elif topic == DEAD_LETTERS:
+            own = [(key, value) for key, value in entries if key == self._key]
+            self.dead_letters += [
+                letter
+                for letter in _decoded(own, b"", DeadLetter)
+                if letter.source.topic != INPUT_TOPICS[EXEMPTION_GRANTED]
+            ]
+
+    def _own(self, entries: Entries, kind: type[_Own]) -> Iterator[_Own]:
+        for record in _decoded(entries, self._needle, kind):
+            if record.order_id == self.order_id:
+                yield record
+
+    def _is_ours(self, ban: ProductBan) -> bool:
+        order = None if self.state is None else self.state.order
+        return (
+            order is not None
+            and ban.shop_id == order.shop_id
+            and ban.product_id in order.product_ids
+        )
+
+
+def evidence_of_events(
+    lines: Iterable[bytes], policy: Policy, until: int | None, order_id: str
+) -> Evidence:
+    """Judge a log of events, as `simulate` does, and gather what comes of one order.
+
+    Raises:
+        BadLine: A line is no event line, or an order stands in two partitions.
+    """
+    log = _log(_parse(lines))
+    evidence = _judge(log, policy, until, order_id)
+    if evidence.state is None:
+        # It may have come and gone within the log: keep it, to have something to explain.
+        retention = msgspec.structs.replace(policy.retention, clean=_FOR_EVER, violated=_FOR_EVER)
+        kept = msgspec.structs.replace(policy, retention=retention)
+        evidence = _judge(log, kept, until, order_id)
+        evidence.forgotten = evidence.state is not None
+    return evidence
+
+
+def _judge(
+    log: dict[tuple[str, int], list[InRecord]], policy: Policy, until: int | None, order_id: str
+) -> Evidence:
+    evidence = Evidence(order_id)
+    key = order_id.encode()
+    home = next(
+        (place for (_, place), records in log.items() if any(r.key == key for r in records)), 0
+    )
+    shops = ShopsTask(0, policy, sources=1)
+    checkpoints: list[Checkpoint] = []
+    for partition in sorted({partition for _, partition in log}):
+        for checkpoint in _orders(log, partition, policy, until):
+            items = [item for item in checkpoint.outputs if item.topic == SHOP_VIOLATIONS]
+            shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, i.key, i.value) for i in items], 0)
+            if partition == home:
+                evidence.orders_changelog(checkpoint.changelog)
+                checkpoints.append(checkpoint)
+    mark = END_OF_TIME_MS if until is None else until - policy.grace
+    final = encode_value(FrontierMark(frontier_ms=mark, source=0))
+    shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, None, final)], 0)
+    for checkpoint in _checkpoints(shops):
+        evidence.shops_changelog(checkpoint.changelog)
+        checkpoints.append(checkpoint)
+    for checkpoint in checkpoints:
+        for record in checkpoint.outputs:
+            evidence.outputs(record.topic, [(record.key, record.value)])
+    return evidence
+
+
+def _orders(
+    log: dict[tuple[str, int], list[InRecord]], partition: int, policy: Policy, until: int | None
+) -> Iterator[Checkpoint]:
+    task = OrdersTask(partition, policy, shop_partitions=0, live=False)
+    last = 0
+    for topic in INPUT_TOPICS:
+        records = _before(log.get((topic, partition), []), until)
+        last = max([last, *(record.timestamp for record in records)])
+        task.offer(topic, records, now_ms=0)
+    for topic in INPUT_TOPICS:
+        task.complete(topic, last if until is None else until)
+    yield from _checkpoints(task)
+    if until is None:
+        task.drain()
+        yield from _checkpoints(task)
+
+
+def _checkpoints(task: OrdersTask | ShopsTask) -> Iterator[Checkpoint]:
+    while checkpoint := task.step(_OUTPUTS_PER_STEP, mark=False):
+        yield checkpoint
+        if not checkpoint.more:
+            return
+
+
+def _checkpoint(value: bytes) -> tuple[str, int]:
+    head = msgspec.msgpack.decode(value, type=_MetaHead)
+    return head.policy, head.reached_ms
+
+
+def _decoded(entries: Entries, needle: bytes, kind: type[_Value]) -> Iterator[_Value]:
+    for _, value in entries:
+        if value is not None and needle in value:
+            yield msgspec.json.decode(value, type=kind)

@@ -1,0 +1,321 @@
+"""The orders stage of one partition: merge by time, judge, checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+
+import msgspec
+from msgspec import Struct
+
+from streams.codec.decode import Decoder, Refused
+from streams.codec.encode import encode_value
+from streams.codec.state import PackedOrders, due_of
+from streams.core.clock import END_OF_TIME_MS
+from streams.core.events import INPUT_TOPICS, ExemptionGranted
+from streams.core.frontier import Frontier
+from streams.core.orders import OrdersStage, Record
+from streams.core.outputs import FrontierMark, ShopItem
+from streams.core.policy import Policy
+from streams.engine.records import (
+    META_KEY,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    CorruptChangelog,
+    InRecord,
+    OutRecord,
+    out_record,
+)
+
+_RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
+_EXEMPTION_KEY = b"\x00exemption:"
+_EFFECTIVE = itemgetter(0)
+
+
+class _Meta(Struct, array_like=True):
+    """The checkpoint's own record in the changelog."""
+
+    version: int
+    policy: str
+    reached_ms: int
+    last_ms: list[int]
+    offsets: list[int]
+    orders: int
+    exemptions: int
+
+
+_decode_meta = msgspec.msgpack.Decoder(_Meta).decode
+_decode_exemption = msgspec.json.Decoder(ExemptionGranted).decode
+
+
+class OrdersTask:
+    """Orders of one partition, from offered records to checkpoints.
+
+    Call order: `restore`* then `restored`; from then on `offer`, `complete` and `step` at will.
+    After `step` the memory is ahead of the log: commit the checkpoint or drop the task.
+
+    Args:
+        partition: Number of the co-partitioned input partition.
+        shop_partitions: Partitions of `shop-violations`; each gets every frontier mark.
+        live: Apply the live rules to timestamps; replays leave them out.
+    """
+
+    def __init__(self, partition: int, policy: Policy, shop_partitions: int, live: bool) -> None:
+        self.partition = partition
+        self._policy = policy
+        self._shop_partitions = shop_partitions
+        self._live = live
+        self._store = PackedOrders()
+        self._stage = OrdersStage(partition, policy, self._store)
+        self._decoder = Decoder(policy)
+        self._frontier = Frontier(len(INPUT_TOPICS))
+        self._processed_ms = [0] * len(INPUT_TOPICS)
+        self._offsets = [0] * len(INPUT_TOPICS)
+        self._held: list[list[Record]] = [[] for _ in INPUT_TOPICS]
+        self._ready: list[Record] = []
+        self._next = 0
+        self._ready_below_ms = 0
+        self._marked_ms = -1
+        self._meta: _Meta | None = None
+
+    # Restore
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take the next changelog records, in order."""
+        packed = self._store.packed
+        for key, value in entries:
+            if key[:1] == b"\x00":
+                if key == META_KEY and value is not None:
+                    self._meta = _decode_meta(value)
+                elif key.startswith(_EXEMPTION_KEY) and value is not None:
+                    self._stage.restore_exemption(_decode_exemption(value))
+            elif value is None:
+                packed.pop(key, None)
+            else:
+                packed[key] = value
+
+    def restored(self) -> None:
+        """Finish the restore once the changelog has been read to its end.
+
+        Raises:
+            CorruptChangelog: The changelog holds more or fewer states than its checkpoint says.
+        """
+        packed, meta = self._store.packed, self._meta
+        found = (len(packed), len(self._stage.exemptions))
+        stored = (0, 0) if meta is None else (meta.orders, meta.exemptions)
+        if found != stored:
+            raise CorruptChangelog(
+                f"orders-changelog[{self.partition}] holds {found[0]} orders and {found[1]} "
+                f"exemptions, its last checkpoint counted {stored[0]} and {stored[1]}"
+            )
+        if meta is not None:
+            self._frontier.reached_ms = meta.reached_ms
+            self._frontier.last_ms = list(meta.last_ms)
+            self._processed_ms = list(meta.last_ms)
+            self._offsets = list(meta.offsets)
+        add = self._stage.timers.add
+        for key, value in packed.items():
+            add(due_of(value), key)
+
+    @property
+    def next_offsets(self) -> dict[str, int]:
+        """First offset not processed yet, per input topic."""
+        return dict(zip(INPUT_TOPICS, self._offsets, strict=True))
+
+    @property
+    def frontier_ms(self) -> int:
+        """Everything below it has been processed."""
+        return self._frontier.reached_ms
+
+    @property
+    def open_orders(self) -> int:
+        """Orders whose state is kept."""
+        return len(self._store.packed)
+
+    @property
+    def buffered(self) -> int:
+        """Records held back until the frontier passes them."""
+        return sum(map(len, self._held)) + len(self._ready) - self._next
+
+    def held(self, topic: str) -> int:
+        """Count the records of one topic held back until the frontier passes them."""
+        return len(self._held[_RANKS[topic]])
+
+    # Feed
+
+    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
+        """Take the next records of one topic, in offset order.
+
+        Args:
+            now_ms: The machine's clock, for the live rules.
+        """
+        rank = _RANKS[topic]
+        held = self._held[rank]
+        frontier = self._frontier
+        if self._live:
+            effective = frontier.effective_live
+            for offset, timestamp, key, value in records:
+                at = effective(rank, timestamp, now_ms)
+                held.append(Record(at, rank, offset, timestamp, key, value))
+            return
+        for offset, timestamp, key, value in records:
+            at = frontier.effective(rank, timestamp)
+            held.append(Record(at, rank, offset, timestamp, key, value))
+
+    def complete(self, topic: str, as_of_ms: int) -> None:
+        """Note that a topic has been read to the end it had at an instant."""
+        self._frontier.complete(_RANKS[topic], as_of_ms)
+
+    def drain(self) -> None:
+        """Let every determination, warning and closure timer fire; states are kept for good."""
+        self._stage.forgetting = False
+        for topic in INPUT_TOPICS:
+            self.complete(topic, END_OF_TIME_MS)
+
+    # Work
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+        """Process what lies below the frontier, at most about `max_outputs` outputs of it.
+
+        Args:
+            mark: Send frontier marks even if no violation is sent.
+
+        Returns:
+            What to commit, or `None` if nothing changed.
+        """
+        stage = self._stage
+        before = self._frontier.reached_ms
+        first = self._next
+        if first == len(self._ready):
+            self._gather()
+            first = 0
+        finished = self._work(max_outputs)
+        processed = self._ready[first : self._next]
+        for effective, rank, offset, _, _, _ in processed:
+            self._processed_ms[rank] = effective
+            self._offsets[rank] = offset + 1
+        changelog = self._store.flush()
+        reached = self._frontier.reached_ms
+        items, stage.items = stage.items, []
+        mark = (mark or bool(items)) and reached > self._marked_ms
+        if not (processed or changelog or stage.outputs or items or mark):
+            return None
+        outputs = [out_record(output) for output in stage.outputs]
+        stage.outputs.clear()
+        outputs += [_item_record(item) for item in items]
+        if mark:
+            self._marked_ms = reached
+            outputs += self._marks(reached)
+        changelog += [
+            (_EXEMPTION_KEY + grant.exemption_id.encode(), encode_value(grant))
+            for grant in stage.granted
+        ]
+        stage.granted.clear()
+        if processed or changelog or reached > before:
+            changelog.append((META_KEY, self._meta_value()))
+        offsets = [
+            (INPUT_TOPICS[rank], self._offsets[rank])
+            for rank in dict.fromkeys(record.rank for record in processed)
+        ]
+        return Checkpoint(outputs, changelog, offsets, not finished)
+
+    def _gather(self) -> None:
+        """Merge what the frontier has passed: by effective timestamp, then rank, then offset."""
+        below = self._frontier.value()
+        ready: list[Record] = []
+        for rank, held in enumerate(self._held):
+            if not held or held[0].effective >= below:
+                continue
+            if held[-1].effective < below:
+                ready += held
+                self._held[rank] = []
+                continue
+            end = _first_at(held, below)
+            ready += held[:end]
+            del held[:end]
+        ready.sort(key=_EFFECTIVE)
+        self._ready = ready
+        self._next = 0
+        self._ready_below_ms = below
+
+    def _work(self, max_outputs: int) -> bool:
+        """Take records and timers in order; False if `max_outputs` was reached first."""
+        stage, frontier = self._stage, self._frontier
+        outputs, timers, grace = stage.outputs, stage.timers, self._policy.grace
+        decode, process = self._decoder.decode, stage.process
+        ready = self._ready
+        for index in range(self._next, len(ready)):
+            record = ready[index]
+            effective, rank, _, timestamp, key, value = record
+            limit = effective - grace - 1
+            if timers.earliest_ms <= limit and not self._fire(limit, max_outputs):
+                self._next = index
+                return False
+            try:
+                event = decode(rank, key, value, timestamp)
+            except Refused as refused:
+                stage.refuse(record, refused.reason, refused.detail)
+            else:
+                process(record, event)
+            if len(outputs) >= max_outputs:
+                self._next = index + 1
+                frontier.reached_ms = max(frontier.reached_ms, effective)
+                return False
+        self._next = len(ready)
+        if not self._fire(self._ready_below_ms - grace - 1, max_outputs):
+            return False
+        frontier.reached_ms = max(frontier.reached_ms, self._ready_below_ms)
+        return True
+
+    def _fire(self, limit: int, max_outputs: int) -> bool:
+        """Fire timers up to an instant; False if `max_outputs` was reached first."""
+        stage = self._stage
+        while stage.timers.earliest_ms <= limit:
+            due = stage.fire(limit)
+            if due is None:
+                break
+            if len(stage.outputs) >= max_outputs:
+                # All records up to the timer's instant and its grace have been processed.
+                reached = due + self._policy.grace
+                self._frontier.reached_ms = max(self._frontier.reached_ms, reached)
+                return False
+        return True
+
+    # What a checkpoint holds
+
+    def _marks(self, reached: int) -> list[OutRecord]:
+        mark = FrontierMark(frontier_ms=reached - self._policy.grace, source=self.partition)
+        value = encode_value(mark)
+        return [
+            OutRecord(SHOP_VIOLATIONS, None, value, (), partition)
+            for partition in range(self._shop_partitions)
+        ]
+
+    def _meta_value(self) -> bytes:
+        return msgspec.msgpack.encode(
+            _Meta(
+                version=1,
+                policy=self._policy.label,
+                reached_ms=self._frontier.reached_ms,
+                last_ms=self._processed_ms,
+                offsets=self._offsets,
+                orders=len(self._store.packed),
+                exemptions=len(self._stage.exemptions),
+            )
+        )
+
+
+def _item_record(item: ShopItem) -> OutRecord:
+    return OutRecord(SHOP_VIOLATIONS, item.shop_id.encode(), encode_value(item), (), None)
+
+
+def _first_at(records: list[Record], instant: int) -> int:
+    """Index of the first record with an effective timestamp at or after an instant."""
+    low, high = 0, len(records)
+    while low < high:
+        middle = (low + high) // 2
+        if records[middle].effective < instant:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,63 @@
+"""What goes into a partition task and what comes out of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streams.codec.encode import Headers, encode_headers, encode_value
+from streams.core.outputs import Output
+
+
+class InRecord(NamedTuple):
+    """A record as a source hands it over, in offset order within its topic partition."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class OutRecord(NamedTuple):
+    """A record to be written; `partition` None means by key.
+
+    `log_time_ms` is L; it orders the outputs of a simulation and is not written.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    partition: int | None = None
+    log_time_ms: int = 0
+
+
+def out_record(output: Output) -> OutRecord:
+    """Encode what the core put out."""
+    return OutRecord(
+        output.topic, output.key, encode_value(output.value), encode_headers(output),
+        None, output.log_time_ms,
+    )  # fmt: skip
+
+
+class Checkpoint(NamedTuple):
+    """All that one Kafka transaction of one partition holds."""
+
+    outputs: list[OutRecord]
+    changelog: list[tuple[bytes, bytes | None]]
+    """Last state per key, `None` for a tombstone; for the stage's own changelog partition."""
+    offsets: list[tuple[str, int]]
+    """Per input topic the first offset not processed yet: held records are read again."""
+    more: bool
+    """Work remains that needs no further input."""
+
+
+class CorruptChangelog(Exception):
+    """A changelog that does not hold what its last checkpoint says."""
+
+
+SHOP_VIOLATIONS = "shop-violations"
+ORDERS_CHANGELOG = "orders-changelog"
+SHOPS_CHANGELOG = "shops-changelog"
+
+# Keys of the changelogs that are no identifiers start with a control character, which none has.
+META_KEY = b"\x00meta"

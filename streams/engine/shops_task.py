@@ -1,0 +1,229 @@
+"""The shops stage of one partition: repartitioned violations to journal and bans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from streams.codec.encode import encode_value
+from streams.codec.state import StateVersionError
+from streams.core.clock import END_OF_TIME_MS
+from streams.core.outputs import Determined, Released, Revoked, ShopItem, ShopMessage
+from streams.core.policy import Policy
+from streams.core.shop import Violation
+from streams.core.shops import ShopsStage
+from streams.engine.records import (
+    META_KEY,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    CorruptChangelog,
+    InRecord,
+    out_record,
+)
+
+_PENDING_KEY = b"\x00pending:"
+_STATE_VERSION = b"\x01"
+
+_decode_message = msgspec.json.Decoder(ShopMessage).decode
+_decode_item = msgspec.json.Decoder(Determined | Revoked | Released).decode
+_encode_violation = msgspec.msgpack.Encoder().encode
+_decode_violation = msgspec.msgpack.Decoder(Violation).decode
+
+
+class _Meta(Struct, array_like=True):
+    """The checkpoint's own record in the changelog."""
+
+    version: int
+    policy: str
+    reached_ms: int
+    marks: list[int]
+    offset: int
+    violations: int
+    pending: int
+
+
+_decode_meta = msgspec.msgpack.Decoder(_Meta).decode
+
+
+class _Changes:
+    """What a batch changes: the stage's store, flushed into a checkpoint."""
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, Violation | ShopItem | None] = {}
+        self.violations: dict[bytes, None] = {}
+        """Keys of the violations in the changelog."""
+        self.pending: dict[bytes, None] = {}
+        """Keys of the waiting items in the changelog."""
+
+    def put_violation(self, violation: Violation) -> None:
+        self.entries[_violation_key(violation)] = violation
+
+    def drop_violation(self, violation: Violation) -> None:
+        self.entries[_violation_key(violation)] = None
+
+    def put_pending(self, item: ShopItem) -> None:
+        self.entries[_pending_key(item)] = item
+
+    def drop_pending(self, item: ShopItem) -> None:
+        self.entries[_pending_key(item)] = None
+
+    def flush(self) -> list[tuple[bytes, bytes | None]]:
+        """Changelog records of the batch; what came and went within it leaves no trace."""
+        records: list[tuple[bytes, bytes | None]] = []
+        for key, entry in self.entries.items():
+            kept = self.pending if key.startswith(_PENDING_KEY) else self.violations
+            if isinstance(entry, Violation):
+                records.append((key, _STATE_VERSION + _encode_violation(entry)))
+                kept[key] = None
+            elif entry is not None:
+                records.append((key, encode_value(entry)))
+                kept[key] = None
+            elif key in kept:
+                records.append((key, None))
+                del kept[key]
+        self.entries.clear()
+        return records
+
+
+class ShopsTask:
+    """Shops of one partition, from offered messages to checkpoints; call order as `OrdersTask`.
+
+    Args:
+        sources: Number of order partitions, each of which sends marks.
+    """
+
+    def __init__(self, partition: int, policy: Policy, sources: int) -> None:
+        self.partition = partition
+        self._policy = policy
+        self._changes = _Changes()
+        self._stage = ShopsStage(policy, sources, self._changes)
+        self._held: list[InRecord] = []
+        self._offset = 0
+        self._meta: _Meta | None = None
+        self._restoring: dict[bytes, bytes] = {}
+
+    # Restore
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take the next changelog records, in order."""
+        restoring = self._restoring
+        for key, value in entries:
+            if value is None:
+                restoring.pop(key, None)
+            else:
+                restoring[key] = value
+
+    def restored(self) -> None:
+        """Finish the restore once the changelog has been read to its end.
+
+        Raises:
+            CorruptChangelog: The changelog does not hold what its last checkpoint says.
+        """
+        restoring, self._restoring = self._restoring, {}
+        raw = restoring.pop(META_KEY, None)
+        meta = None if raw is None else _decode_meta(raw)
+        pending = {key: restoring[key] for key in restoring if key.startswith(_PENDING_KEY)}
+        violations = {key: restoring[key] for key in restoring if key not in pending}
+        found = (len(violations), len(pending))
+        stored = (0, 0) if meta is None else (meta.violations, meta.pending)
+        if found != stored:
+            raise CorruptChangelog(
+                f"shops-changelog[{self.partition}] holds {found[0]} violations and {found[1]} "
+                f"waiting items, its last checkpoint counted {stored[0]} and {stored[1]}"
+            )
+        self._changes.violations = dict.fromkeys(violations)
+        self._changes.pending = dict.fromkeys(pending)
+        if meta is None:
+            return
+        stage = self._stage
+        self._offset = meta.offset
+        if len(meta.marks) != len(stage.marks):
+            raise CorruptChangelog(
+                f"shops-changelog[{self.partition}] counts {len(meta.marks)} order partitions, "
+                f"there are {len(stage.marks)}"
+            )
+        stage.marks = list(meta.marks)
+        stage.reached_ms = meta.reached_ms
+        for value in pending.values():
+            stage.restore_pending(_decode_item(value))
+        stage.restore_violations(map(_unpack_violation, violations.values()))
+
+    @property
+    def next_offsets(self) -> dict[str, int]:
+        """First offset not processed yet."""
+        return {SHOP_VIOLATIONS: self._offset}
+
+    @property
+    def frontier_ms(self) -> int:
+        """Every instant below it has been worked off."""
+        return self._stage.reached_ms
+
+    @property
+    def buffered(self) -> int:
+        """Records offered and not taken yet."""
+        return len(self._held)
+
+    # Feed
+
+    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:  # noqa: ARG002
+        """Take the next records of `shop-violations`, in offset order."""
+        self._held += records
+
+    def drain(self) -> None:
+        """Take every mark as final: all items are worked off and all days settled."""
+        self._stage.marks = [END_OF_TIME_MS] * len(self._stage.marks)
+
+    # Work
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:  # noqa: ARG002
+        """Take what was offered and work off what the frontier has passed."""
+        stage = self._stage
+        before = stage.reached_ms
+        held, self._held = self._held, []
+        for _, _, _, value in held:
+            stage.receive(_decode_message(value))  # type: ignore[arg-type]
+        if held:
+            self._offset = held[-1][0] + 1
+        more = stage.advance(max_outputs)
+        changelog = self._changes.flush()
+        if not (held or changelog or stage.outputs or stage.reached_ms > before):
+            return None
+        outputs = [out_record(output) for output in stage.outputs]
+        stage.outputs.clear()
+        changelog.append((META_KEY, self._meta_value()))
+        offsets = [(SHOP_VIOLATIONS, self._offset)] if held else []
+        return Checkpoint(outputs, changelog, offsets, more)
+
+    def _meta_value(self) -> bytes:
+        return msgspec.msgpack.encode(
+            _Meta(
+                version=1,
+                policy=self._policy.label,
+                reached_ms=self._stage.reached_ms,
+                marks=self._stage.marks,
+                offset=self._offset,
+                violations=len(self._changes.violations),
+                pending=len(self._changes.pending),
+            )
+        )
+
+
+def _unpack_violation(packed: bytes) -> Violation:
+    if packed[:1] != _STATE_VERSION:
+        raise StateVersionError(f"violation of version {packed[0]}, known is {_STATE_VERSION[0]}")
+    return _decode_violation(memoryview(packed)[1:])
+
+
+def _violation_key(violation: Violation) -> bytes:
+    return f"{violation.shop_id}:{violation.violation_id}".encode()
+
+
+def _pending_key(item: ShopItem) -> bytes:
+    if isinstance(item, Determined | Revoked):
+        kind = "determined" if isinstance(item, Determined) else "revoked"
+        name = f"{item.shop_id}:{item.violation_id}:{item.revision}:{kind}"
+    else:
+        name = f"{item.shop_id}:{item.order_id}:released"
+    return _PENDING_KEY + name.encode()

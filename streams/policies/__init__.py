@@ -1,0 +1,35 @@
+"""The policies that come with shipclock, and how a policy is found by name or file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from streams.core.policy import Policy, PolicyError, parse_policy
+
+
+def policy_names() -> list[str]:
+    """Names of the policies that come with shipclock, sorted."""
+    files = resources.files(__package__).iterdir()
+    return sorted(entry.name[:-5] for entry in files if entry.name.endswith(".toml"))
+
+
+def load_policy(name_or_file: str) -> Policy:
+    """Load a policy by its name, or from a TOML file.
+
+    Raises:
+        PolicyError: There is no such policy, or it is wrong.
+    """
+    if name_or_file in policy_names():
+        packaged = resources.files(__package__) / f"{name_or_file}.toml"
+        return parse_policy(packaged.read_text(encoding="utf-8"), f"{name_or_file}.toml")
+    path = Path(name_or_file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PolicyError(
+            f"no policy or file named {name_or_file}", f"policies: {', '.join(policy_names())}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{name_or_file}: cannot be read: {error}", "give a TOML file") from None
+    return parse_policy(text, str(path))

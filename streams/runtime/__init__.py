@@ -1,0 +1,1 @@
+"""Everything that awaits: Kafka, Faust, processes. The decisions are made in `streams.engine`."""

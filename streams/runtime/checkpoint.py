@@ -1,0 +1,114 @@
+"""The numbered commit: one Kafka transaction for everything a step did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation, KafkaError, KafkaTimeoutError
+
+from streams.engine.records import Checkpoint
+from streams.runtime.batches import BatchWriter, KeyPartitioner
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+_background: set[asyncio.Task[None]] = set()
+
+
+class Transactions:
+    """One partition's transactional producer.
+
+    Starting it fences whoever owned the partition before: the transactional id names the partition,
+    not the worker. Any error leaves it unusable; close it and start another.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: Stage,
+        partition: int,
+        counts: Mapping[str, int],
+        partition_of: KeyPartitioner,
+    ) -> None:
+        self._settings = settings
+        self._stage = stage
+        self._partition = partition
+        self._counts = counts
+        self._partition_of = partition_of
+        self._group_id = f"{settings.app_id}-{stage.name}"
+        self._transactional_id = f"{self._group_id}-{partition}"
+        self._open = False
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap,
+            client_id=self._transactional_id,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=settings.transaction_timeout_ms,
+            request_timeout_ms=settings.request_timeout_ms,
+            retry_backoff_ms=settings.retry_backoff_ms,
+            max_batch_size=settings.batch_bytes,
+        )
+
+    async def start(self) -> None:
+        """Take the partition over: abort what the last owner left open, and fence it."""
+        async with self._deadline():
+            await self._producer.start()
+
+    async def commit(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, all of it or nothing. Raises KafkaError if it was nothing, or if
+        nobody can know: then only the log tells, so drop the memory and restore."""
+        producer = self._producer
+        now_ms = time.time_ns() // 1_000_000
+        writer = BatchWriter(
+            producer.create_batch, self._counts, self._partition, self._partition_of
+        )
+        async with self._deadline():
+            # (1) begin
+            await producer.begin_transaction()
+            self._open = True
+            # (2) outputs, (4) items and marks for the shops: both stand among the outputs
+            writer.outputs(checkpoint.outputs, now_ms)
+            # (3) states, the last one of each key
+            writer.changelog(self._stage.changelog, checkpoint.changelog, now_ms)
+            sent = [
+                await producer.send_batch(batch, topic, partition=partition)
+                for topic, partition, batch in writer.rounds()
+            ]
+            # (5) offsets of the first records not yet processed
+            if checkpoint.offsets:
+                offsets = {
+                    TopicPartition(topic, self._partition): offset
+                    for topic, offset in checkpoint.offsets
+                }
+                await producer.send_offsets_to_transaction(offsets, self._group_id)
+            # The client would commit without a batch that the broker refused.
+            await asyncio.gather(*sent)
+            # (6) commit; (7) the caller goes on only when this has returned
+            await producer.commit_transaction()
+            self._open = False
+
+    async def close(self) -> None:
+        """Abort what is open and disconnect, without waiting long for a broker that is away."""
+        closing = asyncio.create_task(self._close())
+        _background.add(closing)
+        closing.add_done_callback(_background.discard)
+        await asyncio.wait([closing], timeout=self._settings.stop_timeout_ms / 1000)
+
+    async def _close(self) -> None:
+        if self._open:
+            # A fenced or broken producer cannot abort; the next owner's start does it.
+            with contextlib.suppress(KafkaError, IllegalOperation, AssertionError):
+                await self._producer.abort_transaction()
+        with contextlib.suppress(KafkaError):
+            await self._producer.stop()
+
+    @contextlib.asynccontextmanager
+    async def _deadline(self):  # type: ignore[no-untyped-def]
+        """The client retries for ever; give up once the broker would have aborted."""
+        try:
+            async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
+                yield
+        except TimeoutError:
+            raise KafkaTimeoutError("no answer to a transaction") from None

@@ -1,0 +1,155 @@
+"""A stage's input topics: one consumer group, and what must be asked besides reading."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+
+from streams.runtime.errors import WorkerError
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+Records = dict[TopicPartition, list[ConsumerRecord[bytes | None, bytes | None]]]
+
+_CLOSE_TIMEOUT_S = 1.5
+
+
+class Inputs:
+    """Three connections: the group's consumer, a second one that only asks for ends, and an admin.
+
+    The second one reads uncommitted, so its ends include open transactions: a topic is read to its
+    end only when nothing of it is still undecided.
+    """
+
+    def __init__(self, settings: Settings, stage: Stage) -> None:
+        self._stage = stage
+        self.group_id = f"{settings.app_id}-{stage.name}"
+        self._fetch_wait_ms = settings.fetch_wait_ms
+        common = {
+            "bootstrap_servers": settings.bootstrap,
+            "client_id": self.group_id,
+            "enable_auto_commit": False,
+            "request_timeout_ms": settings.request_timeout_ms,
+        }
+        self._consumer = AIOKafkaConsumer(
+            group_id=self.group_id,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            # Partition p of all inputs lands on one member, as all have the same count.
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            fetch_max_wait_ms=settings.fetch_wait_ms,
+            fetch_max_bytes=settings.fetch_bytes_max,
+            max_partition_fetch_bytes=settings.fetch_partition_bytes,
+            **common,
+        )
+        self._ends = AIOKafkaConsumer(
+            group_id=None, isolation_level="read_uncommitted", **common
+        )
+        self._admin = AIOKafkaAdminClient(
+            bootstrap_servers=settings.bootstrap,
+            client_id=self.group_id,
+            request_timeout_ms=settings.request_timeout_ms,
+        )
+
+    async def open(self) -> dict[str, int]:
+        """Connect; return the partition count of each topic of the stage.
+
+        Raises WorkerError if topics are missing or not co-partitioned, KafkaError without a broker.
+        """
+        await self._admin.start()
+        counts = await self._partition_counts()
+        await self._ends.start()
+        return counts
+
+    async def join(self, listener: ConsumerRebalanceListener) -> None:
+        """Join the group; the listener is called before this returns."""
+        self._consumer.subscribe(list(self._stage.inputs), listener=listener)
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Leave the group and disconnect, without waiting long for a broker that is away."""
+        closing = [
+            asyncio.create_task(_quietly(client.stop()))
+            for client in (self._consumer, self._ends)
+        ]
+        closing.append(asyncio.create_task(_quietly(self._admin.close())))
+        await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
+
+    async def fetch(self) -> Records:
+        """Return what has arrived; wait a little if nothing has."""
+        records: Records = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+        return records
+
+    async def position(self, tp: TopicPartition) -> int:
+        """Return the offset after the last one read, past transaction markers too."""
+        return int(await self._consumer.position(tp))
+
+    async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Ask for the ends, open transactions included."""
+        ends: dict[TopicPartition, int] = await self._ends.end_offsets(list(tps))
+        return ends
+
+    async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Ask for the first offsets that retention has left."""
+        begins: dict[TopicPartition, int] = await self._ends.beginning_offsets(list(tps))
+        return begins
+
+    async def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the group's committed offsets, without those it has not."""
+        answer = await self._admin.list_consumer_group_offsets(
+            self.group_id, partitions=list(tps)
+        )
+        return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+
+    def seek(self, partition: int, offsets: dict[str, int]) -> None:
+        """Read a partition of all topics on from these offsets."""
+        for tp in self.owned(partition):
+            self._consumer.seek(tp, offsets[tp.topic])
+
+    def rest(self, partition: int, resting: Iterable[str]) -> None:
+        """Read a partition of all topics but the resting ones."""
+        paused = self._consumer.paused()
+        for tp in self.owned(partition):
+            if tp.topic in resting:
+                if tp not in paused:
+                    self._consumer.pause(tp)
+            elif tp in paused:
+                self._consumer.resume(tp)
+
+    def owned(self, partition: int) -> list[TopicPartition]:
+        """Return the topic partitions of this number that are ours now."""
+        assigned = self._consumer.assignment()
+        tps = (TopicPartition(topic, partition) for topic in self._stage.inputs)
+        return [tp for tp in tps if tp in assigned]
+
+    async def _partition_counts(self) -> dict[str, int]:
+        described = await self._admin.describe_topics(list(self._stage.topics))
+        counts = {found["topic"]: len(found["partitions"]) for found in described}
+        missing = [topic for topic in self._stage.topics if not counts.get(topic)]
+        if missing:
+            raise WorkerError(
+                f"topics do not exist: {', '.join(missing)}",
+                hint="create them with: shipclock topics create",
+            )
+        together = (*self._stage.inputs, self._stage.changelog)
+        if len({counts[topic] for topic in together}) > 1:
+            listed = ", ".join(f"{topic} {counts[topic]}" for topic in together)
+            raise WorkerError(
+                f"the {self._stage.name} topics must have equal partition counts, but have: {listed}",
+                hint="compare with: shipclock topics check",
+            )
+        return counts
+
+
+async def _quietly(stopping: object) -> None:
+    with contextlib.suppress(KafkaError):
+        await stopping  # type: ignore[misc]

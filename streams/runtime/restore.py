@@ -1,0 +1,58 @@
+"""Bring a partition's task back: its changelog from the beginning to the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.runtime.logs import event
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage, Task
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_INTERVAL_S = 1.0
+
+
+async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
+    """Feed the task its changelog; return how many records that were.
+
+    The caller has fenced the last owner, so the end does not move.
+    """
+    tp = TopicPartition(stage.changelog, partition)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap,
+        client_id=f"{settings.app_id}-{stage.name}-{partition}-restore",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
+        request_timeout_ms=settings.request_timeout_ms,
+        fetch_max_wait_ms=settings.fetch_wait_ms,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        begin = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, begin)
+        count = 0
+        next_progress = time.monotonic() + _PROGRESS_INTERVAL_S
+        position = begin
+        while position < end:
+            fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
+            for records in fetched.values():
+                task.restore([(record.key, record.value) for record in records])
+                count += len(records)
+            position = await consumer.position(tp)
+            if time.monotonic() > next_progress and position < end:
+                next_progress += _PROGRESS_INTERVAL_S
+                percent = 100 * (position - begin) // (end - begin)
+                event(log, "restoring", stage=stage.name, partition=partition, records=count,
+                      percent=percent)  # fmt: skip
+        task.restored()
+        return count
+    finally:
+        await consumer.stop()

@@ -1,0 +1,59 @@
+"""The worker's settings: every number of the transport, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a worker talks to Kafka. Times are milliseconds, sizes bytes."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    app_id: str = "shipclock"
+    """Prefix of the consumer groups and transactional ids: another app id is another run over the
+    same inputs, with the same outputs topics."""
+
+    idle_slack_ms: int = 500
+    """A topic read to its end counts as read up to this long ago: the time a record may take from
+    its timestamp to the log."""
+    probe_interval_ms: int = 150
+    """How often the ends of the inputs are asked for: one request, a third of the slack."""
+
+    session_timeout_ms: int = 10_000
+    """A worker silent for this long has lost its partitions. A step blocks for a second at most, so
+    ten leave room for a slow machine, and bound how long a crashed worker's orders wait."""
+    heartbeat_interval_ms: int = 1_000
+    """Also how soon a member learns of a rebalance."""
+    rebalance_timeout_ms: int = 30_000
+    """Members finish the commit in flight before they join again."""
+    request_timeout_ms: int = 10_000
+    retry_backoff_ms: int = 50
+    """aiokafka waits this long when the last transaction's markers are still being written; its
+    default of 100 would show in every commit."""
+    transaction_timeout_ms: int = 30_000
+    """The broker aborts a transaction this old. Readers of the outputs wait for it if a worker dies
+    and nobody takes its partitions over."""
+
+    commit_interval_ms: int = 100
+    """Shortest time between two commits of a partition under load: a transaction costs about 10 ms
+    of round trips, so this keeps them below a tenth."""
+    mark_interval_ms: int = 1_000
+    """Each order partition tells every shop partition its frontier this often; shops lag by it."""
+    step_outputs_max: int = 4_000
+    """Outputs of one transaction: bounds how long the loop is away from the heartbeat."""
+    buffered_records_max: int = 200_000
+    """Records a stage may hold in memory, shared by its topic partitions (about 300 bytes each)."""
+
+    fetch_partition_bytes: int = 512 * 1024
+    fetch_bytes_max: int = 8 * 1024 * 1024
+    """One response: what a pause may throw away, and what is decoded in one go."""
+    fetch_wait_ms: int = 100
+    """A resumed partition waits for the fetch in flight, so it is short."""
+    batch_bytes: int = 512 * 1024
+    """Produced batches: half of the broker's default limit on one."""
+
+    restore_concurrency: int = 4
+    stop_timeout_ms: int = 2_500
+    """For the commit in flight when the worker is stopped; after it the transaction is aborted."""
+    summary_interval_ms: int = 10_000

@@ -1,0 +1,49 @@
+"""What the runtime knows of a stage: its topics and how to make a partition's task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from streams.engine.records import Checkpoint, InRecord
+
+
+class Task(Protocol):
+    """One partition's synchronous engine. See `streams.engine` for the verbs' meaning."""
+
+    @property
+    def next_offsets(self) -> Mapping[str, int]: ...
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None: ...
+
+    def restored(self) -> None: ...
+
+    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None: ...
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None: ...
+
+
+@runtime_checkable
+class LiveTask(Task, Protocol):
+    """A task whose frontier follows the clock where its inputs are read to their ends."""
+
+    def complete(self, topic: str, as_of_ms: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One consumer group with its inputs (co-partitioned, by rank), outputs and changelog."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    changelog: str
+    siblings: tuple[str, ...]
+    """Topics of another stage whose partition counts the task must know."""
+    new_task: Callable[[int, Mapping[str, int]], Task]
+    """Make the task of a partition, given the partition count of every topic of the stage."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return (*self.inputs, *self.outputs, self.changelog, *self.siblings)

@@ -1,0 +1,252 @@
+"""The topics on a broker: create the missing ones, compare the others with their files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    InvalidReplicationFactorError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from streams.topics.catalog import TopicFile, TopicsError, load_topics
+
+# Long enough for a slow broker, short enough for a person who mistyped an address.
+CONNECT_TIMEOUT_S = 8.0
+_TIMEOUT_S = 60.0
+_POLL_S = 0.05
+
+_CREATE_HINTS = {
+    InvalidReplicationFactorError: "give --replication-factor a number the cluster can hold",
+    InvalidConfigurationError: "Apache Kafka 3.6 or newer is needed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerTopic:
+    """A topic as a broker has it: its partition count, and its settings by Kafka's names."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic beside its file; `differences` are phrases for people, empty if there are none."""
+
+    file: TopicFile
+    status: Literal["created", "present", "missing"]
+    differences: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the topic exists and is as its file says."""
+        return self.status != "missing" and not self.differences
+
+
+async def ensure_topics(
+    bootstrap: str,
+    partitions: int | None = None,
+    *,
+    shop_partitions: int | None = None,
+    replication_factor: int = -1,
+) -> list[TopicState]:
+    """Create the topics that are missing; existing ones are compared, never changed.
+
+    Args:
+        bootstrap: Addresses `host:port`, separated by commas.
+        partitions: The count of every topic, instead of the files'.
+        shop_partitions: The count of the shops stage's own two topics, instead of the above.
+        replication_factor: -1 takes the broker's default.
+
+    Raises:
+        TopicsError: The broker cannot be reached or refuses, or an existing topic has another
+            partition count; in the last case nothing was created.
+    """
+    files = planned_topics(partitions, shop_partitions)
+    async with _admin(bootstrap) as admin:
+        present = await _describe(admin, files)
+        refuse_uneven_groups(files, present)
+        refuse_other_counts(files, present)
+        missing = [file for file in files if file.topic not in present]
+        if missing:
+            await _create(admin, missing, replication_factor)
+            while len(present := await _describe(admin, files)) < len(files):
+                await asyncio.sleep(_POLL_S)
+            refuse_other_counts(files, present)
+    return compare(files, present, created={file.topic for file in missing})
+
+
+async def check_topics(
+    bootstrap: str, partitions: int | None = None, *, shop_partitions: int | None = None
+) -> list[TopicState]:
+    """Compare the topics on a broker with their files; arguments as for `ensure_topics`.
+
+    Raises:
+        TopicsError: The broker cannot be reached, or co-partitioned topics have different
+            partition counts.
+    """
+    files = planned_topics(partitions, shop_partitions)
+    async with _admin(bootstrap) as admin:
+        present = await _describe(admin, files)
+    refuse_uneven_groups(files, present)
+    return compare(files, present)
+
+
+def planned_topics(
+    partitions: int | None = None, shop_partitions: int | None = None
+) -> list[TopicFile]:
+    """Read the topic files and set the partition counts asked for."""
+
+    def count(file: TopicFile) -> int:
+        if file.co_partitioned == "shops" and shop_partitions is not None:
+            return shop_partitions
+        return partitions if partitions is not None else file.partitions
+
+    return [msgspec.structs.replace(f, partitions=count(f)) for f in load_topics().values()]
+
+
+def refuse_uneven_groups(files: Sequence[TopicFile], present: Mapping[str, BrokerTopic]) -> None:
+    """Raise TopicsError if co-partitioned topics have different partition counts."""
+    groups: dict[str, dict[str, int]] = {}
+    for file in files:
+        if file.co_partitioned is not None and file.topic in present:
+            counts = groups.setdefault(file.co_partitioned, {})
+            counts[file.topic] = present[file.topic].partitions
+    for counts in groups.values():
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{topic} {count}" for topic, count in counts.items())
+            raise TopicsError(
+                f"co-partitioned topics have different partition counts: {listed}",
+                "records with equal keys would not meet; delete the topics whose count is wrong "
+                "(a count cannot be lowered, and raising it moves keys), then create them again",
+            )
+
+
+def refuse_other_counts(files: Sequence[TopicFile], present: Mapping[str, BrokerTopic]) -> None:
+    """Raise TopicsError if an existing topic has another partition count than planned."""
+    for file in files:
+        topic = present.get(file.topic)
+        if topic is not None and topic.partitions != file.partitions:
+            raise TopicsError(
+                f"topic {file.topic} exists with {topic.partitions} partitions, not "
+                f"{file.partitions}",
+                "give --partitions (and --shop-partitions) as they are, or delete the topics",
+            )
+
+
+def compare(
+    files: Sequence[TopicFile],
+    present: Mapping[str, BrokerTopic],
+    created: Collection[str] = (),
+) -> list[TopicState]:
+    """Put each topic beside its file."""
+    return [_compare_one(file, present.get(file.topic), file.topic in created) for file in files]
+
+
+def _compare_one(file: TopicFile, topic: BrokerTopic | None, created: bool) -> TopicState:
+    if topic is None:
+        return TopicState(file, "missing")
+    differences = []
+    if topic.partitions != file.partitions:
+        differences.append(f"partitions is {topic.partitions}, not {file.partitions}")
+    for name, value in file.config.items():
+        found = topic.config.get(name)
+        if found != value:
+            differences.append(f"{name} is {found}, not {value}")
+    return TopicState(file, "created" if created else "present", tuple(differences))
+
+
+async def _describe(
+    admin: AIOKafkaAdminClient, files: Sequence[TopicFile]
+) -> dict[str, BrokerTopic]:
+    """Describe those topics that exist and are ready to use."""
+    wanted = {file.topic for file in files}
+    # All topics are listed: asking for one by name may create it.
+    partitions = {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await admin.describe_topics()
+        if topic["topic"] in wanted and all(p["leader"] >= 0 for p in topic["partitions"])
+    }
+    if not partitions:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions]
+    found: dict[str, BrokerTopic] = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise TopicsError(f"topic {name} cannot be described: {message or for_code(code)}")
+            config = {entry[0]: entry[1] for entry in entries}
+            found[name] = BrokerTopic(partitions[name], config)
+    return found
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, files: Sequence[TopicFile], replication_factor: int
+) -> None:
+    # aiokafka takes -1 copies only beside an assignment of replicas, if an empty one.
+    assignment: dict[int, list[int]] | None = {} if replication_factor == -1 else None
+    new = [NewTopic(f.topic, f.partitions, replication_factor, assignment, f.config) for f in files]
+    response = await admin.create_topics(new)
+    for name, code, message in response.topic_errors:
+        error = for_code(code)
+        # Another process may have been quicker; what it made is compared like any other.
+        if code and error is not TopicAlreadyExistsError:
+            raise TopicsError(
+                f"topic {name} was not created: {message or error.__name__}",
+                _CREATE_HINTS.get(error),
+            )
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Connect, and turn everything a person can cause into one clear line."""
+    try:
+        collect_hosts(bootstrap)
+    except ValueError:
+        raise TopicsError(
+            f"{bootstrap!r} is no broker address", "give host:port", exit_code=2
+        ) from None
+    try:
+        with _quiet_aiokafka():
+            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await admin.start()
+                async with asyncio.timeout(_TIMEOUT_S):
+                    yield admin
+            finally:
+                await admin.close()
+    except (KafkaConnectionError, NodeNotReadyError, OSError, TimeoutError):
+        raise TopicsError(
+            f"no Kafka broker answers at {bootstrap}",
+            "start one with `shipclock broker start`, or give its address with --bootstrap",
+        ) from None
+    except KafkaError as error:
+        raise TopicsError(f"the broker at {bootstrap} refused: {error}") from None
+
+
+@contextmanager
+def _quiet_aiokafka() -> Iterator[None]:
+    """Keep aiokafka from logging what is reported to the person anyway."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""A second, deliberately naive reading of the rules, to hold against the engine."""

@@ -1,0 +1,141 @@
+"""`shipclock topics` on a real broker: created once, compared ever after, never changed."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from typer.testing import CliRunner
+
+from streams.cli.errors import UserError
+from streams.cli.topics import app
+from streams.topics import TopicsError
+from streams.topics.admin import check_topics, ensure_topics, planned_topics
+
+pytestmark = pytest.mark.kafka
+
+TOPICS = [file.topic for file in planned_topics()]
+
+
+@pytest.fixture
+async def admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Give a client of a broker that has none of our topics, and leave none behind."""
+    client = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await client.start()
+    await delete_topics(client)
+    yield client
+    await delete_topics(client)
+    await client.close()
+
+
+async def delete_topics(client: AIOKafkaAdminClient) -> None:
+    """Delete our topics and wait until the broker has forgotten them."""
+    while found := [topic for topic in await client.list_topics() if topic in TOPICS]:
+        await client.delete_topics(found)
+        await asyncio.sleep(0.1)
+
+
+async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClient) -> None:
+    """The first run creates every topic as described, the second finds them so."""
+    missing = await check_topics(broker, 3, shop_partitions=2)
+    assert {state.status for state in missing} == {"missing"}
+    created = await ensure_topics(broker, 3, shop_partitions=2)
+    assert {state.status for state in created} == {"created"}
+    again = await ensure_topics(broker, 3, shop_partitions=2)
+    assert {state.status for state in again} == {"present"}
+    assert all(state.agrees for state in [*created, *again])
+    counts = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics()}
+    assert {topic: counts[topic] for topic in TOPICS} == {
+        topic: 2 if topic in ("shop-violations", "shops-changelog") else 3 for topic in TOPICS
+    }
+
+
+async def test_several_may_create_at_once(broker: str, admin: AIOKafkaAdminClient) -> None:
+    """Workers that start together do not trip over each other."""
+    results = await asyncio.gather(*(ensure_topics(broker, 1) for _ in range(3)))
+    assert all(state.agrees for states in results for state in states)
+
+
+async def test_uneven_topics_are_refused_and_nothing_is_created(
+    broker: str, admin: AIOKafkaAdminClient
+) -> None:
+    """Co-partitioned topics with different counts stop both commands, before anything is made."""
+    await admin.create_topics([NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1)])
+    expected = r"different partition counts: first-scan 2, order-paid 4$"
+    with pytest.raises(TopicsError, match=expected):
+        await ensure_topics(broker)
+    with pytest.raises(TopicsError, match=expected):
+        await check_topics(broker)
+    assert sorted(set(TOPICS) & set(await admin.list_topics())) == ["first-scan", "order-paid"]
+
+
+async def test_another_count_than_asked_for_is_refused(
+    broker: str, admin: AIOKafkaAdminClient
+) -> None:
+    """Existing topics keep their count; asking for another is an error, not a silent no."""
+    await ensure_topics(broker, 2)
+    with pytest.raises(TopicsError, match="exists with 2 partitions, not 3"):
+        await ensure_topics(broker, 3)
+    assert all(state.differences for state in await check_topics(broker, 3))
+
+
+async def test_drifted_settings_are_told_and_left(broker: str, admin: AIOKafkaAdminClient) -> None:
+    """A topic somebody made by hand is compared setting by setting; the others are created."""
+    by_hand = NewTopic("timeout", 1, 1, topic_configs={"retention.ms": "604800000"})
+    await admin.create_topics([by_hand])
+    for states in (await ensure_topics(broker, 1), await check_topics(broker, 1)):
+        (different,) = [state for state in states if not state.agrees]
+        assert different.file.topic == "timeout"
+        assert different.status == "present"
+        assert "retention.ms is 604800000, not -1" in different.differences
+
+
+async def test_more_copies_than_brokers_is_one_clear_line(
+    broker: str, admin: AIOKafkaAdminClient
+) -> None:
+    """The broker's own reason is passed on, with what to do."""
+    with pytest.raises(TopicsError, match=r"was not created: .*replication factor") as refused:
+        await ensure_topics(broker, 1, replication_factor=3)
+    assert refused.value.hint == "give --replication-factor a number the cluster can hold"
+
+
+async def test_record_times_are_kept_or_stamped(broker: str, admin: AIOKafkaAdminClient) -> None:
+    """Inputs keep any producer's time, decades old or far ahead; outputs carry that of writing."""
+    await ensure_topics(broker, 1)
+    before_ms = time.time_ns() // 1_000_000
+    old_ms, ahead_ms = 946_656_000_000, before_ms + 400 * 86_400_000
+    inputs, outputs = TopicPartition("first-scan", 0), TopicPartition("timeout", 0)
+    async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+        for topic in (inputs.topic, outputs.topic):
+            for timestamp_ms in (old_ms, ahead_ms):
+                await producer.send_and_wait(topic, b"{}", partition=0, timestamp_ms=timestamp_ms)
+    found: dict[TopicPartition, list[int]] = {inputs: [], outputs: []}
+    async with AIOKafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest") as consumer:
+        consumer.assign([inputs, outputs])
+        while sum(map(len, found.values())) < 4:
+            for partition, records in (await consumer.getmany(timeout_ms=1000)).items():
+                found[partition] += [record.timestamp for record in records]
+    after_ms = time.time_ns() // 1_000_000
+    assert found[inputs] == [old_ms, ahead_ms]
+    assert all(before_ms <= timestamp <= after_ms for timestamp in found[outputs])
+
+
+def test_the_command_shows_a_table_and_the_right_exit_code(
+    broker: str, admin: AIOKafkaAdminClient
+) -> None:
+    """`check` fails before `create`, and succeeds after it, with every topic in the table."""
+
+    def run(command: str) -> tuple[str, str | None]:
+        result = CliRunner().invoke(app, [command, "--bootstrap", broker, "--partitions", "1"])
+        if result.exit_code == 0:
+            return result.output, None
+        assert isinstance(result.exception, UserError)
+        return result.output, result.exception.message
+
+    assert run("check")[1] == f"{len(TOPICS)} of {len(TOPICS)} topics are missing"
+    for command in ("create", "create", "check"):
+        output, error = run(command)
+        assert error is None
+        assert all(topic in output for topic in TOPICS)
