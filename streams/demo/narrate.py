@@ -15,8 +15,15 @@ from streams.demo.surge import HOUR_MS, Record
 from streams.demo.tally import points, yuan
 
 # Of a shop with a story, the first lines of each kind are told; of the crowd, one a round.
-_TOLD_MAX = 2
+_TOLD_MAX = 3
 _CROWD_MAX = 1
+
+WORDS = (
+    "order", "scan", "late scan", "exemption", "appeal", "warning", "dead letter",
+    "timeout", "corrected", "reversed", "points", "settled", "ban", "ban lifted",
+)  # fmt: skip
+"""Kinds of lines, causes before effects."""
+_ALWAYS = ("ban", "ban lifted")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,8 +70,9 @@ class Narrator:
             elif not self._shops[value.shop_id].story:
                 crowd.append(line)
         lines += self._of_entries(entries)
+        crowd.sort(key=lambda line: line.word not in _ALWAYS)
         lines += crowd[:_CROWD_MAX]
-        return sorted(lines)
+        return sorted(lines, key=lambda line: (line.at_ms, WORDS.index(line.word)))
 
     def _told_of(self, shop_id: str, word: str) -> bool:
         """Tell whether a line is to be shown because of its shop's story."""
@@ -109,9 +117,7 @@ class Narrator:
         text = f"{name} is revoked: {why} ({self._name(value.shop_id)})"
         return Line(value.revoked_at, "corrected", text)
 
-    def _of_entries(
-        self, entries: Mapping[tuple[str, str, int], list[Penalty]]
-    ) -> Iterable[Line]:
+    def _of_entries(self, entries: Mapping[tuple[str, str, int], list[Penalty]]) -> Iterable[Line]:
         """Tell of journal entries: one line for what a shop is charged or given back at once."""
         others: defaultdict[tuple[int, str], Counter[str]] = defaultdict(Counter)
         for (shop_id, type_, at_ms), group in entries.items():
@@ -132,17 +138,18 @@ class Narrator:
                 limit = ", the day's limit" if fen == self._day_max else ""
                 text = f"{name} pays {yuan(fen)} for {group[0].day}{limit}"
                 yield Line(at_ms, "settled", text)
-            if tenths and self._points[shop_id] == self._week_max:
-                text = f"{name} has {points(self._points[shop_id])}, the week's limit: no more"
+            tenths_of_week = self._points[shop_id]
+            if tenths and tenths_of_week == self._week_max:
+                text = f"{name} has {points(tenths_of_week)}, the week's limit: no more is charged"
                 yield Line(at_ms, "points", text)
             elif tenths and self._told_of(shop_id, "points"):
-                yield Line(at_ms, "points", f"{name} gets {points(tenths)} ({group[0].order_id})")
+                yield Line(
+                    at_ms, "points", f"{name} is charged {points(tenths)} ({group[0].order_id})"
+                )
         for (at_ms, day), sums in others.items():
-            text = f"{sums['shops']} other shops pay {yuan(sums['fen'])} for {day}"
+            who = "1 other shop pays" if sums["shops"] == 1 else f"{sums['shops']} other shops pay"
+            text = f"{who} {yuan(sums['fen'])} for {day}"
             yield Line(at_ms, "settled", text)
 
     def _name(self, shop_id: str) -> str:
         return self._shops[shop_id].name
-
-
-_ALWAYS = ("ban", "ban lifted")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import contextlib
 import time
 from asyncio import Future
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from streams.demo.narrate import Narrator
 from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, Record, Surge
 from streams.demo.tally import Inputs, Tally, of_simulation
+from streams.demo.worker import Worker
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.engine.simulate import simulate
 from streams.runtime.clock import Clock
@@ -57,7 +58,7 @@ async def play(
     clock: Clock,
     screen: Screen,
     narrator: Narrator,
-    require_worker: Callable[[], None],
+    worker: Worker,
 ) -> Played:
     """Play the surge to its end by the clock.
 
@@ -71,19 +72,24 @@ async def play(
         next_round_s = give_up_s = 0.0
         finished = False
         while not finished:
-            require_worker()
+            worker.require_alive()
             now_ms = min(clock.now_ms(), END_MS)
             for record in await sender.send_due(now_ms):
                 records.append(record)
                 if sender.first_delivery(record):
-                    tally.shops[surge.shop_of[record.order_id]].orders += record.topic == "order-paid"
+                    tally.shops[surge.shop_of[record.order_id]].orders += (
+                        record.topic == "order-paid"
+                    )
             for topic, event_id, value in await reader.fetch():
                 tally.add(topic, event_id, value)
                 values.append(value)
             if now_ms == END_MS:
                 give_up_s = give_up_s or time.monotonic() + _PATIENCE_S
                 if time.monotonic() > give_up_s:
-                    raise DemoError(f"not all was judged {_PATIENCE_S:.0f} s after the end")
+                    raise DemoError(
+                        f"the worker is not done {_PATIENCE_S:.0f} s after the end of the story: "
+                        + worker.last_words()
+                    )
                 finished = await reader.finished()
             if finished or time.monotonic() >= next_round_s:
                 next_round_s = time.monotonic() + _ROUND_S
@@ -95,7 +101,9 @@ async def play(
 
 def judged_without_broker(played: Played, policy: Policy) -> Tally:
     """Judge the same records, as they lay in the topics, with no broker at all."""
-    outputs = (msgspec.json.decode(line, type=_Line) for line in simulate(played.lines, policy, END_MS))
+    outputs = (
+        msgspec.json.decode(line, type=_Line) for line in simulate(played.lines, policy, END_MS)
+    )
     return of_simulation((line.topic, _DECODERS[line.topic](line.value)) for line in outputs)
 
 
@@ -196,12 +204,18 @@ class Reader:
     """Reads the output topics as any consumer would, and watches how far the workers are."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, app_id: str, partitions: int
+        self,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        app_id: str,
+        sources: int,
+        shop_partitions: int,
     ) -> None:
         self._consumer = consumer
         self._admin = admin
         self._app_id = app_id
-        self._partitions = partitions
+        self._sources = sources
+        self._shop_partitions = shop_partitions
         self._marks: dict[int, dict[int, int]] = {}
         """Offset of the mark that says END_MS, by shop partition and source."""
 
@@ -226,13 +240,13 @@ class Reader:
 
     async def finished(self) -> bool:
         """Tell whether both stages have judged all there is, and all of it has been fetched."""
-        shop_partitions = self._consumer.partitions_for_topic(SHOP_VIOLATIONS) or ()
-        marks = [self._marks.get(partition, {}) for partition in shop_partitions]
-        if not all(len(of_sources) == self._partitions for of_sources in marks):
+        if sum(map(len, self._marks.values())) < self._sources * self._shop_partitions:
             return False
         offsets = await self._offsets("shops")
         for partition, of_sources in self._marks.items():
-            if offsets.get(TopicPartition(SHOP_VIOLATIONS, partition), 0) <= max(of_sources.values()):
+            if offsets.get(TopicPartition(SHOP_VIOLATIONS, partition), 0) <= max(
+                of_sources.values()
+            ):
                 return False
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         positions = [await self._consumer.position(tp) >= end for tp, end in ends.items()]
@@ -245,3 +259,48 @@ class Reader:
     async def _offsets(self, stage: str) -> dict[TopicPartition, int]:
         found = await self._admin.list_consumer_group_offsets(f"{self._app_id}-{stage}")
         return {tp: committed.offset for tp, committed in found.items()}
+
+
+@asynccontextmanager
+async def _sender(bootstrap: str, app_id: str, surge: Surge) -> AsyncIterator[Sender]:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
+    granting = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{app_id}-grants")
+    try:
+        await asyncio.gather(producer.start(), granting.start())
+        partitions = len(await producer.partitions_for(_EXEMPTIONS))
+        yield Sender(producer, granting, surge, partitions)
+    finally:
+        await _close(producer.stop(), granting.stop())
+
+
+@asynccontextmanager
+async def _reader(bootstrap: str, app_id: str) -> AsyncIterator[Reader]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=_TICK_MS,
+    )
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await asyncio.gather(consumer.start(), admin.start())
+        described = await admin.describe_topics([*OUTPUT_TOPICS, SHOP_VIOLATIONS, _EXEMPTIONS])
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+        sources = counts.pop(_EXEMPTIONS)
+        tps = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
+        consumer.assign(tps)
+        yield Reader(consumer, admin, app_id, sources, counts[SHOP_VIOLATIONS])
+    finally:
+        await _close(consumer.stop(), admin.close())
+
+
+async def _close(*closing: Coroutine[Any, Any, None]) -> None:
+    """Disconnect, without waiting long for a broker that is away."""
+    tasks = [asyncio.create_task(_quietly(each)) for each in closing]
+    await asyncio.wait(tasks, timeout=_CLOSE_SECONDS_MAX)
+
+
+async def _quietly(closing: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(KafkaError):
+        await closing

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.demo.cast import CAST, Shop
-from streams.demo.narrate import Line, Narrator
+from streams.demo.narrate import WORDS, Line, Narrator
 from streams.demo.surge import END_MS, HOUR_MS, START_MS
 from streams.demo.tally import ShopSums, Tally, points, yuan
 
 _STYLES = {
+    "order": "dim",
+    "scan": "dim",
     "timeout": "yellow",
     "points": "magenta",
     "settled": "magenta",
@@ -31,7 +33,7 @@ _STYLES = {
     "warning": "dim",
     "dead letter": "red",
 }
-_WORD_WIDTH = max(map(len, _STYLES))
+_WORD_WIDTH = max(map(len, WORDS))
 # Without a terminal the figures come as a line, twice a day of the story.
 _FIGURES_EVERY_MS = 12 * HOUR_MS
 
@@ -60,7 +62,9 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, lines: Iterable[Line], now_ms: int, tally: Tally, sent: Mapping[str, int]) -> None:
+    def show(
+        self, lines: Iterable[Line], now_ms: int, tally: Tally, sent: Mapping[str, int]
+    ) -> None:
         """Add lines and bring the figures up to date."""
         for line in lines:
             self.console.print(self._text(line), soft_wrap=True)

@@ -7,6 +7,7 @@ timestamp is the instant at which it reaches the log, so a scan may arrive long 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
@@ -54,6 +55,8 @@ _CARRIERS = ("Crane Express", "Panda Post", "River Line")
 _SNAIL = "Snail Post"
 _SNOW_REGION = "CN-BJ"
 _ITEMS = 8
+# Of a shop with a story, the first orders are told of.
+_TOLD_MAX = 2
 
 
 class Record(NamedTuple):
@@ -112,7 +115,12 @@ def make_surge(orders: int, seed: int) -> Surge:
     plans.sort(key=lambda plan: plan.placed_at)
     for number, plan in enumerate(plans, 1001):
         plan.order_id = f"O-{number}"
-    records = [record for plan in plans for record in _records_of(plan, rng)]
+    records = []
+    met: Counter[Shop] = Counter()
+    for plan in plans:
+        met[plan.shop] += 1
+        told = bool(plan.shop.story) and met[plan.shop] <= _TOLD_MAX
+        records += _records_of(plan, rng, told)
     # Sources deliver at least once: some records come twice.
     records += [
         record._replace(at_ms=record.at_ms + rng.randrange(1, 30) * MINUTE_MS, story="")
@@ -153,11 +161,11 @@ def _cast_plans(rng: random.Random) -> list[_Plan]:
         plan.uploaded_at = plan.placed_at + _span(rng, 2, 6)
         _scan(rng, plan, plan.uploaded_at + _span(rng, 26, 44))
         plans.append(plan)
-    for hour, outcome in ((1.0, "granted"), (1.5, "rejected")):
+    for hour, appeal_id, outcome in ((1.0, "A-1", "granted"), (1.5, "A-2", "rejected")):
         plan = _in_time(rng, GOURMET, _hours(hour), "express")
         plan.uploaded_at = _hours(hour + 2)
         _scan(rng, plan, plan.uploaded_at + _span(rng, 30, 44))
-        plan.appeal = (f"A-{outcome}", _hours(60 + hour), outcome)
+        plan.appeal = (appeal_id, _hours(60 + hour), outcome)
         plans.append(plan)
     lost = _Plan(LAMPS, "moon-lamp", "express", _hours(1.2), "CN-ZJ", "River Line")
     lost.uploaded_at = _hours(3)
@@ -210,7 +218,7 @@ _MODES: tuple[ShippingMode, ...] = ("normal", "express", "stepped", "presale")
 
 
 def _deadline(plan: _Plan) -> int:
-    """The deadline a shop would reckon with: what the story is made of, not what is judged."""
+    """Reckon the deadline as a shop would: the story is made of it, nothing is judged by it."""
     if plan.promised_ship_by is not None:
         return plan.promised_ship_by
     if plan.mode == "normal" or plan.uploaded_at is None:
@@ -231,7 +239,7 @@ def _span(rng: random.Random, hours_min: float, hours_max: float) -> int:
 # What is sent
 
 
-def _records_of(plan: _Plan, rng: random.Random) -> list[Record]:
+def _records_of(plan: _Plan, rng: random.Random, told: bool) -> list[Record]:
     order_id = plan.order_id
     tracking_number = f"T{rng.randrange(10**9, 10**10)}"
     paid = OrderPaid(
@@ -245,7 +253,10 @@ def _records_of(plan: _Plan, rng: random.Random) -> list[Record]:
         region=plan.region,
         promised_ship_by=plan.promised_ship_by,
     )
-    records = [_record(ORDER_PAID, paid.paid_at + SECOND_MS, order_id, paid)]
+    record = _record(ORDER_PAID, paid.paid_at + SECOND_MS, order_id, paid)
+    if told:
+        record = record._replace(word="order", story=f"{plan.product} of {plan.shop.name}")
+    records = [record]
     if plan.uploaded_at is not None:
         upload = TrackingNumberUploaded(
             order_id=order_id,
@@ -265,6 +276,8 @@ def _records_of(plan: _Plan, rng: random.Random) -> list[Record]:
         record = _record(FIRST_SCAN, plan.scan_reported_at, order_id, scan)
         if plan.scan_story:
             record = record._replace(word="late scan", story=plan.scan_story)
+        elif told and plan.shop is LOTUS:
+            record = record._replace(word="scan", story=f"{plan.carrier} has it, in time")
         records.append(record)
     if plan.closed_at is not None:
         closed = OrderClosed(order_id=order_id, closed_at=plan.closed_at, reason="refund-agreed")
@@ -279,7 +292,7 @@ def _records_of(plan: _Plan, rng: random.Random) -> list[Record]:
             decided_at=decided_at,
         )
         record = _record(APPEAL_DECIDED, decided_at + SECOND_MS, order_id, appeal)
-        story = f"{plan.shop.name}'s appeal against #1 is {outcome}"
+        story = f"{plan.shop.name}'s appeal {appeal_id} against #1 is {outcome}"
         records.append(record._replace(word="appeal", story=story))
     return records
 
@@ -289,7 +302,7 @@ def _record(rank: int, at_ms: int, order_id: str, value: Struct) -> Record:
 
 
 def _snow() -> Record:
-    """The platform exempts a region after the fact: some orders have been judged already."""
+    """Exempt a region after the fact, when some of its orders have been judged already."""
     grant = ExemptionGranted(
         exemption_id="snow-in-beijing",
         source="platform",
@@ -308,7 +321,7 @@ def _snow() -> Record:
 
 
 def _spoilt(first_order: str, last_order: str) -> list[Record]:
-    """Records that no system should send and some do."""
+    """Make records that no system should send and some do."""
     scan = FirstScan(
         order_id=first_order, tracking_number="T1", carrier=_SNAIL, scanned_at=_hours(72)
     )

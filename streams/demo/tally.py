@@ -114,7 +114,7 @@ class Tally:
         self.shops[value.shop_id].bans += 1 if imposed else -1
 
     def stands(self) -> dict[str, Any]:
-        """What is true after all records, however it came to be."""
+        """Return what is true after all records, however it came to be."""
         return {
             "timeouts": self.standing,
             "journal": {place: amount for place, amount in self.journal.items() if amount},
@@ -187,7 +187,7 @@ def checks(tally: Tally, inputs: Inputs, simulated: Tally) -> Iterator[Check]:
     differing = [name for name, value in mine.items() if value != theirs[name]]
     yield Check(
         not differing,
-        "replay    the same records judged without a broker leave "
+        "again     the same records judged without a broker leave "
         + (f"other {', '.join(differing)}" if differing else "the same standing, to the last fen"),
     )
 

@@ -12,7 +12,7 @@ from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
-from streams.core.orders import Order, OrderState
+from streams.core.order import Order, OrderState
 from streams.core.outputs import (
     DeadLetter,
     FrontierMark,
@@ -22,7 +22,7 @@ from streams.core.outputs import (
     Timeout,
 )
 from streams.core.policy import Millis, Policy
-from streams.core.shops import Violation
+from streams.core.shop import Violation
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord
 from streams.engine.shops_task import ShopsTask

@@ -11,11 +11,9 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from streams.core.clock import (
     NEVER_MS,
-    Calendar,
     Subject,
     covers,
     exempted_deadline,
@@ -28,25 +26,29 @@ from streams.core.events import (
     FIRST_SCAN,
     INPUT_TOPICS,
     ORDER_CLOSED,
-    OWN_TIME_FIELDS,
     REFUND_FAILED,
     TRACKING_NUMBER_UPLOADED,
     Effect,
     ExemptionGranted,
 )
-from streams.core.orders import Occurrence, Order, OrderState
-from streams.core.outputs import DeadLetter, OrderClosure, Penalty, ProductBan, Timeout
-from streams.core.policy import DepositRules, KindRules, PointsRules, Policy
-from streams.core.shops import Violation
+from streams.core.judging import closure_due
+from streams.core.order import (
+    Fact,
+    Order,
+    OrderState,
+    find_occurrence,
+    own_time,
+    subject_of,
+)
+from streams.core.outputs import DeadLetter, OrderClosure, ProductBan, Timeout
+from streams.core.policy import KindRules, Policy
+from streams.engine.charges import Charge, ShopAccount
 from streams.engine.evidence import Evidence
 
-Account = Literal["points", "deposit"]
-Cap = Literal["order", "day", "week"]
-ChargeStatus = Literal["charged", "capped", "settles", "waiting", "none"]
 Verdict = Literal["stands", "stopped", "waived", "appealed", "pending", "no-clock"]
 
 
-class Fact(Struct, frozen=True, kw_only=True):
+class KnownFact(Struct, frozen=True, kw_only=True):
     """An accepted event; `counts` is false where an earlier one of its kind is known."""
 
     at: int
@@ -95,25 +97,6 @@ class Stop(Struct, frozen=True, kw_only=True):
     topic: str
 
 
-class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One violation on one account of its shop: the journal, and why it holds that.
-
-    `charged`: it stands and is booked. `settles`: it will be, at `settles_at`. `capped`: of the
-    `limit` an order, day or week has, `used` was used up before it. `waiting`: the account has not
-    come to the violation, or to its end, yet. `none`: it does not stand and owes nothing.
-    """
-
-    account: Account
-    balance: int
-    cap: Cap | None = None
-    entries: list[Penalty]
-    limit: int | None = None
-    settles_at: int | None = None
-    status: ChargeStatus
-    unit: str
-    used: int | None = None
-
-
 class Determination(Struct, frozen=True, kw_only=True):
     """The n-th determination of a kind; `due` is its instant under the deadline that holds."""
 
@@ -142,6 +125,8 @@ class KindExplanation(Struct, frozen=True, kw_only=True):
     needs: Literal["placed", "uploaded", "promised"] | None
     """What starts the clock of the order's shipping mode, `None` if it has none."""
     stop: Stop | None
+    stopped_by: list[str]
+    """Topics of the facts that could stop it."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -152,7 +137,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     closes_at: int | None
     """When the order closes by itself, `None` if it does not (any more)."""
     closures: list[OrderClosure]
-    facts: list[Fact]
+    facts: list[KnownFact]
     forgotten: bool
     judged_by: str
     kinds: list[KindExplanation]
@@ -173,7 +158,7 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
     """
     state, order = evidence.known()
     kinds = dict.fromkeys([*policy.violations, *(one.kind for one in evidence.timeouts)])
-    account = _ShopAccount(evidence, policy)
+    account = ShopAccount(evidence, policy)
     totals: dict[str, int] = {}
     for entry in evidence.penalties:
         totals[entry.unit] = totals.get(entry.unit, 0) + entry.amount
@@ -196,10 +181,10 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
     )
 
 
-def waiting_facts(state: OrderState) -> list[Fact]:
+def waiting_facts(state: OrderState) -> list[KnownFact]:
     """Facts that wait for their order, each with the instant it becomes a dead letter."""
     return [
-        Fact(
+        KnownFact(
             at=entry.expires_at,
             counts=False,
             fields=_named(entry.fact),
@@ -212,7 +197,7 @@ def waiting_facts(state: OrderState) -> list[Fact]:
 # Facts
 
 
-def _facts(state: OrderState) -> list[Fact]:
+def _facts(state: OrderState) -> list[KnownFact]:
     counting = {
         TRACKING_NUMBER_UPLOADED: state.uploaded_at,
         FIRST_SCAN: state.scanned_at,
@@ -222,13 +207,13 @@ def _facts(state: OrderState) -> list[Fact]:
     facts = []
     for fact in state.facts:
         rank, fields = fact[0], _named(fact)
-        at = fields[OWN_TIME_FIELDS[rank]]
+        at = own_time(fact)
         counts = fields["outcome"] == "granted" if rank == APPEAL_DECIDED else at == counting[rank]
-        facts.append(Fact(at=at, counts=counts, fields=fields, topic=INPUT_TOPICS[rank]))
+        facts.append(KnownFact(at=at, counts=counts, fields=fields, topic=INPUT_TOPICS[rank]))
     return sorted(facts, key=attrgetter("at"))
 
 
-def _named(fact: list[Any]) -> dict[str, Any]:
+def _named(fact: Fact) -> dict[str, Any]:
     """Give the fields of a fact in its list form their names."""
     names = [name for name in EVENT_TYPES[fact[0]].__struct_fields__ if name != "order_id"]
     return dict(zip(names, fact[1:], strict=True))
@@ -237,26 +222,26 @@ def _named(fact: list[Any]) -> dict[str, Any]:
 def _closes_at(policy: Policy, state: OrderState, order: Order) -> int | None:
     if policy.closure is None or state.closed_original:
         return None
-    due = order.placed_at + policy.closure.after_placed
-    ended = [state.uploaded_at, state.scanned_at, state.closed_at]
-    return None if any(at is not None and at < due for at in ended) else due
+    return _until(closure_due(policy.closure, state, order))
 
 
-def _until(reached_ms: int) -> int | None:
-    return reached_ms if reached_ms < NEVER_MS else None
+def _until(instant: int) -> int | None:
+    return instant if instant < NEVER_MS else None
 
 
 # Deadline and determinations
 
 
 def _explain_kind(
-    kind: str, evidence: Evidence, policy: Policy, account: _ShopAccount
+    kind: str, evidence: Evidence, policy: Policy, account: ShopAccount
 ) -> KindExplanation:
     state, order = evidence.known()
     rules = policy.violations.get(kind)
     rule = None if rules is None else rules.deadline.get(order.shipping_mode)
     running = running_clock(rule, order.placed_at, order.promised_ship_by, state.uploaded_at)
-    clock, steps, deadline = None, [], None
+    clock: ClockStep | None = None
+    steps: list[ExemptionStep] = []
+    deadline: int | None = None
     if running is not None and rule is not None:
         deadline = running.deadline
         clock = ClockStep(
@@ -275,23 +260,14 @@ def _explain_kind(
     determinations = []
     for number in range(1, max([*numbers, 0 if rules is None else rules.occurrences_max]) + 1):
         violation_id = f"{evidence.order_id}:{kind}:{number}"
+        occurrence = find_occurrence(state, kind, number)
         due = None
         if rules is not None and deadline is not None:
             due = occurrence_due(rules, deadline, number)
-        expected: Verdict = (
-            "no-clock"
-            if clock is None
-            else "waived"
-            if due is None
-            else "stopped"
-            if stop is not None and stop.at < due
-            else "appealed"
-            if violation_id in appeals
-            else "pending"
-            if due >= evidence.processed_until_ms - policy.grace
-            else "stands"
-        )
-        occurrence = _occurrence(state, kind, number)
+        expected: Verdict = "no-clock" if clock is None else "waived"
+        if due is not None:
+            judged_below = evidence.processed_until_ms - policy.grace
+            expected = _expected(due, stop, violation_id in appeals, judged_below)
         determinations.append(
             Determination(
                 charges=account.charges(violation_id, occurrence),
@@ -313,13 +289,17 @@ def _explain_kind(
         kind=kind,
         needs=None if rule is None else rule.start,
         stop=stop,
+        stopped_by=[] if rules is None else list(rules.stopped_by),
     )
 
 
-def _occurrence(state: OrderState, kind: str, number: int) -> Occurrence | None:
-    return next(
-        (one for one in state.occurrences if one.kind == kind and one.number == number), None
-    )
+def _expected(due: int, stop: Stop | None, appealed: bool, judged_below: int) -> Verdict:
+    """Judge one determination by its due time."""
+    if stop is not None and stop.at < due:
+        return "stopped"
+    if appealed:
+        return "appealed"
+    return "stands" if due < judged_below else "pending"
 
 
 def _stop(rules: KindRules, state: OrderState) -> Stop | None:
@@ -339,10 +319,7 @@ def _exemption_steps(
     kind: str, original: int, evidence: Evidence, order: Order
 ) -> list[ExemptionStep]:
     """Apply the exemptions one by one; their scopes see the deadline before any of them."""
-    subject = Subject(
-        evidence.order_id, order.shop_id, order.region, order.ship_from_region,
-        order.shipping_mode, order.paid_at,
-    )  # fmt: skip
+    subject = subject_of(evidence.order_id, order)
     steps: list[ExemptionStep] = []
     deadline: int | None = original
     grant_order = attrgetter("granted_at", "exemption_id")
@@ -392,103 +369,3 @@ def outside(
         if (first is not None and at < first) or (last is not None and at > last):
             return Outside(field=field, given=at, wanted=[first, last])
     return None
-
-
-# Charges
-
-
-class _ShopAccount:
-    """The shop's standing violations, in the order its caps take them."""
-
-    def __init__(self, evidence: Evidence, policy: Policy) -> None:
-        self._evidence = evidence
-        self._policy = policy
-        self._calendar = Calendar(policy.time_zone)
-        self._standing = sorted(
-            (one for one in evidence.violations.values() if one.standing),
-            key=attrgetter("determined_at", "violation_id"),
-        )
-
-    def charges(self, violation_id: str, occurrence: Occurrence | None) -> list[Charge]:
-        """Tell what a violation costs on each account; `occurrence` is the order's view of it."""
-        entries = [one for one in self._evidence.penalties if one.violation_id == violation_id]
-        if occurrence is None and not entries:
-            return []
-        violation = self._evidence.violations.get(violation_id)
-        if violation is not None and (
-            occurrence is None
-            or violation.revision != occurrence.revision
-            or violation.standing != occurrence.standing
-        ):
-            violation = None
-        policy, charges = self._policy, []
-        if policy.points is not None:
-            own = [one for one in entries if one.account == "points"]
-            charges.append(self._points(policy.points, violation, own))
-        if policy.deposit is not None:
-            own = [one for one in entries if one.account == "deposit"]
-            charges.append(self._deposit(policy.deposit, violation, own))
-        return charges
-
-    def _points(
-        self, rules: PointsRules, violation: Violation | None, entries: list[Penalty]
-    ) -> Charge:
-        charge = Charge(
-            account="points",
-            balance=sum(entry.amount for entry in entries),
-            entries=entries,
-            status=_status(violation, violation and violation.points, entries),
-            unit=rules.unit,
-        )
-        if violation is None or charge.status != "capped":
-            return charge
-        day = self._calendar.local_day(violation.determined_at)
-        before = self._before(violation)
-        today = sum(one.points for one in before if self._day(one) == day.start)
-        if rules.daily_max is not None and today + rules.per_violation > rules.daily_max:
-            return replace(charge, cap="day", limit=rules.daily_max, used=today)
-        week = sum(one.points for one in before if self._day(one) >= day.week_start)
-        return replace(charge, cap="week", limit=rules.weekly_max, used=week)
-
-    def _deposit(
-        self, rules: DepositRules, violation: Violation | None, entries: list[Penalty]
-    ) -> Charge:
-        charge = Charge(
-            account="deposit",
-            balance=sum(entry.amount for entry in entries),
-            entries=entries,
-            status=_status(violation, violation and violation.deposit, entries),
-            unit=rules.unit,
-        )
-        if violation is None:
-            return charge
-        if charge.status == "settles":
-            at = self._calendar.next_day_at(violation.determined_at, rules.settle_at)
-            return replace(charge, settles_at=at)
-        if charge.status != "capped":
-            return charge
-        before = self._before(violation)
-        of_order = sum(one.deposit > 0 for one in before if one.order_id == violation.order_id)
-        if rules.charges_per_order_max is not None and of_order >= rules.charges_per_order_max:
-            return replace(charge, cap="order", limit=rules.charges_per_order_max, used=of_order)
-        day = self._day(violation)
-        today = sum(one.deposit for one in before if self._day(one) == day)
-        return replace(charge, cap="day", limit=rules.daily_max, used=today)
-
-    def _before(self, violation: Violation) -> list[Violation]:
-        return self._standing[: self._standing.index(violation)]
-
-    def _day(self, violation: Violation) -> int:
-        return self._calendar.local_day(violation.determined_at).start
-
-
-def _status(
-    violation: Violation | None, allocated: int | None, entries: list[Penalty]
-) -> ChargeStatus:
-    if violation is None:
-        return "waiting"
-    if not violation.standing:
-        return "none"
-    if not allocated:
-        return "capped"
-    return "charged" if sum(entry.amount for entry in entries) else "settles"

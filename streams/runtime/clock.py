@@ -23,10 +23,10 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaledClock:
-    """A clock that stands at `epoch_ms`, runs `speed` times as fast from `origin_ms` of the
-    machine's clock on, and stands still at `end_ms`.
+    """A clock that plays other days, `speed` times as fast.
 
-    Processes with the same values agree on the time as far as their machines' clocks do.
+    It stands at `epoch_ms`, runs from `origin_ms` of the machine's clock on, and comes to stand at
+    `end_ms`. Processes with the same values agree as far as their machines' clocks do.
     """
 
     origin_ms: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from streams.runtime.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +16,8 @@ class Settings:
     """Prefix of the consumer groups and transactional ids: another app id is another run over the
     same inputs, with the same outputs topics."""
 
+    clock: Clock = field(default_factory=SystemClock)
+    """What time it is for the events; timeouts of the transport go by the machine's."""
     idle_slack_ms: int = 500
     """A topic read to its end counts as read up to this long ago: the time a record may take from
     its timestamp to the log."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +109,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await inputs.close()
 
     async def _pump(self, inputs: Inputs, fetched: Records) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._settings.clock.now_ms()
         news: dict[Partition, list[tuple[str, list[InRecord]]]] = {}
         for tp, records in fetched.items():
             part = self._partitions.get(tp.partition)
@@ -164,7 +163,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             ]
             if not tps:
                 continue
-            asked_ms = time.time_ns() // 1_000_000
+            asked_ms = self._settings.clock.now_ms()
             try:
                 self._ends = asked_ms, await inputs.end_offsets(tps)
             except KafkaError as exc:

@@ -1,0 +1,107 @@
+"""How many input events a second one worker process judges, broker on the same cores.
+
+Run: python bench/throughput.py [--orders N] [--partitions N] [--workers N] [--policy NAME|FILE]
+The topics are filled first; the clock runs from the worker's start of reading to its last commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import workload
+from aiokafka.partitioner import DefaultPartitioner
+
+from streams.broker import EmbeddedBroker
+from streams.testing import cluster
+from streams.topics.admin import ensure_topics
+
+
+def main() -> None:
+    """Run once and print a JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=500_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--policy", default="douyin-first-scan")
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder:
+        with EmbeddedBroker(Path(folder) / "broker") as broker:
+            result = asyncio.run(measure(broker.bootstrap, Path(folder), arguments))
+    print(json.dumps(result))
+
+
+async def measure(bootstrap: str, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
+    """Load the job, run the worker over it, check the answer."""
+    await ensure_topics(bootstrap, arguments.partitions)
+    topics, answer = workload.make(arguments.orders)
+    partition = DefaultPartitioner()
+    numbers = list(range(arguments.partitions))
+    records = (
+        cluster.LogRecord(
+            event.topic, partition(event.key, numbers, numbers), event.timestamp, event.key,
+            event.value,
+        )
+        for event in workload.merged(topics)
+    )  # fmt: skip
+    started = time.monotonic()
+    loaded = await cluster.load(bootstrap, records)
+    print(f"loaded {loaded} in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    del topics
+    done_ms = cluster.now_ms()
+    worker = cluster.WorkerProcess(
+        bootstrap, folder / "worker.log", "--policy", arguments.policy,
+        "--workers", str(arguments.workers),
+    )  # fmt: skip
+    process = psutil.Process(worker.process.pid)
+    try:
+        while b"assigned" not in worker.log_path.read_bytes():
+            if worker.process.poll() is not None:
+                sys.exit(worker.log_path.read_text())
+            await asyncio.sleep(0.02)
+        started = time.monotonic()
+        await cluster.wait_until_done(bootstrap, done_ms, timeout_s=600)
+        wall_s = time.monotonic() - started
+        family = [process, *process.children(recursive=True)]
+        cpu_s = sum(sum(member.cpu_times()[:2]) for member in family)
+        memory = sum(member.memory_info().rss for member in family)
+        log = worker.log_path.read_text()
+    finally:
+        code = worker.stop()
+    print(log, file=sys.stderr)
+    written = await cluster.read(bootstrap, ("timeout", "deadline-warning", "order-closure"))
+    found = {
+        "determinations": sum(r.topic == "timeout" for r in written),
+        "warnings": sum(r.topic == "deadline-warning" for r in written),
+        "closures": sum(r.topic == "order-closure" for r in written),
+    }
+    wanted = {name: getattr(answer, name) for name in found}
+    if found != wanted or code:
+        sys.exit(f"wrong answer: {found}, wanted {wanted}, exit code {code}")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "orders": arguments.orders,
+        "events": answer.events,
+        "partitions": arguments.partitions,
+        "workers": arguments.workers,
+        "policy": Path(arguments.policy).stem,
+        "wall_s": round(wall_s, 2),
+        "events_per_s": round(answer.events / wall_s),
+        "events_per_cpu_s": round(answer.events / cpu_s),
+        "rss_mb": round(memory / 2**20),
+        "answer": found,
+    }
+
+
+if __name__ == "__main__":
+    main()

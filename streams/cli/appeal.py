@@ -1,0 +1,67 @@
+"""`shipclock appeal`: publish an appeal's outcome."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from streams.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_POLICY,
+    Bootstrap,
+    PolicyName,
+    chosen_policy,
+    instant,
+)
+
+
+def appeal(
+    violation_id: Annotated[
+        str, typer.Argument(metavar="VIOLATION_ID", help="As in ORDER:late-scan:1.")
+    ],
+    outcome: Annotated[Literal["granted", "rejected"], typer.Argument()],
+    appeal_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="APPEAL_ID", help="Its name.", show_default="A-VIOLATION_ID"),
+    ] = None,
+    decided_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Epoch milliseconds, or ISO 8601 with an offset.",
+            show_default="now",
+        ),
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    policy: PolicyName = DEFAULT_POLICY,
+) -> None:
+    """Publish the outcome of an appeal against one violation.
+
+    A granted appeal is final: the violation never stands again, its charges are reversed, and a
+    later `rejected` changes nothing. It also holds for a violation that is not determined yet.
+    """
+    import msgspec
+
+    from streams.cli.publishing import checked, now_ms, run
+    from streams.codec.decode import Decoder
+    from streams.core.events import AppealDecided
+    from streams.runtime.publish import publisher
+
+    now = now_ms()
+    decided = AppealDecided(
+        appeal_id=f"A-{violation_id}" if appeal_id is None else appeal_id,
+        decided_at=now if decided_at is None else instant(decided_at, "--decided-at"),
+        order_id=violation_id.partition(":")[0],
+        outcome=outcome,
+        violation_id=violation_id,
+    )
+    value = msgspec.json.encode(decided)
+    event = checked(Decoder(chosen_policy(policy)), "appeal-decided", value, now)
+
+    async def publish() -> None:
+        async with publisher(bootstrap) as connected:
+            await connected.publish([event])
+
+    run(publish())
+    typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")

@@ -1,0 +1,200 @@
+"""`shipclock demo`: a sale and the six days after it, in a minute, on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from streams.cli.broker import start_with_progress
+from streams.cli.errors import UserError
+from streams.cli.options import DEFAULT_POLICY
+from streams.demo.surge import END_MS, HOUR_MS, ORDERS_MAX, ORDERS_MIN, START_MS, make_surge
+
+if TYPE_CHECKING:
+    from streams.core.policy import Policy
+    from streams.demo.play import Played
+
+_PARTITIONS = 4
+_SLACK_MS = 500
+# A worker needs this long from its start to its first reads: until then the story's clock stands.
+_LEAD_MS = 3_000
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def demo(
+    bootstrap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A Kafka of yours; the demo fills its shipclock topics, which must be empty.",
+            show_default="an own one, thrown away at the end",
+        ),
+    ] = None,
+    orders: Annotated[
+        int, typer.Option(min=ORDERS_MIN, max=ORDERS_MAX, help="Orders of the sale.")
+    ] = 2_000,
+    seed: Annotated[int, typer.Option(help="Another seed is another sale.")] = 1,
+    speed: Annotated[
+        int, typer.Option(min=60, max=100_000, help="Seconds of the story a second.")
+    ] = 10_800,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --bootstrap: write there without asking.")
+    ] = False,
+) -> None:
+    """Play a sale and the six days after it on a real Kafka, in about a minute.
+
+    Orders, uploads and scans go through the real topics; a real worker judges them under its
+    usual rules, with a clock that runs faster. Timeouts, penalties, bans and corrections are shown
+    as they come, and at the end all of it must add up. Ctrl-C stops it and leaves nothing behind.
+    """
+    from streams.demo.errors import DemoError
+    from streams.topics import TopicsError
+
+    console = Console(highlight=False)
+    try:
+        with _tidy_end(console) as stack:
+            _run(console, stack, bootstrap, orders, seed, speed, yes)
+    except DemoError as error:
+        raise UserError(error.message, error.hint) from None
+    except TopicsError as error:
+        raise UserError(error.message, error.hint, error.exit_code) from None
+
+
+def _run(
+    console: Console, stack: ExitStack, bootstrap: str | None, orders: int, seed: int, speed: int,
+    yes: bool,
+) -> None:  # fmt: skip
+    scratch = tempfile.TemporaryDirectory(prefix="shipclock-demo-", ignore_cleanup_errors=True)
+    folder = Path(stack.enter_context(scratch))
+    if bootstrap is None:
+        bootstrap = _own_broker(stack, folder / "broker")
+        console.print(f"A real Kafka runs at {bootstrap}; it goes with the demo.")
+    else:
+        _borrow(bootstrap, yes)
+    _play(console, stack, folder, bootstrap, orders, seed, speed)
+
+
+def _play(
+    console: Console, stack: ExitStack, folder: Path, bootstrap: str, orders: int, seed: int,
+    speed: int,
+) -> None:  # fmt: skip
+    from streams.demo.narrate import Narrator
+    from streams.demo.play import play
+    from streams.demo.screen import Screen
+    from streams.demo.worker import Worker
+    from streams.policies import load_policy
+    from streams.runtime.clock import ScaledClock
+    from streams.runtime.settings import Settings
+
+    policy = load_policy(DEFAULT_POLICY)
+    surge = make_surge(orders, seed)
+    app_id = f"shipclock-demo-{uuid.uuid4().hex[:8]}"
+    slack_ms = _SLACK_MS * speed
+    clock = ScaledClock(
+        origin_ms=time.time_ns() // 1_000_000 + _LEAD_MS,
+        epoch_ms=START_MS,
+        speed=speed,
+        # The worker's frontier stays a slack behind its clock: it comes to stand at the end.
+        end_ms=END_MS + slack_ms,
+    )
+    settings = Settings(
+        bootstrap=bootstrap, app_id=app_id, idle_slack_ms=slack_ms, clock=clock,
+        mark_interval_ms=200,
+    )  # fmt: skip
+    worker = stack.enter_context(Worker(settings, policy, folder / "worker.log"))
+    narrator = Narrator(surge.shops, policy)
+    hours, seconds = speed / HOUR_MS * 1000, (END_MS - START_MS) / speed / 1000
+    console.print(
+        f"{orders:,} orders of a sale (seed {seed}), and the six days after it, judged under "
+        f"{policy.label}: {hours:.3g} h a second, {seconds:.0f} s in all."
+        "\nTimes are those of the shops. Ctrl-C stops it.\n",
+        soft_wrap=True,
+    )
+    with Screen(console, narrator, surge.shops) as screen:
+        played = asyncio.run(play(bootstrap, app_id, surge, clock, screen, narrator, worker))
+    _summarise(console, played, policy)
+
+
+def _summarise(console: Console, played: Played, policy: Policy) -> None:
+    from streams.demo.play import judged_without_broker
+    from streams.demo.tally import checks
+
+    console.print("\nWhat it comes to:")
+    good = True
+    for check in checks(played.tally, played.inputs, judged_without_broker(played, policy)):
+        console.print(
+            "  ok   " if check.good else "  WRONG",
+            end=" ",
+            style="green" if check.good else "bold red",
+        )
+        console.print(check.text, soft_wrap=True)
+        good &= check.good
+    if not good:
+        raise UserError("it does not add up", "run it again with the same seed, and report it")
+    console.print("It adds up.", style="bold green")
+
+
+def _own_broker(stack: ExitStack, data_dir: Path) -> str:
+    from streams.broker import EmbeddedBroker
+    from streams.topics.admin import ensure_topics
+
+    broker = EmbeddedBroker(data_dir)
+    # Its data are thrown away, so it need not end gracefully.
+    stack.callback(broker.kill)
+    start_with_progress(broker)
+    asyncio.run(ensure_topics(broker.bootstrap, _PARTITIONS))
+    return broker.bootstrap
+
+
+def _borrow(bootstrap: str, yes: bool) -> None:
+    """Make sure that the demo does no harm on somebody's broker, and create the topics there."""
+    from streams.demo.guest import look_around
+    from streams.topics.admin import ensure_topics
+
+    ready = asyncio.run(look_around(bootstrap))
+    what = (
+        "the empty topics of shipclock" if ready else "new topics, named as shipclock's always are,"
+    )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError(
+                f"the demo would write made-up orders into {what} at {bootstrap}",
+                "say --yes if they may stay there, or leave --bootstrap out",
+                exit_code=2,
+            )
+        typer.confirm(
+            f"The demo writes made-up orders into {what} at {bootstrap}; they stay there. Go on?",
+            abort=True,
+        )
+    if not ready:
+        asyncio.run(ensure_topics(bootstrap, _PARTITIONS))
+
+
+@contextmanager
+def _tidy_end(console: Console) -> Iterator[ExitStack]:
+    """Treat every signal to end like Ctrl-C, and let none of them disturb the tidying up."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        with ExitStack() as stack:
+            try:
+                yield stack
+            except KeyboardInterrupt:
+                console.print("\nStopping.")
+                raise
+            finally:
+                for number in _SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,195 @@
+"""`shipclock exempt`: publish an exemption."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+import typer
+
+from streams.cli.errors import UserError
+from streams.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_POLICY,
+    Bootstrap,
+    PolicyName,
+    chosen_policy,
+    instant,
+)
+from streams.core.events import ShippingMode
+
+if TYPE_CHECKING:
+    from streams.core.events import Effect
+
+_MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def exempt(
+    exemption_id: Annotated[
+        str,
+        typer.Option(
+            "--id",
+            metavar="EXEMPTION_ID",
+            help="Its name. Publishing it again under one name is safe: the first content stays.",
+        ),
+    ],
+    waive: Annotated[bool, typer.Option("--waive", help="No violation at all.")] = False,
+    extend_to: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The deadline is not before this time.")
+    ] = None,
+    extend_by: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="The deadline is later by this, as 24h or 90m."),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="Of these kinds only.", show_default="all"),
+    ] = None,
+    orders: Annotated[
+        list[str] | None, typer.Option("--order", metavar="ORDER", help="These orders.")
+    ] = None,
+    shops: Annotated[
+        list[str] | None, typer.Option("--shop", metavar="SHOP", help="Orders of these shops.")
+    ] = None,
+    regions: Annotated[
+        list[str] | None,
+        typer.Option("--region", metavar="REGION", help="Orders to these regions, as CN-XJ."),
+    ] = None,
+    ship_from_regions: Annotated[
+        list[str] | None,
+        typer.Option("--ship-from-region", metavar="REGION", help="Orders from these regions."),
+    ] = None,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option("--mode", metavar="|".join(_MODES), help="Orders shipped this way."),
+    ] = None,
+    paid_from: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Orders paid at or after this time.")
+    ] = None,
+    paid_until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Orders paid at or before this time; a day ends at 23:59:59.999."
+        ),
+    ] = None,
+    deadline_from: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Orders due, before any exemption, from this time on."),
+    ] = None,
+    deadline_until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Orders due until this time."),
+    ] = None,
+    all_orders: Annotated[
+        bool, typer.Option("--all-orders", help="Every order, those to come too: no scope.")
+    ] = False,
+    source: Annotated[
+        Literal["platform", "report"],
+        typer.Option(help="Granted by the platform, or an approved report of a shop."),
+    ] = "platform",
+    granted_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When.", show_default="now")
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    policy: PolicyName = DEFAULT_POLICY,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the event, publish nothing.")
+    ] = False,
+) -> None:
+    """Waive or extend the deadlines of some orders, past and future ones.
+
+    Every scope option given must match; one given several times matches any of its values. A TIME
+    is epoch milliseconds or ISO 8601 with an offset; bounds are inclusive.
+    Orders that were fined already are judged anew: what no longer holds is revoked and reversed.
+    """
+    import msgspec
+
+    from streams.cli.publishing import checked, now_ms, run
+    from streams.codec.decode import Decoder
+    from streams.core.events import ExemptionGranted, Scope
+    from streams.runtime.publish import publisher
+
+    rules = chosen_policy(policy)
+    for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
+        unknown = [one for one in given or () if one not in known]
+        if unknown:
+            raise UserError(
+                f"{option}: there is no {unknown[0]}", f"known: {', '.join(known)}", exit_code=2
+            )
+    scope = Scope(
+        order_ids=orders or None,
+        shop_ids=shops or None,
+        regions=regions or None,
+        ship_from_regions=ship_from_regions or None,
+        shipping_modes=[mode for mode in _MODES if mode in modes] if modes else None,
+        paid_from=_time(paid_from, "--paid-from"),
+        paid_until=_time(paid_until, "--paid-until"),
+        deadline_from=_time(deadline_from, "--deadline-from"),
+        deadline_until=_time(deadline_until, "--deadline-until"),
+    )
+    if (scope == Scope()) != all_orders:
+        raise UserError(
+            "an exemption needs a scope, or --all-orders; not both",
+            "a scope is --order, --shop, --region, --mode, --paid-from and the like",
+            exit_code=2,
+        )
+    for first, last, name in (
+        (scope.paid_from, scope.paid_until, "paid"),
+        (scope.deadline_from, scope.deadline_until, "deadline"),
+    ):
+        if first is not None and last is not None and first > last:
+            raise UserError(
+                f"--{name}-from lies after --{name}-until", "no order would match", exit_code=2
+            )
+    now = now_ms()
+    granted = ExemptionGranted(
+        effect=_effect(waive, extend_to, extend_by),
+        exemption_id=exemption_id,
+        granted_at=now if granted_at is None else instant(granted_at, "--granted-at"),
+        kinds=kinds or None,
+        scope=scope,
+        source=source,
+    )
+    value = msgspec.json.encode(granted)
+    event = checked(Decoder(rules), "exemption-granted", value, now)
+    if dry_run:
+        typer.echo(value)
+        return
+
+    async def publish() -> tuple[int, int]:
+        async with publisher(bootstrap) as connected:
+            await connected.publish([event])
+            return len(connected.targets(event)), connected.partitions("exemption-granted")
+
+    copies, partitions = run(publish())
+    typer.echo(
+        f"exemption {exemption_id}: published to {copies} of {partitions} "
+        f"partition{'s' * (partitions > 1)}, at once"
+    )
+    typer.echo(value)
+
+
+def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect:
+    from streams.core.events import Effect
+
+    if waive + (extend_to is not None) + (extend_by is not None) != 1:
+        raise UserError(
+            "an exemption does one thing", "give --waive, --extend-to or --extend-by", exit_code=2
+        )
+    if waive:
+        return Effect(waive=True)
+    if extend_by is None:
+        return Effect(extend_to=_time(extend_to, "--extend-to"))
+    found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d)", extend_by)
+    if found is None:
+        raise UserError(
+            f"--extend-by: {extend_by!r} is no duration",
+            "give a number and ms, s, m, h or d, as 24h",
+            exit_code=2,
+        )
+    return Effect(extend_by=int(found[1]) * _UNITS_MS[found[2]])
+
+
+def _time(text: str | None, option: str) -> int | None:
+    return None if text is None else instant(text, option)

@@ -1,0 +1,148 @@
+"""`shipclock explain`: why an order stands as it does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.errors import UserError
+from streams.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_POLICY,
+    Bootstrap,
+    PolicyName,
+    chosen_policy,
+    instant,
+)
+
+if TYPE_CHECKING:
+    from streams.core.policy import Policy
+    from streams.engine.evidence import Evidence
+
+_COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
+
+
+def explain(
+    order: Annotated[str, typer.Argument(metavar="ORDER", help="The order_id.")],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    policy: PolicyName = DEFAULT_POLICY,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="EVENTS.jsonl",
+            help="Judge this file as `simulate` does, instead of reading what a worker judged; "
+            "- reads standard input.",
+        ),
+    ] = None,
+    until: Annotated[
+        str,
+        typer.Option(metavar="TIME|drain", help="With --events: as of this time."),
+    ] = "drain",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object; times are epoch milliseconds.")
+    ] = False,
+) -> None:
+    """Tell why an order was fined, or why not.
+
+    Facts, the deadline step by step, what each exemption did, every determination with its
+    revisions, every charge or the cap that stopped it, bans and closure.
+    """
+    rules = chosen_policy(policy)
+    if events is None and until != "drain":
+        raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
+    if events is None:
+        evidence = _from_kafka(bootstrap, order)
+    else:
+        end = None if until == "drain" else instant(until, "--until")
+        evidence = _from_file(events, rules, end, order)
+    if evidence.shop_id is None:
+        raise _unknown(evidence, rules)
+    _show(evidence, rules, as_json)
+
+
+def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
+    import asyncio
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from streams.runtime.client import ClientError
+    from streams.runtime.lookup import look_up
+
+    console = Console(stderr=True)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("Reading the logs", total=None)
+
+            def show(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            return asyncio.run(look_up(bootstrap, order_id, show))
+    except ClientError as error:
+        raise UserError(error.message, error.hint, error.exit_code) from None
+
+
+def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:
+    from streams.engine.evidence import evidence_of_events
+    from streams.engine.simulate import BadLine
+
+    try:
+        if str(events) == "-":
+            return evidence_of_events(sys.stdin.buffer, rules, until, order_id)
+        with events.open("rb") as file:
+            return evidence_of_events(file, rules, until, order_id)
+    except OSError as error:
+        raise UserError(
+            f"{events}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
+        ) from None
+    except BadLine as error:
+        raise UserError(
+            f"{events}: {error}",
+            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
+            exit_code=2,
+        ) from None
+
+
+def _unknown(evidence: Evidence, rules: Policy) -> UserError:
+    """Say what there is of an order that is not known."""
+    name = f"order {evidence.order_id}"
+    if evidence.judged_by is None:
+        return UserError(
+            f"{name} is not known: no worker has judged its partition yet",
+            "start one with `shipclock worker`, or explain a file with --events",
+        )
+    waiting = [] if evidence.state is None else [entry.rank for entry in evidence.state.waiting]
+    if waiting:
+        from streams.core.events import INPUT_TOPICS
+
+        topics = ", ".join(dict.fromkeys(INPUT_TOPICS[rank] for rank in waiting))
+        detail = f"facts wait for it ({topics}), but no order-paid has come"
+    elif evidence.dead_letters:
+        letter = evidence.dead_letters[-1]
+        detail = f"its {letter.source.topic} was refused: {letter.reason}: {letter.detail}"
+    else:
+        detail = "nothing of it has been taken"
+    return UserError(
+        f"{name} is not known: {detail}",
+        "check the order_id; an order is forgotten "
+        f"{rules.retention.clean // 86_400_000} days after its last change, "
+        f"{rules.retention.violated // 86_400_000} if it had a violation",
+    )
+
+
+def _show(evidence: Evidence, rules: Policy, as_json: bool) -> None:
+    import msgspec
+
+    from streams.cli.explanation import told
+    from streams.engine.explain import explain as explained
+
+    explanation = explained(evidence, rules)
+    if as_json:
+        typer.echo(msgspec.json.encode(explanation))
+        return
+    for line in told(explanation):
+        typer.secho(line.text, fg=_COLOURS.get(line.tone), bold=line.tone == "heading" or None,
+                    dim=line.tone == "quiet" or None)  # fmt: skip

@@ -1,0 +1,372 @@
+"""An order's explanation as text: what a seller who was fined wants to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from streams.core.clock import NEVER_MS
+from streams.core.events import Effect
+from streams.core.outputs import Penalty, Timeout
+from streams.engine.charges import Charge
+from streams.engine.explain import (
+    ClockStep,
+    Determination,
+    ExemptionStep,
+    Explanation,
+    KindExplanation,
+    KnownFact,
+    Outside,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS_MS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
+# ISO 4217: the currencies whose minor unit is no hundredth.
+_DIGITS = dict.fromkeys(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0
+)
+_DIGITS |= dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
+# Exemptions that leave the order out are told up to this many; --json has all.
+_OUTSIDE_MAX = 8
+_MEMBERS_MAX = 5
+
+_START_WORDS = {"placed": "placed", "uploaded": "first upload", "promised": "promised shipping"}
+_NO_START_WORDS = {
+    "placed": "no clock",
+    "uploaded": "no clock yet: it starts with the first tracking number, and none is uploaded",
+    "promised": "no clock: the order promises no shipping time",
+}
+_FACT_WORDS = {
+    "tracking-number-uploaded": "tracking number uploaded",
+    "first-scan": "first scan",
+    "order-closed": "closed",
+    "appeal-decided": "appeal",
+    "refund-failed": "refund failed",
+}
+
+
+_STOP_WORDS = {
+    "tracking-number-uploaded": "upload",
+    "first-scan": "first scan",
+    "order-closed": "closing",
+}
+
+
+class Line(NamedTuple):
+    """One line of text and how it is meant."""
+
+    text: str
+    tone: Literal["plain", "heading", "bad", "good", "quiet"] = "plain"
+
+
+def told(explanation: Explanation) -> Iterator[Line]:
+    """Tell an explanation, the answer first."""
+    return _Teller(explanation).told()
+
+
+def money(amount: int, unit: str) -> str:
+    """Write an amount of a journal's unit for people: 1000 of `CNY` is `10.00 CNY`."""
+    scale, _, points_class = unit.partition(":")
+    if scale == "tenth-point" and points_class:
+        return f"{_decimal(amount, 1)} {points_class} points"
+    if len(unit) == 3 and unit.isupper():
+        return f"{_decimal(amount, _DIGITS.get(unit, 2))} {unit}"
+    return f"{amount} {unit}"
+
+
+def duration(length_ms: int) -> str:
+    """Write a duration for people: `72h`, `1h 30m`; days from 100 hours on."""
+    rest, parts = abs(length_ms), []
+    units = _UNITS_MS if rest < 360_000_000 else (("d", 86_400_000), *_UNITS_MS)
+    for name, unit in units:
+        count, rest = divmod(rest, unit)
+        if count:
+            parts.append(f"{count}{name}")
+    return " ".join(parts) or "0s"
+
+
+def _decimal(amount: int, digits: int) -> str:
+    sign = "-" if amount < 0 else ""
+    if not digits:
+        return f"{amount}"
+    whole, rest = divmod(abs(amount), 10**digits)
+    return f"{sign}{whole}.{rest:0{digits}}"
+
+
+class _Teller:
+    def __init__(self, explanation: Explanation) -> None:
+        self._explanation = explanation
+        self._zone = ZoneInfo(explanation.time_zone)
+
+    def told(self) -> Iterator[Line]:
+        it = self._explanation
+        yield from self._answer()
+        yield from self._facts()
+        for kind in it.kinds:
+            yield from self._kind(kind)
+        yield from self._consequences()
+        if it.refused:
+            yield Line("")
+            yield Line("Refused records of this order", "heading")
+            for letter in it.refused:
+                source = letter.source
+                yield Line(
+                    f"  {source.topic}[{source.partition}] offset {source.offset}: "
+                    f"{letter.reason}: {letter.detail}"
+                )
+
+    def _answer(self) -> Iterator[Line]:
+        it = self._explanation
+        standing = {
+            kind.kind: sum(one.standing for one in kind.determinations) for kind in it.kinds
+        }
+        count = sum(standing.values())
+        found = ", ".join(f"{number} {kind}" for kind, number in standing.items() if number)
+        found += " violation stands" if count == 1 else " violations stand"
+        costs = [money(amount, unit) for unit, amount in it.totals.items() if amount]
+        yield Line(
+            f"Order {it.order['order_id']} of shop {it.order['shop_id']}: "
+            + (found if count else "no violation stands")
+            + (f", charged {' and '.join(costs)}." if costs else ", nothing is charged."),
+            "bad" if count else "good",
+        )
+        until = it.processed_until
+        progress = "the whole log" if until is None else f"the log up to {self._at(until)}"
+        yield Line(f"Judged by {it.judged_by} over {progress}; times are {it.time_zone}.", "quiet")
+        if it.judged_by != it.policy:
+            yield Line(
+                f"Explained by {it.policy}: where the two differ, what stands is the judgement's.",
+                "bad",
+            )
+        if it.forgotten:
+            yield Line("The order has been forgotten since: nothing can change it any more.", "bad")
+
+    # Facts
+
+    def _facts(self) -> Iterator[Line]:
+        order = self._explanation.order
+        yield Line("")
+        yield Line("Facts", "heading")
+        yield self._row(order["placed_at"], "placed")
+        details = [f"{order['shipping_mode']}", f"products {', '.join(order['product_ids'])}"]
+        details += [
+            f"{word} {order[field]}"
+            for field, word in (("region", "to"), ("ship_from_region", "from"))
+            if order[field] is not None
+        ]
+        paid = money(order["paid_amount"], order["currency"])
+        yield self._row(order["paid_at"], f"paid {paid}: {', '.join(details)}")
+        if order["promised_ship_by"] is not None:
+            yield self._row(order["promised_ship_by"], "promised to ship by")
+        for fact in self._explanation.facts:
+            yield self._row(fact.at, fact_text(fact))
+
+    def _row(self, at: int, text: str, indent: int = 2) -> Line:
+        return Line(f"{' ' * indent}{self._at(at):<23}  {at:>13}  {text}")
+
+    # Deadline
+
+    def _kind(self, kind: KindExplanation) -> Iterator[Line]:
+        yield Line("")
+        yield Line(f"Deadline of {kind.kind}", "heading")
+        if kind.clock is None:
+            mode = self._explanation.order["shipping_mode"]
+            none = f"no clock: {self._explanation.policy} sets none for {mode} orders"
+            yield Line("  " + (none if kind.needs is None else _NO_START_WORDS[kind.needs]))
+        else:
+            yield from self._clock(kind.clock)
+            yield from self._exemptions(kind.exemptions)
+        if kind.clock is not None and kind.deadline is None:
+            yield Line("  no deadline is left: the violation is waived", "good")
+        elif kind.clock is not None and kind.deadline != kind.clock.deadline:
+            yield self._row(kind.deadline or 0, "the deadline that holds")
+        if not kind.determinations:
+            return
+        yield Line("")
+        yield Line(f"Determinations of {kind.kind}", "heading")
+        for one in kind.determinations:
+            yield from self._determination(kind, one)
+
+    def _clock(self, clock: ClockStep) -> Iterator[Line]:
+        yield self._row(clock.started_at, f"the clock starts: {_START_WORDS[clock.start]}")
+        yield self._row(clock.deadline, f"+ {duration(clock.limit)}: the deadline")
+
+    def _exemptions(self, steps: list[ExemptionStep]) -> Iterator[Line]:
+        left_out = [step for step in steps if not step.covers]
+        for step in steps:
+            if step.covers:
+                name = f"exemption {step.exemption_id} ({step.source}, granted "
+                effect = self._effect(step.effect)
+                text = f"{name}{self._at(step.granted_at)}): {effect}"
+                if step.deadline_after is None:
+                    yield Line(f"  {text}")
+                elif step.deadline_after == step.deadline_before:
+                    yield Line(f"  {text}, which changes nothing")
+                else:
+                    yield self._row(step.deadline_after, text)
+        for step in left_out[-_OUTSIDE_MAX:]:
+            if step.outside is not None:
+                yield Line(
+                    f"  exemption {step.exemption_id} leaves it out: {self._outside(step.outside)}",
+                    "quiet",
+                )
+        if len(left_out) > _OUTSIDE_MAX:
+            more = len(left_out) - _OUTSIDE_MAX
+            yield Line(f"  {more} earlier exemptions leave it out too (--json tells)", "quiet")
+
+    def _effect(self, effect: Effect) -> str:
+        if effect.waive:
+            return "waives it"
+        if effect.extend_to is not None:
+            return f"extends it to {self._at(effect.extend_to)}"
+        return f"extends it by {duration(effect.extend_by or 0)}"
+
+    def _outside(self, outside: Outside) -> str:
+        if outside.field in ("paid", "deadline"):
+            first, last = (None if at is None else self._at(at) for at in outside.wanted)
+            wanted = " ".join(
+                part for part in (first and f"from {first}", last and f"until {last}") if part
+            )
+            return f"{outside.field} {wanted}, the order's is {self._at(int(outside.given or 0))}"
+        members = ", ".join(map(str, outside.wanted[:_MEMBERS_MAX]))
+        more = len(outside.wanted) - _MEMBERS_MAX
+        wanted = f"{members} and {more} more" if more > 0 else members or "nothing"
+        given = "none" if outside.given is None else outside.given
+        return f"{outside.field.replace('_', ' ')} {wanted}; this one is {given}"
+
+    # Determinations
+
+    def _determination(self, kind: KindExplanation, one: Determination) -> Iterator[Line]:
+        verdict, tone = self._verdict(kind, one)
+        if one.due is None:
+            yield Line(f"  {one.number}.  {verdict}", tone)
+        else:
+            yield Line(
+                f"  {one.number}.  due {self._at(one.due):<23}  {one.due:>13}  {verdict}", tone
+            )
+        # What happened to it on both sides, told as one story.
+        story = [
+            (event.determined_at if event.revoked_at is None else event.revoked_at, _event(event))
+            for event in one.history
+        ]
+        story += [
+            (entry.effective_at, _entry(entry))
+            for charge in one.charges
+            for entry in charge.entries
+        ]
+        for at, text in sorted(story, key=itemgetter(0)):
+            yield self._row(at, text, indent=6)
+        for charge in one.charges:
+            reason = self._no_charge(charge)
+            if reason is not None:
+                yield Line(f"      {charge.account}: {reason}")
+
+    def _verdict(
+        self, kind: KindExplanation, one: Determination
+    ) -> tuple[str, Literal["plain", "bad", "good", "quiet"]]:
+        why = self._why(kind, one)
+        if one.standing:
+            if one.expected == "stands":
+                return f"STANDS: {why}", "bad"
+            return f"STANDS, though by these rules it would not: {why}", "bad"
+        if one.expected == "stands":
+            return f"does not stand, though by these rules it would: {why}", "bad"
+        if one.expected == "pending":
+            return f"not due yet: {why}", "plain"
+        return f"none: {why}" if not one.history else f"stands no more: {why}", "good"
+
+    def _why(self, kind: KindExplanation, one: Determination) -> str:
+        stop, due = kind.stop, one.due or 0
+        if one.expected == "no-clock":
+            return "no clock runs"
+        if one.expected == "waived":
+            return f"exemption {kind.exemptions[-1].exemption_id} waives it"
+        if one.expected == "appealed":
+            return f"appeal {kind.appeals[one.violation_id]} was granted"
+        if stop is None:
+            words = " or ".join(_STOP_WORDS[topic] for topic in kind.stopped_by)
+            return f"no {words} is known"
+        what = _STOP_WORDS[stop.topic]
+        if stop.at < due:
+            return f"the {what} came {duration(due - stop.at)} before"
+        if stop.at == due:
+            return f"the {what} came at that very instant, and on time means before it"
+        return f"the {what} came {duration(stop.at - due)} after"
+
+    def _no_charge(self, charge: Charge) -> str | None:
+        if charge.status == "settles" and charge.settles_at is not None:
+            return f"to be charged at {self._at(charge.settles_at)}"
+        if charge.status == "waiting":
+            return "the shop's account has not come to this yet"
+        if charge.status != "capped":
+            return None
+        if charge.cap == "order":
+            return f"not charged, the order's {charge.limit} charges are used up"
+        used, limit = money(charge.used or 0, charge.unit), money(charge.limit or 0, charge.unit)
+        return f"not charged, the shop had {used} of at most {limit} that {charge.cap}"
+
+    # Consequences
+
+    def _consequences(self) -> Iterator[Line]:
+        it = self._explanation
+        if it.bans:
+            yield Line("")
+            yield Line("Bans of its products", "heading")
+            for ban in it.bans:
+                verb = "banned" if ban.type == "product-ban.imposed" else "ban lifted"
+                yield self._row(
+                    ban.effective_at, f"{ban.product_id} {verb}, because of {ban.violation_id}"
+                )
+        if it.closures or it.closes_at is not None:
+            yield Line("")
+            yield Line("Closure", "heading")
+        for closure in it.closures:
+            refund = money(closure.refund.amount, closure.refund.currency)
+            yield self._row(
+                closure.closed_at,
+                f"closed as unshipped, {refund} back on the {closure.refund.path} path",
+            )
+        if it.closes_at is not None:
+            yield self._row(
+                it.closes_at, "closes by itself, unless an upload, scan or close comes before"
+            )
+
+    def _at(self, at: int) -> str:
+        """Write an instant in the policy's zone, with milliseconds only where there are some."""
+        if at >= NEVER_MS:
+            return "never"
+        local = (_EPOCH + timedelta(milliseconds=at)).astimezone(self._zone)
+        fraction = f".{at % 1000:03}" if at % 1000 else ""
+        return f"{local:%Y-%m-%d %H:%M:%S}{fraction}"
+
+
+def _event(event: Timeout) -> str:
+    if event.revoked_at is None:
+        return f"determined, revision {event.revision}"
+    named = event.reason if event.reason in ("exemption", "appeal") else "late"
+    return f"revoked, revision {event.revision}: {named} {event.cause}"
+
+
+def _entry(entry: Penalty) -> str:
+    verb = "charged" if entry.amount > 0 else "reversed"
+    return f"{entry.account} {verb}: {money(abs(entry.amount), entry.unit)} of {entry.day}"
+
+
+def fact_text(fact: KnownFact) -> str:
+    """Write an accepted fact for people."""
+    fields: dict[str, Any] = fact.fields
+    text = _FACT_WORDS[fact.topic]
+    if "tracking_number" in fields:
+        text += f": {fields['carrier']} {fields['tracking_number']}"
+        if fields.get("replaces") is not None:
+            text += f", replaces {fields['replaces']}"
+    elif fact.topic == "order-closed":
+        text += f": {fields['reason']}"
+    elif fact.topic == "appeal-decided":
+        text += f" {fields['appeal_id']} {fields['outcome']}: {fields['violation_id']}"
+    if fact.topic != "appeal-decided" and not fact.counts:
+        text += " (an earlier one counts)"
+    return text

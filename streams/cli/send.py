@@ -1,0 +1,191 @@
+"""`shipclock send`: publish input events."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from streams.cli.errors import UserError
+from streams.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_POLICY,
+    Bootstrap,
+    PolicyName,
+    chosen_policy,
+    instant,
+)
+
+if TYPE_CHECKING:
+    from io import BufferedIOBase
+
+    from streams.codec.decode import Decoder
+    from streams.runtime.publish import InputEvent
+
+
+def send(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="[TOPIC]", help="An input topic, as order-paid.")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[JSON|@FILE|-]...",
+            help="An event; a file with an event a line, or with one event if it is named *.json; "
+            "- reads lines from standard input.",
+            show_default="-",
+        ),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EVENTS.jsonl",
+            help="Instead, send a file as `simulate` takes it: a line names its topic, its record "
+            "has the line's timestamp or the event's own time; partition and key follow from the "
+            "event. - reads standard input.",
+        ),
+    ] = None,
+    timestamp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The records' timestamp: epoch ms, or ISO 8601 with an offset.",
+            show_default="now",
+        ),
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    policy: PolicyName = DEFAULT_POLICY,
+) -> None:
+    """Publish input events, each with the right key, to the right partitions.
+
+    Every event is checked first as a worker checks it. Events given as arguments are sent
+    together; lines are sent as they come, a megabyte at a time. What is sent together is sent as a
+    whole, or not at all if a worker would refuse an event of it. An exemption goes to the
+    partitions of the orders it names, or else to all, at once.
+    """
+    from streams.codec.decode import Decoder
+    from streams.core.events import INPUT_TOPICS
+
+    if (topic is None) == (events is None):
+        raise UserError(
+            "give either a TOPIC or --events", "as in: shipclock send order-paid -", exit_code=2
+        )
+    if topic is not None and topic not in INPUT_TOPICS:
+        raise UserError(
+            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
+        )
+    if events is not None and timestamp is not None:
+        raise UserError("--timestamp needs a TOPIC", "lines of --events have their own", 2)
+    at = None if timestamp is None else instant(timestamp, "--timestamp")
+    arguments = values or ["-"]
+    if events is not None:
+        arguments = ["-" if events == "-" else f"@{events}"]
+    reader = _Reader(Decoder(chosen_policy(policy)), topic, at)
+    _publish(bootstrap, reader.batches(arguments))
+
+
+class _Reader:
+    """Turns arguments and lines into checked events; without a topic, lines name their own."""
+
+    def __init__(self, decoder: Decoder, topic: str | None, timestamp_ms: int | None) -> None:
+        self._decoder = decoder
+        self._topic = topic
+        self._timestamp_ms = timestamp_ms
+
+    async def batches(self, arguments: list[str]) -> AsyncIterator[list[InputEvent]]:
+        """Yield what is sent together: the events given in full, then lines as they come."""
+        whole = [one for one in arguments if not self._has_lines(one)]
+        if whole:
+            yield [self._event(_content(one)) for one in whole]
+        for argument in arguments:
+            if self._has_lines(argument):
+                async for batch in self._lines(argument.removeprefix("@")):
+                    yield batch
+
+    def _has_lines(self, argument: str) -> bool:
+        one_event = argument.endswith(".json") and self._topic is not None
+        return argument == "-" or (argument.startswith("@") and not one_event)
+
+    async def _lines(self, name: str) -> AsyncIterator[list[InputEvent]]:
+        from streams.runtime.lines import LineTooLongError, line_batches
+
+        try:
+            stdin = nullcontext(cast("BufferedIOBase", sys.stdin.buffer))
+            with stdin if name == "-" else Path(name).open("rb") as stream:  # noqa: ASYNC230
+                async for lines in line_batches(stream):
+                    yield self._batch(name, lines)
+        except OSError as error:
+            raise _unreadable(name, error) from None
+        except LineTooLongError as error:
+            raise UserError(f"{name}: {error}", "give one event a line", exit_code=2) from None
+
+    def _batch(self, name: str, lines: list[tuple[int, bytes]]) -> list[InputEvent]:
+        first = lines[0][0]
+        before = f" (the lines before {first} were sent)" if first > 1 else ""
+        batch = []
+        for number, text in lines:
+            try:
+                batch.append(self._event(text) if self._topic else self._logged(text))
+            except UserError as error:
+                message = f"{name}: line {number}: {error.message}{before}"
+                raise UserError(message, error.hint, error.exit_code) from None
+        return batch
+
+    def _event(self, value: bytes) -> InputEvent:
+        from streams.cli.publishing import checked, now_ms
+
+        now = now_ms() if self._timestamp_ms is None else self._timestamp_ms
+        return checked(self._decoder, self._topic or "", value, now)
+
+    def _logged(self, text: bytes) -> InputEvent:
+        """Read a line of `simulate`'s."""
+        from streams.cli.publishing import checked, logged
+
+        topic, value, timestamp_ms = logged(text)
+        return checked(self._decoder, topic, value, timestamp_ms)
+
+
+def _content(argument: str) -> bytes:
+    """Read an event given in full, as text or as a file."""
+    if not argument.startswith("@"):
+        return argument.encode()
+    try:
+        return Path(argument[1:]).read_bytes()
+    except OSError as error:
+        raise _unreadable(argument[1:], error) from None
+
+
+def _unreadable(name: str, error: OSError) -> UserError:
+    return UserError(
+        f"{name}: {error.strerror}", "give a file as @FILE, or - for standard input", exit_code=2
+    )
+
+
+def _publish(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> None:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from streams.cli.publishing import run
+    from streams.runtime.publish import publisher
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events sent"), TimeElapsedColumn())
+
+    async def publish() -> str:
+        async with publisher(bootstrap) as connected:
+            with Progress(
+                *columns, console=console, transient=True, disable=not console.is_terminal
+            ) as bar:
+                task = bar.add_task("", total=None)
+                async for batch in batches:
+                    await connected.publish(batch)
+                    bar.advance(task, len(batch))
+        topics = ", ".join(f"{topic} {count}" for topic, count in connected.sent.items())
+        total = connected.sent.total()
+        return f"sent {total} event{'s' * (total != 1)}" + (f": {topics}" if topics else "")
+
+    typer.echo(run(publish()))

@@ -1,0 +1,79 @@
+"""Look at somebody's broker before the demo writes there."""
+
+from __future__ import annotations
+
+import contextlib
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streams.demo.errors import DemoError
+from streams.topics.admin import check_topics
+
+_RESTING = ("Empty", "Dead")
+_STAGES = ("-orders", "-shops")
+
+
+async def look_around(bootstrap: str) -> bool:
+    """Tell whether shipclock's topics are there already, empty and unattended.
+
+    Raises:
+        DemoError: The demo's records would mix with others, or another worker would take them.
+        TopicsError: The broker cannot be reached, or its topics do not fit together.
+    """
+    states = await check_topics(bootstrap)
+    present = [state.file.topic for state in states if state.status != "missing"]
+    if not present:
+        return False
+    if len(present) < len(states):
+        missing = [state.file.topic for state in states if state.status == "missing"]
+        raise DemoError(
+            f"some of shipclock's topics are missing at {bootstrap}: {', '.join(missing)}",
+            "create them with: shipclock topics create",
+        )
+    written = await _written(bootstrap, present)
+    if written:
+        raise DemoError(
+            f"topics at {bootstrap} hold records already, {', '.join(written[:3])} for one: the "
+            "demo's made-up orders would mix with them",
+            "leave --bootstrap out, or take a broker whose shipclock topics are empty",
+        )
+    busy = await _busy(bootstrap)
+    if busy:
+        raise DemoError(
+            f"a worker runs at {bootstrap} (group {busy[0]}): it would judge the demo's orders too",
+            "stop it first, or leave --bootstrap out",
+        )
+    return True
+
+
+async def _written(bootstrap: str, topics: list[str]) -> list[str]:
+    """Name the topics that hold or held records."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None) as consumer:
+        consumer.subscribe(topics)
+        tps = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        ends = await consumer.end_offsets(tps)
+    return list(dict.fromkeys(tp.topic for tp in tps if ends[tp] > 0))
+
+
+async def _busy(bootstrap: str) -> list[str]:
+    """Name the consumer groups of workers that have members."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        groups = [name for name, _ in await admin.list_consumer_groups() if name.endswith(_STAGES)]
+        described = await admin.describe_consumer_groups(groups)
+    finally:
+        with contextlib.suppress(KafkaError):
+            await admin.close()
+    return [
+        name
+        for response in described
+        for _, name, state, *_ in response.groups
+        if state not in _RESTING
+    ]

@@ -1,0 +1,147 @@
+"""Publish input events: checked first, properly keyed, each batch in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from msgspec import Struct
+
+from streams.codec.decode import Decoder
+from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.runtime.batches import KeyPartitioner
+from streams.runtime.client import ClientError, connected, count_of
+
+# A transaction of the broker's own time-out ends what takes longer anyway.
+_TRANSACTION_TIMEOUT_S = 30.0
+# As large as the largest topic allows (an exemption may list a hundred thousand orders).
+_REQUEST_BYTES_MAX = 16 * 1024 * 1024
+_BATCH_BYTES = 512 * 1024
+
+_EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
+
+
+class InputEvent(NamedTuple):
+    """A valid event, ready to be sent; `order_ids` are those an exemption's scope names."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+    order_ids: tuple[str, ...] | None = None
+
+
+class _Keys(Struct):
+    """The fields that hold a record's key."""
+
+    order_id: str | None = None
+    exemption_id: str | None = None
+
+
+def prepare(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:
+    """Check an event as a worker will, and find its key.
+
+    Raises:
+        Refused: A worker would make it a dead letter.
+    """
+    key = _key(topic, value)
+    event = decoder.decode(INPUT_TOPICS.index(topic), key, value, timestamp_ms)
+    order_ids = event.scope.order_ids if isinstance(event, ExemptionGranted) else None
+    named = None if order_ids is None else tuple(order_ids)
+    return InputEvent(topic, key, value, timestamp_ms, named)
+
+
+def _key(topic: str, value: bytes) -> bytes:
+    """Read an event's key; an empty one, which nothing accepts, where it cannot be read."""
+    try:
+        keys = msgspec.json.decode(value, type=_Keys)
+    except (ValueError, RecursionError):
+        return b""
+    return ((keys.exemption_id if topic == _EXEMPTIONS else keys.order_id) or "").encode()
+
+
+def targets(event: InputEvent, partitions: int, partition_of: KeyPartitioner) -> list[int]:
+    """Partitions an event goes to: its key's; for an exemption its orders', or all of them."""
+    if event.topic != _EXEMPTIONS or event.order_ids == ():
+        return [partition_of(event.key, partitions)]
+    if event.order_ids is None:
+        return list(range(partitions))
+    return sorted({partition_of(order_id.encode(), partitions) for order_id in event.order_ids})
+
+
+class Publisher:
+    """Sends batches of events, each as a whole or not at all."""
+
+    def __init__(self, producer: AIOKafkaProducer, counts: dict[str, int]) -> None:
+        self.sent: Counter[str] = Counter()
+        """Events sent, by topic; the copies of an exemption count once."""
+        self._producer = producer
+        self._counts = counts
+        self._partition_of = KeyPartitioner()
+
+    def partitions(self, topic: str) -> int:
+        """Partition count of a topic, which must exist."""
+        return count_of(topic, self._counts)
+
+    def targets(self, event: InputEvent) -> list[int]:
+        """Partitions an event goes to."""
+        return targets(event, self.partitions(event.topic), self._partition_of)
+
+    async def publish(self, events: Sequence[InputEvent]) -> None:
+        """Send a batch in one transaction, each topic partition's records in the order given.
+
+        Raises:
+            ClientError: A topic does not exist; nothing was sent.
+        """
+        placed = [(event, partition) for event in events for partition in self.targets(event)]
+        async with asyncio.timeout(_TRANSACTION_TIMEOUT_S), self._producer.transaction():
+            sent = [
+                await self._producer.send(
+                    event.topic, event.value, event.key, partition, event.timestamp_ms
+                )
+                for event, partition in placed
+            ]
+            # The client would commit without a batch that the broker refused.
+            await asyncio.gather(*sent)
+        self.sent.update(event.topic for event in events)
+
+
+@asynccontextmanager
+async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
+    """Connect a publisher.
+
+    Raises:
+        ClientError: The broker cannot be reached or refuses, or the input topics are not
+            co-partitioned.
+    """
+    async with connected(bootstrap) as counts:
+        _refuse_uneven(counts)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            # Of its own: two commands at a time must not fence each other.
+            transactional_id=f"shipclock-publish-{uuid.uuid4()}",
+            max_request_size=_REQUEST_BYTES_MAX,
+            max_batch_size=_BATCH_BYTES,
+        )
+        try:
+            async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
+                await producer.start()
+            yield Publisher(producer, counts)
+        finally:
+            await producer.stop()
+
+
+def _refuse_uneven(counts: dict[str, int]) -> None:
+    present = {topic: counts[topic] for topic in INPUT_TOPICS if topic in counts}
+    if len(set(present.values())) > 1:
+        listed = ", ".join(f"{topic} {count}" for topic, count in present.items())
+        raise ClientError(
+            f"the input topics have different partition counts: {listed}",
+            "records with equal keys would not meet; compare with `shipclock topics check`",
+        )

@@ -1,0 +1,188 @@
+"""Load topics, run worker processes, wait until they are done, read what they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from streams.core.events import INPUT_TOPICS
+from streams.core.outputs import FrontierMark
+from streams.engine.records import SHOP_VIOLATIONS
+
+OUTPUT_TOPICS = (
+    "timeout",
+    "penalty",
+    "product-ban",
+    "deadline-warning",
+    "notification",
+    "order-closure",
+    "dead-letter",
+)
+_POLL_S = 0.2
+_BATCH_BYTES = 900_000
+
+
+class LogRecord(NamedTuple):
+    """A record to load, or one that was read."""
+
+    topic: str
+    partition: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
+    """Write records to their partitions with their own timestamps; returns how many."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES, linger_ms=20)
+    await producer.start()
+    count = 0
+    try:
+        builders = {}
+        for record in records:
+            place = record.topic, record.partition
+            builder = builders.get(place)
+            if builder is None:
+                builder = builders[place] = producer.create_batch()
+            fields = {"key": record.key, "value": record.value, "timestamp": record.timestamp}
+            if builder.append(**fields) is None:
+                await producer.send_batch(builder, record.topic, partition=record.partition)
+                builder = builders[place] = producer.create_batch()
+                builder.append(**fields)
+            count += 1
+        for (topic, partition), builder in builders.items():
+            await producer.send_batch(builder, topic, partition=partition)
+        await producer.flush()
+    finally:
+        await producer.stop()
+    return count
+
+
+class WorkerProcess:
+    """A `shipclock worker` of its own; its log goes to a file."""
+
+    def __init__(self, bootstrap: str, log_path: Path, *options: str) -> None:
+        self._log = log_path.open("ab")
+        self.log_path = log_path
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streams", "worker", "--bootstrap", bootstrap, *options],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def stop(self, timeout_s: float = 10) -> int:
+        """Ask it to stop; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout_s)
+        self._log.close()
+        return code
+
+
+async def read(bootstrap: str, topics: Iterable[str]) -> list[LogRecord]:
+    """Read topics from beginning to end, committed records only."""
+    consumer = AIOKafkaConsumer(
+        *topics, bootstrap_servers=bootstrap, isolation_level="read_committed",
+        auto_offset_reset="earliest", enable_auto_commit=False,
+    )  # fmt: skip
+    await consumer.start()
+    records: list[LogRecord] = []
+    try:
+        assigned = list(consumer.assignment())
+        ends = await consumer.end_offsets(assigned)
+        while any([await consumer.position(tp) < ends[tp] for tp in assigned]):
+            for fetched in (await consumer.getmany(timeout_ms=200)).values():
+                records += [
+                    LogRecord(r.topic, r.partition, r.timestamp, r.key, r.value, tuple(r.headers))
+                    for r in fetched
+                ]
+    finally:
+        await consumer.stop()
+    return records
+
+
+async def wait_until_done(
+    bootstrap: str, until_ms: int, app_id: str = "shipclock", timeout_s: float = 120
+) -> None:
+    """Wait until both stages have worked off all input and log time up to an instant.
+
+    Done is: every order partition has committed its inputs to their ends and marked a frontier at
+    or after `until_ms`, and every shop partition has committed past those marks.
+
+    Raises:
+        TimeoutError: It did not come to pass in time.
+    """
+    async with asyncio.timeout(timeout_s):
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        marks = AIOKafkaConsumer(
+            SHOP_VIOLATIONS, bootstrap_servers=bootstrap, isolation_level="read_committed",
+            auto_offset_reset="earliest", enable_auto_commit=False,
+        )  # fmt: skip
+        ends = AIOKafkaConsumer(*INPUT_TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False)
+        await ends.start()
+        await marks.start()
+        try:
+            await _wait_for_inputs(admin, ends, f"{app_id}-orders")
+            await _wait_for_marks(admin, marks, f"{app_id}-shops", until_ms, ends)
+        finally:
+            await marks.stop()
+            await ends.stop()
+            await admin.close()
+
+
+async def _wait_for_inputs(
+    admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, group: str
+) -> None:
+    wanted = {tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end}
+    while True:
+        committed = await admin.list_consumer_group_offsets(group)
+        if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _wait_for_marks(
+    admin: AIOKafkaAdminClient, marks: AIOKafkaConsumer, group: str, until_ms: int,
+    ends: AIOKafkaConsumer,
+) -> None:  # fmt: skip
+    sources = {tp.partition for tp in ends.assignment()}
+    passed: dict[TopicPartition, dict[int, int]] = {tp: {} for tp in marks.assignment()}
+    while any(sources - found.keys() for found in passed.values()):
+        for tp, records in (await marks.getmany(timeout_ms=200)).items():
+            for record in records:
+                if b'"mark"' not in record.value:
+                    continue
+                mark = msgspec.json.decode(record.value, type=FrontierMark)
+                if mark.frontier_ms >= until_ms:
+                    passed[tp].setdefault(mark.source, record.offset)
+    wanted = {tp: max(found.values()) + 1 for tp, found in passed.items()}
+    while True:
+        committed = await admin.list_consumer_group_offsets(group)
+        if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+def now_ms() -> int:
+    """Read the machine's clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000

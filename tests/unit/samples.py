@@ -1,0 +1,116 @@
+"""Valid events and rules that unit tests start from."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.policy import Policy, parse_policy
+from streams.engine.records import InRecord
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+PLACED_AT = 1_670_315_340_000  # 2022-12-06 16:29:00 +08:00, a Tuesday
+DEADLINE = PLACED_AT + 72 * HOUR_MS
+POLICY_TEXT = (resources.files("streams.policies") / "douyin-first-scan.toml").read_text("utf-8")
+
+Value = dict[str, Any]
+
+
+def policy_with(*changes: tuple[str, str]) -> Policy:
+    """Return the default policy with pieces of its text replaced."""
+    text = POLICY_TEXT
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} stands {text.count(old)} times in the policy")
+        text = text.replace(old, new)
+    return parse_policy(text, "changed.toml")
+
+
+POLICY = policy_with()
+
+
+def paid(order_id: str = "O1", **fields: Any) -> Value:
+    """Return an order-paid value."""
+    return {
+        "order_id": order_id,
+        "shop_id": "S1",
+        "product_ids": ["P1"],
+        "shipping_mode": "normal",
+        "placed_at": PLACED_AT,
+        "paid_at": PLACED_AT,
+        "paid_amount": 9900,
+    } | fields
+
+
+def upload(order_id: str = "O1", uploaded_at: int = PLACED_AT, **fields: Any) -> Value:
+    """Return a tracking-number-uploaded value."""
+    parcel = {"order_id": order_id, "tracking_number": "T1", "carrier": "SF"}
+    return parcel | {"uploaded_at": uploaded_at} | fields
+
+
+def scan(order_id: str = "O1", scanned_at: int = PLACED_AT, **fields: Any) -> Value:
+    """Return a first-scan value."""
+    parcel = {"order_id": order_id, "tracking_number": "T1", "carrier": "SF"}
+    return parcel | {"scanned_at": scanned_at} | fields
+
+
+def closed(order_id: str = "O1", closed_at: int = PLACED_AT, **fields: Any) -> Value:
+    """Return an order-closed value."""
+    return {"order_id": order_id, "closed_at": closed_at, "reason": "refunded"} | fields
+
+
+def exemption(exemption_id: str = "X1", **fields: Any) -> Value:
+    """Return an exemption-granted value that waives everything."""
+    return {
+        "exemption_id": exemption_id,
+        "source": "platform",
+        "granted_at": PLACED_AT,
+        "effect": {"waive": True},
+        "scope": {},
+    } | fields
+
+
+def appeal(violation_id: str = "O1:late-scan:1", **fields: Any) -> Value:
+    """Return an appeal-decided value that grants."""
+    return {
+        "appeal_id": "A1",
+        "violation_id": violation_id,
+        "order_id": "O1",
+        "outcome": "granted",
+        "decided_at": PLACED_AT,
+    } | fields
+
+
+def refund_failed(order_id: str = "O1", failed_at: int = PLACED_AT) -> Value:
+    """Return a refund-failed value."""
+    return {"order_id": order_id, "failed_at": failed_at}
+
+
+# One valid value of every input topic, by rank.
+VALUES = (paid(), upload(), scan(), closed(), exemption(), appeal(), refund_failed())
+
+
+def raw(value: Any) -> bytes:
+    """Encode a value as a producer would."""
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def own_time(topic: str, value: Value) -> int:
+    """Return an event's own time."""
+    at: int = value[OWN_TIME_FIELDS[INPUT_TOPICS.index(topic)]]
+    return at
+
+
+def record(topic: str, value: Value, timestamp: int | None = None, offset: int = 0) -> InRecord:
+    """Return an event as a source hands it over, by default at its own time."""
+    at = own_time(topic, value) if timestamp is None else timestamp
+    key = value.get("order_id")
+    return InRecord(offset, at, None if key is None else key.encode(), raw(value))
+
+
+def line(topic: str, value: Any, **fields: Any) -> bytes:
+    """Return an event as a line of a `simulate` file."""
+    return raw({"topic": topic, "value": value} | fields)
