@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -48,6 +49,12 @@ def appeal(
     from streams.core.events import AppealDecided
     from streams.runtime.publish import publisher
 
+    if violation_id.count(":") != 2:
+        raise UserError(
+            f"{violation_id!r} is no violation_id",
+            "it is ORDER:KIND:N, as O1:late-scan:1; `shipclock explain ORDER` tells them",
+            exit_code=2,
+        )
     now = now_ms()
     decided = AppealDecided(
         appeal_id=f"A-{violation_id}" if appeal_id is None else appeal_id,

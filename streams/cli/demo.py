@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 import tempfile
@@ -62,6 +63,9 @@ def demo(
     from streams.topics import TopicsError
 
     console = Console(highlight=False)
+    for name in ("aiokafka", "asyncio"):
+        # What the client has to complain of comes as an error of ours, or does not matter.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with _tidy_end(console) as stack:
             _run(console, stack, bootstrap, orders, seed, speed, yes)
@@ -109,9 +113,12 @@ def _play(
         end_ms=END_MS + slack_ms,
     )
     settings = Settings(
-        bootstrap=bootstrap, app_id=app_id, idle_slack_ms=slack_ms, clock=clock,
-        mark_interval_ms=200,
-    )  # fmt: skip
+        bootstrap=bootstrap,
+        app_id=app_id,
+        clock=clock,
+        idle_slack_ms=slack_ms,
+        mark_interval_ms=200,  # shops lag by it, and a second would be hours of the story
+    )
     worker = stack.enter_context(Worker(settings, policy, folder / "worker.log"))
     narrator = Narrator(surge.shops, policy)
     hours, seconds = speed / HOUR_MS * 1000, (END_MS - START_MS) / speed / 1000

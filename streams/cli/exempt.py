@@ -151,7 +151,8 @@ def exempt(
         scope=scope,
         source=source,
     )
-    value = msgspec.json.encode(granted)
+    fields = msgspec.to_builtins(granted)
+    value = msgspec.json.encode({name: fields[name] for name in fields if fields[name] is not None})
     event = checked(Decoder(rules), "exemption-granted", value, now)
     if dry_run:
         typer.echo(value)

@@ -121,7 +121,8 @@ def _unknown(evidence: Evidence, rules: Policy) -> UserError:
         topics = ", ".join(dict.fromkeys(INPUT_TOPICS[rank] for rank in waiting))
         detail = f"facts wait for it ({topics}), but no order-paid has come"
     elif evidence.dead_letters:
-        letter = evidence.dead_letters[-1]
+        letters = {letter.source.topic: letter for letter in evidence.dead_letters}
+        letter = letters.get("order-paid", evidence.dead_letters[-1])
         detail = f"its {letter.source.topic} was refused: {letter.reason}: {letter.detail}"
     else:
         detail = "nothing of it has been taken"

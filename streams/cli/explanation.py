@@ -183,7 +183,7 @@ class _Teller:
             yield Line("  no deadline is left: the violation is waived", "good")
         elif kind.clock is not None and kind.deadline != kind.clock.deadline:
             yield self._row(kind.deadline or 0, "the deadline that holds")
-        if not kind.determinations:
+        if kind.clock is None and not any(one.history for one in kind.determinations):
             return
         yield Line("")
         yield Line(f"Determinations of {kind.kind}", "heading")

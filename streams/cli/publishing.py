@@ -95,6 +95,8 @@ def _hint(topic: str, reason: str) -> str:
         return "give one JSON object, in single quotes for the shell"
     if reason == "time-in-future":
         return "times are epoch milliseconds; --timestamp sets the record's own"
+    if (topic, reason) == ("appeal-decided", "invalid"):
+        return "a violation_id is ORDER:KIND:N with a kind of the policy, as O1:late-scan:1"
     names = fields(EVENT_TYPES[INPUT_TOPICS.index(topic)])
     needed = ", ".join(field.name for field in names if field.required)
     optional = ", ".join(field.name for field in names if not field.required)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -124,14 +125,12 @@ class _Reader:
             raise UserError(f"{name}: {error}", "give one event a line", exit_code=2) from None
 
     def _batch(self, name: str, lines: list[tuple[int, bytes]]) -> list[InputEvent]:
-        first = lines[0][0]
-        before = f" (the lines before {first} were sent)" if first > 1 else ""
         batch = []
         for number, text in lines:
             try:
                 batch.append(self._event(text) if self._topic else self._logged(text))
             except UserError as error:
-                message = f"{name}: line {number}: {error.message}{before}"
+                message = f"{name}: line {number}: {error.message}"
                 raise UserError(message, error.hint, error.exit_code) from None
         return batch
 
@@ -175,17 +174,29 @@ def _publish(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> None:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} events sent"), TimeElapsedColumn())
 
-    async def publish() -> str:
-        async with publisher(bootstrap) as connected:
-            with Progress(
-                *columns, console=console, transient=True, disable=not console.is_terminal
-            ) as bar:
-                task = bar.add_task("", total=None)
+    sent: Counter[str] = Counter()
+
+    async def publish() -> None:
+        with Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
+            task = bar.add_task("", total=None)
+            async with publisher(bootstrap) as connected:
                 async for batch in batches:
                     await connected.publish(batch)
+                    sent.update(event.topic for event in batch)
                     bar.advance(task, len(batch))
-        topics = ", ".join(f"{topic} {count}" for topic, count in connected.sent.items())
-        total = connected.sent.total()
-        return f"sent {total} event{'s' * (total != 1)}" + (f": {topics}" if topics else "")
 
-    typer.echo(run(publish()))
+    try:
+        run(publish())
+    except UserError as error:
+        if not sent:
+            raise
+        message = f"{error.message} ({_events(sent.total())} sent before)"
+        raise UserError(message, error.hint, error.exit_code) from None
+    topics = ", ".join(f"{topic} {count}" for topic, count in sent.items())
+    typer.echo(f"sent {_events(sent.total())}" + (f": {topics}" if topics else ""))
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'s' * (count != 1)}"

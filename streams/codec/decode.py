@@ -109,9 +109,9 @@ class Decoder:
 def _identifiers(event: Any) -> str:
     """All identifiers of a plain fact, joined."""
     if isinstance(event, FirstScan):
-        return event.order_id + event.tracking_number + event.carrier
+        return f"{event.order_id}{event.tracking_number}{event.carrier}"
     if isinstance(event, TrackingNumberUploaded):
-        return event.order_id + event.tracking_number + event.carrier + (event.replaces or "")
+        return f"{event.order_id}{event.tracking_number}{event.carrier}{event.replaces or ''}"
     order_id: str = event.order_id
     return order_id
 

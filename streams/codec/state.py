@@ -36,7 +36,7 @@ def unpack_order(packed: bytes) -> OrderState:
     """
     if packed[0] != STATE_VERSION:
         raise StateVersionError(f"order state of version {packed[0]}, known is {STATE_VERSION}")
-    return _decode(memoryview(packed)[_HEADER:])
+    return _decode(packed[_HEADER:])
 
 
 class PackedOrders:

@@ -116,18 +116,15 @@ def stop_instant(
     rules: KindRules, uploaded_at: int | None, scanned_at: int | None, closed_at: int | None
 ) -> int:
     """Earliest fact that stops a kind; what is due after it does not hold. Equality is late."""
-    earliest = END_OF_TIME_MS
-    for topic in rules.stopped_by:
-        at = (
-            scanned_at
-            if topic == "first-scan"
-            else closed_at
-            if topic == "order-closed"
-            else uploaded_at
-        )
-        if at is not None and at < earliest:
-            earliest = at
-    return earliest
+    stop = END_OF_TIME_MS
+    stopped_by = rules.stopped_by
+    if scanned_at is not None and "first-scan" in stopped_by:
+        stop = scanned_at
+    if closed_at is not None and closed_at < stop and "order-closed" in stopped_by:
+        stop = closed_at
+    if uploaded_at is not None and uploaded_at < stop and "tracking-number-uploaded" in stopped_by:
+        stop = uploaded_at
+    return stop
 
 
 class LocalDay(NamedTuple):

@@ -6,6 +6,8 @@ partition may be processed. What must not: wall-clock reads; live callers pass `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class Frontier:
     """Effective timestamps of the co-partitioned input topics of one partition.
@@ -25,20 +27,31 @@ class Frontier:
         self._complete_ms = [0] * topics
         self.reached_ms = 0
 
-    def effective(self, topic: int, timestamp: int) -> int:
-        """Effective timestamp of the next record of a topic read in replay."""
+    def effective(self, topic: int, timestamps: Iterable[int]) -> list[int]:
+        """Effective timestamps of the next records of a topic, read in replay."""
         last = self.last_ms[topic]
-        if timestamp > last:
-            self.last_ms[topic] = last = timestamp
-        return last
+        effective = []
+        for timestamp in timestamps:
+            if timestamp > last:
+                last = timestamp
+            effective.append(last)
+        self.last_ms[topic] = last
+        return effective
 
-    def effective_live(self, topic: int, timestamp: int, now_ms: int) -> int:
-        """Effective timestamp of the next record of a topic read live.
+    def effective_live(self, topic: int, timestamps: Iterable[int], now_ms: int) -> list[int]:
+        """Effective timestamps of the next records of a topic, read live.
 
         A timestamp later than the machine's clock counts as now, so that a producer with a wrong
         clock cannot fire other orders' timers; below the frontier reached it counts as that.
         """
-        return max(self.effective(topic, min(timestamp, now_ms)), self.reached_ms)
+        last, reached = self.last_ms[topic], self.reached_ms
+        effective = []
+        for timestamp in timestamps:
+            if timestamp > last:
+                last = min(timestamp, now_ms) if now_ms > last else last
+            effective.append(max(reached, last))
+        self.last_ms[topic] = last
+        return effective
 
     def complete(self, topic: int, as_of_ms: int) -> None:
         """Note that every record of a topic up to an instant has been read."""

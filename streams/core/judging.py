@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
-from streams.core.order import Occurrence, Order, OrderState
+from streams.core.order import Occurrence, OrderState
 from streams.core.policy import ClosureRules, KindRules, Policy
 
 WARNING = "deadline-warning"
@@ -28,76 +28,83 @@ class Due(NamedTuple):
     deadline: int
 
 
-class Verdict(NamedTuple):
-    """What reconciling an order calls for."""
-
-    revoked: list[Occurrence]
-    due_now: list[Due]
-    next_due: int
-    """When its next timer is due, `END_OF_TIME_MS` if nothing is pending."""
-
-
+# Revocations; what is due now, in firing order; when the next timer is due (`END_OF_TIME_MS` if
+# nothing is pending). A plain tuple: one is made for every event.
+Verdict = tuple[list[Occurrence], list[Due], int]
 # The deadline that holds after exemptions, given the kind and its running clock.
 DeadlineOf = Callable[[str, Clock], int | None]
 
 
 def judge(
-    policy: Policy, state: OrderState, order: Order, order_id: str, limit: int, fired: int | None,
-    deadline_of: DeadlineOf,
+    policy: Policy, state: OrderState, order_id: str, limit: int, on_timer: bool,
+    deadline_of: DeadlineOf | None,
 ) -> Verdict:  # fmt: skip
     """Compare what stands with what the facts call for.
 
     Args:
         limit: What is due at or before it is due now.
-        fired: Due time of the timer that fired; warnings are given at no other instant.
-        deadline_of: Applies the exemptions of the order.
+        on_timer: A timer fired at `limit`; a warning is given at no other instant.
+        deadline_of: Applies the exemptions of the order, `None` where there are none.
     """
     revoked: list[Occurrence] = []
     due_now: list[Due] = []
     next_due = END_OF_TIME_MS
+    mode = state.shipping_mode
+    if mode is None:
+        raise ValueError(f"order {order_id} is judged before it is known")
+    uploaded_at, occurrences, appealed = state.uploaded_at, state.occurrences, state.appealed
     for kind, rules in policy.violations.items():
         clock = running_clock(
-            rules.deadline.get(order.shipping_mode),
-            order.placed_at,
-            order.promised_ship_by,
-            state.uploaded_at,
+            rules.deadline.get(mode),
+            state.placed_at,
+            state.promised_ship_by,
+            uploaded_at,
         )
-        deadline = None if clock is None else deadline_of(kind, clock)
-        stop = stop_instant(rules, state.uploaded_at, state.scanned_at, state.closed_at)
+        if clock is None:
+            deadline = None
+        else:
+            start, deadline = clock
+            if deadline_of is not None:
+                deadline = deadline_of(kind, clock)
+        stop = stop_instant(rules, uploaded_at, state.scanned_at, state.closed_at)
         standing: list[int] = []
-        if state.occurrences:
-            for occurrence in state.occurrences:
-                if not occurrence.standing or occurrence.kind != kind:
-                    continue
-                if _holds(occurrence, rules, deadline, stop, order_id, state.appealed):
-                    standing.append(occurrence.number)
-                else:
-                    revoked.append(occurrence)
-        if clock is None or deadline is None:
+        for occurrence in occurrences:
+            if not occurrence.standing or occurrence.kind != kind:
+                continue
+            if _holds(occurrence, rules, deadline, stop, order_id, appealed):
+                standing.append(occurrence.number)
+            else:
+                revoked.append(occurrence)
+        if deadline is None:
             continue
         for lead in rules.warn_before:
             at = deadline - lead
-            if clock.start < at <= stop:
+            if start < at <= stop:
                 if at > limit:
                     if at < next_due:
                         next_due = at
-                elif at == fired:
+                elif on_timer and at == limit:
                     due_now.append(Due(at, WARNING, 0, kind, deadline))
+        if deadline > limit and not occurrences and not appealed:
+            # Most orders, most of the time: the first determination is still to come, or never.
+            if deadline <= stop and deadline < next_due:
+                next_due = deadline
+            continue
+        due = deadline
         for number in range(1, rules.occurrences_max + 1):
-            due = occurrence_due(rules, deadline, number)
             if due > stop:
                 break
-            if number in standing:
-                continue
-            if state.appealed and f"{order_id}:{kind}:{number}" in state.appealed:
-                continue
-            if due > limit:
-                if due < next_due:
-                    next_due = due
-                break
-            due_now.append(Due(due, kind, number, kind, deadline))
+            if number not in standing and not (
+                appealed and f"{order_id}:{kind}:{number}" in appealed
+            ):
+                if due > limit:
+                    if due < next_due:
+                        next_due = due
+                    break
+                due_now.append(Due(due, kind, number, kind, deadline))
+            due += rules.repeat_every
     if policy.closure is not None and not state.closed_original:
-        due = closure_due(policy.closure, state, order)
+        due = closure_due(policy.closure, state)
         if due <= limit:
             due_now.append(Due(due, CLOSURE, 0, "", 0))
         elif due < next_due:
@@ -106,7 +113,7 @@ def judge(
         revoked.sort(key=_number)
     if len(due_now) > 1:
         due_now.sort()
-    return Verdict(revoked, due_now, next_due)
+    return revoked, due_now, next_due
 
 
 def _holds(
@@ -122,9 +129,9 @@ def _holds(
     )
 
 
-def closure_due(rules: ClosureRules, state: OrderState, order: Order) -> int:
+def closure_due(rules: ClosureRules, state: OrderState) -> int:
     """When the order closes as unshipped, `END_OF_TIME_MS` if an earlier fact prevents it."""
-    due = order.placed_at + rules.after_placed
+    due = state.placed_at + rules.after_placed
     if (
         (state.uploaded_at is not None and state.uploaded_at < due)
         or (state.scanned_at is not None and state.scanned_at < due)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec import Raw, Struct, msgpack
 
 from streams.core.clock import END_OF_TIME_MS, Subject
 from streams.core.events import (
@@ -18,14 +17,19 @@ from streams.core.events import (
     ORDER_CLOSED,
     REFUND_FAILED,
     TRACKING_NUMBER_UPLOADED,
+    AppealDecided,
+    FirstScan,
+    LaterFact,
+    OrderClosed,
     ShippingMode,
+    TrackingNumberUploaded,
 )
 
 # An accepted event: its topic's rank, then its fields but the order_id.
 Fact = list[Any]
 
 
-class Order(Struct, frozen=True, array_like=True):
+class Order(Struct, frozen=True, array_like=True, gc=False):
     """What `order-paid` said, but for the id."""
 
     shop_id: str
@@ -40,7 +44,7 @@ class Order(Struct, frozen=True, array_like=True):
     promised_ship_by: int | None
 
 
-class Occurrence(Struct, array_like=True):
+class Occurrence(Struct, array_like=True, gc=False):
     """The n-th determination of a kind: its last revision and whether that stands."""
 
     kind: str
@@ -51,7 +55,7 @@ class Occurrence(Struct, array_like=True):
     determined_at: int
 
 
-class Waiting(Struct, frozen=True, array_like=True):
+class Waiting(Struct, frozen=True, array_like=True, gc=False):
     """A fact whose order is not known yet, with all a dead letter needs."""
 
     expires_at: int
@@ -62,51 +66,65 @@ class Waiting(Struct, frozen=True, array_like=True):
     fact: Fact
 
 
-class OrderState(Struct, array_like=True):
-    """Keyed state of one order."""
+_encode = msgpack.Encoder().encode
+_decode_order = msgpack.Decoder(Order).decode
+_decode_fact = msgpack.Decoder(list[Any]).decode
+_NO_ORDER = Raw(_encode(None))
+
+
+class OrderState(Struct, array_like=True, gc=False):
+    """Keyed state of one order.
+
+    Every event touches it, so what judging reads lies open and the rest stays packed: `order` and
+    `facts` are unpacked when asked for.
+    """
 
     due_ms: int = END_OF_TIME_MS
     last_change_ms: int = 0
-    order: Order | None = None
-    facts: list[Fact] = []
+    shipping_mode: ShippingMode | None = None
+    """`None` while only waiting facts are known."""
+    placed_at: int = 0
+    promised_ship_by: int | None = None
     uploaded_at: int | None = None
     scanned_at: int | None = None
     closed_at: int | None = None
     refund_failed_at: int | None = None
+    packed_order: Raw = _NO_ORDER
+    packed_facts: list[bytes] = []
     appealed: list[str] = []
     occurrences: list[Occurrence] = []
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
 
+    @property
+    def order(self) -> Order | None:
+        """What `order-paid` said; `None` while it has not come."""
+        return _decode_order(self.packed_order) if self.shipping_mode else None
 
-_OWN_TIME_AT = {
-    TRACKING_NUMBER_UPLOADED: 3,
-    FIRST_SCAN: 3,
-    ORDER_CLOSED: 1,
-    APPEAL_DECIDED: 4,
-    REFUND_FAILED: 1,
-}
-
-
-def fact_of(rank: int, event: Any) -> Fact:
-    """Turn an event about an order into a fact."""
-    fields = astuple(event)
-    # An appeal names its order third; every other event names it first.
-    if rank == APPEAL_DECIDED:
-        return [rank, *fields[:2], *fields[3:]]
-    return [rank, *fields[1:]]
+    @property
+    def facts(self) -> list[Fact]:
+        """The accepted events but `order-paid`, in order of arrival."""
+        return [_decode_fact(packed) for packed in self.packed_facts]
 
 
-def own_time(fact: Fact) -> int:
-    """When a fact happened, by its own account."""
-    at: int = fact[_OWN_TIME_AT[fact[0]]]
-    return at
+def know(state: OrderState, order: Order) -> None:
+    """Let an order be paid; the facts that waited for it become its own."""
+    state.shipping_mode = order.shipping_mode
+    state.placed_at = order.placed_at
+    state.promised_ship_by = order.promised_ship_by
+    state.packed_order = Raw(_encode(order))
+    waiting, state.waiting = state.waiting, []
+    for entry in waiting:
+        learn(state, entry.fact)
 
 
-def learn(state: OrderState, fact: Fact) -> None:
-    """Add a fact that is no duplicate; the earliest of its kind counts."""
-    state.facts.append(fact)
+def learn(state: OrderState, fact: Fact) -> bool:
+    """Add a fact, the earliest of its kind counts; False if it was known."""
+    packed = _encode(fact)
+    if packed in state.packed_facts:
+        return False
+    state.packed_facts.append(packed)
     rank, at = fact[0], own_time(fact)
     if rank == TRACKING_NUMBER_UPLOADED:
         if state.uploaded_at is None or at < state.uploaded_at:
@@ -122,6 +140,40 @@ def learn(state: OrderState, fact: Fact) -> None:
             state.refund_failed_at = at
     elif fact[3] == "granted":
         state.appealed.append(fact[2])
+    return True
+
+
+_OWN_TIME_AT = {
+    TRACKING_NUMBER_UPLOADED: 3,
+    FIRST_SCAN: 3,
+    ORDER_CLOSED: 1,
+    APPEAL_DECIDED: 4,
+    REFUND_FAILED: 1,
+}
+
+
+def fact_of(event: LaterFact) -> Fact:
+    """Turn an event about an order into a fact."""
+    if isinstance(event, FirstScan):
+        return [FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at]
+    if isinstance(event, TrackingNumberUploaded):
+        return [
+            TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, event.uploaded_at,
+            event.replaces,
+        ]  # fmt: skip
+    if isinstance(event, OrderClosed):
+        return [ORDER_CLOSED, event.closed_at, event.reason]
+    if isinstance(event, AppealDecided):
+        return [
+            APPEAL_DECIDED, event.appeal_id, event.violation_id, event.outcome, event.decided_at
+        ]  # fmt: skip
+    return [REFUND_FAILED, event.failed_at]
+
+
+def own_time(fact: Fact) -> int:
+    """When a fact happened, by its own account."""
+    at: int = fact[_OWN_TIME_AT[fact[0]]]
+    return at
 
 
 def subject_of(order_id: str, order: Order) -> Subject:

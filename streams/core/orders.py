@@ -16,13 +16,14 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec.structs import astuple
 
 from streams.core import announce
 from streams.core.clock import NEVER_MS, Clock, covers, exempted_deadline, running_clock
 from streams.core.events import (
+    EVENT_TYPES,
     INPUT_TOPICS,
     AppealDecided,
     Event,
@@ -30,7 +31,7 @@ from streams.core.events import (
     LaterFact,
     OrderPaid,
 )
-from streams.core.judging import CLOSURE, WARNING, Due, judge
+from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge
 from streams.core.order import (
     Fact,
     Occurrence,
@@ -39,6 +40,7 @@ from streams.core.order import (
     Waiting,
     fact_of,
     find_occurrence,
+    know,
     learn,
     own_time,
     subject_of,
@@ -55,16 +57,9 @@ from streams.core.outputs import (
 from streams.core.policy import Policy
 from streams.core.timers import Timers
 
-
-class Record(NamedTuple):
-    """A Kafka record with its place in the partition's one sequence."""
-
-    effective: int
-    rank: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+# A Kafka record with its place in the partition's one sequence: effective timestamp, topic rank,
+# offset, timestamp, key, value. A plain tuple, since every record is held and sorted as one.
+Record = tuple[int, int, int, int, bytes | None, bytes | None]
 
 
 class OrderStore(Protocol):
@@ -84,18 +79,6 @@ class OrderStore(Protocol):
 
     def keys(self) -> list[bytes]:
         """All keys, sorted."""
-
-
-class Cause(NamedTuple):
-    """Why an order is reconciled: what a revocation says of it."""
-
-    reason: RevocationReason
-    cause: str
-
-
-_BY_TOPIC = tuple(Cause("late-evidence", topic) for topic in INPUT_TOPICS)
-# A timer revokes nothing; the cause is never told.
-_BY_TIMER = Cause("late-evidence", "timer")
 
 
 class OrdersStage:
@@ -133,12 +116,12 @@ class OrdersStage:
 
     def refuse(self, record: Record, reason: DeadLetterReason, detail: str) -> None:
         """Send a record to the dead letters."""
+        effective, rank, offset, timestamp, key, value = record
         self.outputs.append(
             announce.dead_letter(
-                self._partition, record.rank, record.offset, record.timestamp, record.key,
-                record.value, reason, detail, record.effective,
+                self._partition, rank, offset, timestamp, key, value, reason, detail, effective
             )
-        )  # fmt: skip
+        )
 
     def restore_exemption(self, exemption: ExemptionGranted) -> None:
         """Put back an exemption granted before a restart."""
@@ -151,10 +134,11 @@ class OrdersStage:
             insort(self._of_order.setdefault(order_id, []), exemption, key=_GRANT_ORDER)
 
     def _pay(self, record: Record, event: OrderPaid) -> None:
-        key = event.order_id.encode()
+        effective, order_id = record[0], event.order_id
+        key = order_id.encode()
         order = Order(*astuple(event)[1:])
         state = self._store.get(key)
-        if state is not None and state.order is not None:
+        if state is not None and state.shipping_mode is not None:
             if state.order != order:
                 self.refuse(record, "conflict", "another order-paid of this order stands")
             return
@@ -162,34 +146,24 @@ class OrdersStage:
             return
         if state is None:
             state = OrderState()
-        state.order = order
-        state.last_change_ms = record.effective
-        waiting, state.waiting = state.waiting, []
-        for entry in waiting:
-            learn(state, entry.fact)
-        self._reconcile(key, state, order, record.effective, None, _BY_TOPIC[record.rank])
+        know(state, order)
+        state.last_change_ms = effective
+        self._reconcile(key, order_id, state, effective, event)
 
     def _learn(self, record: Record, event: LaterFact) -> None:
-        key = event.order_id.encode()
-        fact = fact_of(record.rank, event)
+        effective, order_id = record[0], event.order_id
+        key = order_id.encode()
+        fact = fact_of(event)
         state = self._store.get(key)
-        if state is None or state.order is None:
+        if state is None or state.shipping_mode is None:
             self._wait(record, key, state, fact)
-            return
-        if fact in state.facts:
-            return
-        learn(state, fact)
-        state.last_change_ms = record.effective
-        cause = (
-            Cause("appeal", event.appeal_id)
-            if isinstance(event, AppealDecided)
-            else _BY_TOPIC[record.rank]
-        )
-        self._reconcile(key, state, state.order, record.effective, None, cause)
+        elif learn(state, fact):
+            state.last_change_ms = effective
+            self._reconcile(key, order_id, state, effective, event)
 
     def _too_late(self, record: Record, at: int) -> bool:
         """Refuse a fact so old that its order may have been known and forgotten."""
-        oldest = record.effective - self._policy.input.wait_for_order
+        oldest = record[0] - self._policy.input.wait_for_order
         if at >= oldest:
             return False
         self.refuse(record, "too-late", f"the order is not known and {at} lies before {oldest}")
@@ -202,12 +176,9 @@ class OrdersStage:
             return
         if state is None:
             state = OrderState()
-        expires_at = record.effective + self._policy.input.wait_for_order
-        state.waiting.append(
-            Waiting(
-                expires_at, record.rank, record.offset, record.timestamp, record.value or b"", fact
-            )
-        )
+        effective, rank, offset, timestamp, _, value = record
+        expires_at = effective + self._policy.input.wait_for_order
+        state.waiting.append(Waiting(expires_at, rank, offset, timestamp, value or b"", fact))
         self._store.put(key, state)
         self._set_timer(key, state, state.waiting[0].expires_at)
 
@@ -225,13 +196,14 @@ class OrdersStage:
             if order_ids is None
             else sorted(order_id.encode() for order_id in dict.fromkeys(order_ids))
         )
-        cause = Cause("exemption", exemption.exemption_id)
         for key in keys:
             state = self._store.get(key)
-            if state is None or state.order is None:
+            order = None if state is None else state.order
+            if state is None or order is None:
                 continue
-            if self._concerns(exemption, key.decode(), state, state.order):
-                self._reconcile(key, state, state.order, record.effective, None, cause)
+            order_id = key.decode()
+            if self._concerns(exemption, order_id, state, order):
+                self._reconcile(key, order_id, state, record[0], exemption)
 
     def _concerns(
         self, exemption: ExemptionGranted, order_id: str, state: OrderState, order: Order
@@ -258,8 +230,8 @@ class OrdersStage:
         due, key = timer
         state = self._store.get(key)
         if state is not None:
-            if state.order is not None:
-                self._reconcile(key, state, state.order, due, due, _BY_TIMER)
+            if state.shipping_mode is not None:
+                self._reconcile(key, key.decode(), state, due, None)
             elif self.forgetting:
                 self._give_up_waiting(key, state, due)
         return due
@@ -288,27 +260,62 @@ class OrdersStage:
     # Reconciling
 
     def _reconcile(
-        self, key: bytes, state: OrderState, order: Order, log_time: int, fired: int | None,
-        cause: Cause,
-    ) -> None:  # fmt: skip
+        self, key: bytes, order_id: str, state: OrderState, log_time: int, cause: Event | None
+    ) -> None:
         """Make an order's determinations, closure and timer follow from its facts.
 
         Args:
-            log_time: L of what is put out.
-            fired: Due time of the timer that fired, `None` at a record.
-            cause: What a revocation says.
+            log_time: Effective timestamp of the record, or due time of the timer that fired.
+            cause: The record's event, `None` if a timer fired.
         """
-        limit = log_time - self._policy.grace - 1 if fired is None else fired
-        order_id = key.decode()
+        limit = log_time if cause is None else log_time - self._policy.grace - 1
+        deadline_of = self._deadline_of(order_id, state) if self.exemptions else None
+        revoked, due_now, next_due = judge(
+            self._policy, state, order_id, limit, cause is None, deadline_of
+        )
+        if revoked or due_now or (state.closed_original and not state.closed_alternative):
+            self._bring_about(order_id, state, revoked, due_now, log_time, cause)
+        if next_due >= NEVER_MS:
+            next_due = state.last_change_ms + self._horizon(state)
+            if next_due <= limit and self.forgetting:
+                self._forget(key, state, log_time)
+                return
+        self._store.put(key, state)
+        if state.due_ms != next_due:
+            state.due_ms = next_due
+            self.timers.add(next_due, key)
+
+    def _deadline_of(self, order_id: str, state: OrderState) -> DeadlineOf | None:
+        """Say how the exemptions of an order move its deadlines."""
+        exemptions = self._wide
+        own = self._of_order.get(order_id)
+        if own is not None:
+            exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER)
+        order = state.order
+        if not exemptions or order is None:
+            return None
+        subject = subject_of(order_id, order)
 
         def deadline_of(kind: str, clock: Clock) -> int | None:
-            return self._exempted(kind, clock, order_id, order)
+            return exempted_deadline(
+                clock.deadline,
+                [grant for grant in exemptions if covers(grant, kind, subject, clock.deadline)],
+            )
 
-        verdict = judge(self._policy, state, order, order_id, limit, fired, deadline_of)
-        for occurrence in verdict.revoked:
+        return deadline_of
+
+    def _bring_about(
+        self, order_id: str, state: OrderState, revoked: list[Occurrence], due_now: list[Due],
+        log_time: int, cause: Event | None,
+    ) -> None:  # fmt: skip
+        """Put out revocations, then what is due, then the refund's other path."""
+        order = state.order
+        if order is None:
+            raise ValueError(f"order {order_id} is judged before it is known")
+        for occurrence in revoked:
             self._revoke(order_id, order, state, occurrence, log_time, cause)
-        for due in verdict.due_now:
-            self._bring_about(order_id, order, state, due, log_time)
+        for due in due_now:
+            self._make(order_id, order, state, due, log_time)
         if (
             state.closed_original
             and state.refund_failed_at is not None
@@ -319,31 +326,8 @@ class OrdersStage:
             self.outputs += announce.closure(
                 order_id, order, state.refund_failed_at, "alternative", log_time
             )
-        next_due = verdict.next_due
-        if next_due >= NEVER_MS:
-            next_due = state.last_change_ms + self._horizon(state)
-            if next_due <= limit and self.forgetting:
-                self._forget(key, state, order, log_time)
-                return
-        self._store.put(key, state)
-        self._set_timer(key, state, next_due)
 
-    def _exempted(self, kind: str, clock: Clock, order_id: str, order: Order) -> int | None:
-        """Apply the exemptions to a deadline; `None` where the kind is waived."""
-        exemptions = self._wide
-        if self._of_order:
-            own = self._of_order.get(order_id)
-            if own is not None:
-                exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER)
-        if not exemptions:
-            return clock.deadline
-        subject = subject_of(order_id, order)
-        return exempted_deadline(
-            clock.deadline,
-            [grant for grant in exemptions if covers(grant, kind, subject, clock.deadline)],
-        )
-
-    def _bring_about(
+    def _make(
         self, order_id: str, order: Order, state: OrderState, due: Due, log_time: int
     ) -> None:
         """Make what is due: a warning, a closure or a determination."""
@@ -382,12 +366,12 @@ class OrdersStage:
 
     def _revoke(
         self, order_id: str, order: Order, state: OrderState, occurrence: Occurrence,
-        log_time: int, cause: Cause,
+        log_time: int, cause: Event | None,
     ) -> None:  # fmt: skip
         occurrence.standing = False
         state.last_change_ms = log_time
         self.outputs += announce.revoked(
-            order_id, order, occurrence, self._policy.label, log_time, cause.reason, cause.cause
+            order_id, order, occurrence, self._policy.label, log_time, *_reason_of(cause)
         )
         self.items.append(
             Revoked(
@@ -404,12 +388,24 @@ class OrdersStage:
         retention = self._policy.retention
         return retention.violated if state.occurrences or state.closed_original else retention.clean
 
-    def _forget(self, key: bytes, state: OrderState, order: Order, log_time: int) -> None:
+    def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)
-        if state.occurrences:
+        order = state.order
+        if state.occurrences and order is not None:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )
 
 
 _GRANT_ORDER = attrgetter("granted_at", "exemption_id")
+
+
+def _reason_of(cause: Event | None) -> tuple[RevocationReason, str]:
+    """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic."""
+    if isinstance(cause, ExemptionGranted):
+        return "exemption", cause.exemption_id
+    if isinstance(cause, AppealDecided):
+        return "appeal", cause.appeal_id
+    if cause is None:
+        raise ValueError("a timer revokes nothing")
+    return "late-evidence", INPUT_TOPICS[EVENT_TYPES.index(type(cause))]

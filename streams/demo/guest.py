@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -32,48 +33,47 @@ async def look_around(bootstrap: str) -> bool:
             f"some of shipclock's topics are missing at {bootstrap}: {', '.join(missing)}",
             "create them with: shipclock topics create",
         )
-    written = await _written(bootstrap, present)
-    if written:
-        raise DemoError(
-            f"topics at {bootstrap} hold records already, {', '.join(written[:3])} for one: the "
-            "demo's made-up orders would mix with them",
-            "leave --bootstrap out, or take a broker whose shipclock topics are empty",
-        )
-    busy = await _busy(bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        counts = {
+            topic["topic"]: len(topic["partitions"])
+            for topic in await admin.describe_topics(present)
+        }
+        busy = await _busy(admin)
+    finally:
+        with contextlib.suppress(KafkaError):
+            await admin.close()
     if busy:
         raise DemoError(
             f"a worker runs at {bootstrap} (group {busy[0]}): it would judge the demo's orders too",
             "stop it first, or leave --bootstrap out",
         )
+    written = await _written(bootstrap, counts)
+    if written:
+        raise DemoError(
+            f"topics at {bootstrap} hold records already ({', '.join(written[:3])}): the demo's "
+            "made-up orders would mix with them",
+            "leave --bootstrap out, or take a broker whose shipclock topics are empty",
+        )
     return True
 
 
-async def _written(bootstrap: str, topics: list[str]) -> list[str]:
+async def _written(bootstrap: str, counts: Mapping[str, int]) -> list[str]:
     """Name the topics that hold or held records."""
+    tps = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None) as consumer:
-        consumer.subscribe(topics)
-        tps = [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
+        consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
     return list(dict.fromkeys(tp.topic for tp in tps if ends[tp] > 0))
 
 
-async def _busy(bootstrap: str) -> list[str]:
+async def _busy(admin: AIOKafkaAdminClient) -> list[str]:
     """Name the consumer groups of workers that have members."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        await admin.start()
-        groups = [name for name, _ in await admin.list_consumer_groups() if name.endswith(_STAGES)]
-        described = await admin.describe_consumer_groups(groups)
-    finally:
-        with contextlib.suppress(KafkaError):
-            await admin.close()
-    return [
-        name
-        for response in described
-        for _, name, state, *_ in response.groups
-        if state not in _RESTING
-    ]
+    groups = [name for name, _ in await admin.list_consumer_groups() if name.endswith(_STAGES)]
+    busy = []
+    for group in groups:
+        # One by one: aiokafka misreads the answer about several.
+        (response,) = await admin.describe_consumer_groups([group])
+        busy += [name for _, name, state, *_ in response.groups if state not in _RESTING]
+    return busy

@@ -165,7 +165,7 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
     return Explanation(
         account_until=_until(evidence.account_until_ms),
         bans=evidence.bans,
-        closes_at=_closes_at(policy, state, order),
+        closes_at=_closes_at(policy, state),
         closures=evidence.closures,
         facts=_facts(state),
         forgotten=evidence.forgotten,
@@ -176,7 +176,7 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
         policy=policy.label,
         processed_until=_until(evidence.processed_until_ms),
         refused=evidence.dead_letters,
-        time_zone=policy.time_zone,
+        time_zone=str(policy.time_zone),
         totals=totals,
     )
 
@@ -219,10 +219,10 @@ def _named(fact: Fact) -> dict[str, Any]:
     return dict(zip(names, fact[1:], strict=True))
 
 
-def _closes_at(policy: Policy, state: OrderState, order: Order) -> int | None:
+def _closes_at(policy: Policy, state: OrderState) -> int | None:
     if policy.closure is None or state.closed_original:
         return None
-    return _until(closure_due(policy.closure, state, order))
+    return _until(closure_due(policy.closure, state))
 
 
 def _until(instant: int) -> int | None:
@@ -245,7 +245,10 @@ def _explain_kind(
     if running is not None and rule is not None:
         deadline = running.deadline
         clock = ClockStep(
-            deadline=deadline, limit=rule.limit, start=rule.start, started_at=deadline - rule.limit
+            deadline=deadline,
+            limit=int(rule.limit),
+            start=rule.start,
+            started_at=deadline - rule.limit,
         )
         steps = _exemption_steps(kind, deadline, evidence, order)
         deadline = steps[-1].deadline_after if steps else deadline

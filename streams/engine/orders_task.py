@@ -73,6 +73,7 @@ class OrdersTask:
         self._offsets = [0] * len(INPUT_TOPICS)
         self._held: list[list[Record]] = [[] for _ in INPUT_TOPICS]
         self._ready: list[Record] = []
+        self._ready_topics = 0
         self._next = 0
         self._ready_below_ms = 0
         self._marked_ms = -1
@@ -150,17 +151,15 @@ class OrdersTask:
             now_ms: The machine's clock, for the live rules.
         """
         rank = _RANKS[topic]
-        held = self._held[rank]
-        frontier = self._frontier
-        if self._live:
-            effective = frontier.effective_live
-            for offset, timestamp, key, value in records:
-                at = effective(rank, timestamp, now_ms)
-                held.append(Record(at, rank, offset, timestamp, key, value))
-            return
-        for offset, timestamp, key, value in records:
-            at = frontier.effective(rank, timestamp)
-            held.append(Record(at, rank, offset, timestamp, key, value))
+        timestamps = [record[1] for record in records]
+        effective = (
+            self._frontier.effective_live(rank, timestamps, now_ms)
+            if self._live
+            else self._frontier.effective(rank, timestamps)
+        )
+        self._held[rank] += [
+            (at, rank, *record) for at, record in zip(effective, records, strict=True)
+        ]
 
     def complete(self, topic: str, as_of_ms: int) -> None:
         """Note that a topic has been read to the end it had at an instant."""
@@ -190,10 +189,8 @@ class OrdersTask:
             self._gather()
             first = 0
         finished = self._work(max_outputs)
-        processed = self._ready[first : self._next]
-        for effective, rank, offset, _, _, _ in processed:
-            self._processed_ms[rank] = effective
-            self._offsets[rank] = offset + 1
+        processed = self._next - first
+        advanced = self._note_processed(first)
         changelog = self._store.flush()
         reached = self._frontier.reached_ms
         items, stage.items = stage.items, []
@@ -213,20 +210,32 @@ class OrdersTask:
         stage.granted.clear()
         if processed or changelog or reached > before:
             changelog.append((META_KEY, self._meta_value()))
-        offsets = [
-            (INPUT_TOPICS[rank], self._offsets[rank])
-            for rank in dict.fromkeys(record.rank for record in processed)
-        ]
+        offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in advanced]
         return Checkpoint(outputs, changelog, offsets, not finished)
+
+    def _note_processed(self, first: int) -> list[int]:
+        """Keep offsets and log time of the last record processed of each topic; ranks of those."""
+        advanced: dict[int, None] = {}
+        for effective, rank, offset, *_ in reversed(self._ready[first : self._next]):
+            if rank in advanced:
+                continue
+            advanced[rank] = None
+            self._processed_ms[rank] = effective
+            self._offsets[rank] = offset + 1
+            if len(advanced) == self._ready_topics:
+                break
+        return sorted(advanced)
 
     def _gather(self) -> None:
         """Merge what the frontier has passed: by effective timestamp, then rank, then offset."""
         below = self._frontier.value()
         ready: list[Record] = []
+        topics = 0
         for rank, held in enumerate(self._held):
-            if not held or held[0].effective >= below:
+            if not held or held[0][0] >= below:
                 continue
-            if held[-1].effective < below:
+            topics += 1
+            if held[-1][0] < below:
                 ready += held
                 self._held[rank] = []
                 continue
@@ -234,6 +243,7 @@ class OrdersTask:
             ready += held[:end]
             del held[:end]
         ready.sort(key=_EFFECTIVE)
+        self._ready_topics = topics
         self._ready = ready
         self._next = 0
         self._ready_below_ms = below
@@ -314,7 +324,7 @@ def _first_at(records: list[Record], instant: int) -> int:
     low, high = 0, len(records)
     while low < high:
         middle = (low + high) // 2
-        if records[middle].effective < instant:
+        if records[middle][0] < instant:
             low = middle + 1
         else:
             high = middle

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from faust.app.base import BootStrategy
 
 from streams.core.policy import Policy
 from streams.runtime.errors import WorkerError
-from streams.runtime.logs import event
+from streams.runtime.logs import event, warn
 from streams.runtime.partition import Batch
 from streams.runtime.settings import Settings
 from streams.runtime.source import Source
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _CHANNEL_BATCHES_MAX = 64
 _STOP_SECONDS_MAX = 4.5
+_UNREACHABLE_INTERVAL_S = 5.0
 # At Python's default of 700 the collector walks all open orders again and again, for a third of
 # the throughput; never collecting leaks.
 _GC_THRESHOLD = 200_000
@@ -54,6 +56,8 @@ class WorkerApp(faust.App):
             web_enabled=False,
             autodiscover=False,
         )
+        self._bootstrap = settings.bootstrap
+        self._next_unreachable_s = 0.0
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
         self.sources = [self._add_stage(settings, stage) for stage in stages]
 
@@ -65,11 +69,26 @@ class WorkerApp(faust.App):
                 batch.partition.take(batch)
 
         self.agent(channel, name=stage.name)(agent)
-        return Source(settings, stage, channel, self._on_fatal, loop=self.loop, beacon=self.beacon)
+        return Source(
+            settings,
+            stage,
+            channel,
+            self._on_fatal,
+            self._on_unreachable,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     def _on_fatal(self, exc: WorkerError) -> None:
         if not self.fatal.done():
             self.fatal.set_result(exc)
+
+    def _on_unreachable(self, detail: str) -> None:
+        """Say once for all stages that the broker is away."""
+        now_s = time.monotonic()
+        if now_s >= self._next_unreachable_s:
+            self._next_unreachable_s = now_s + _UNREACHABLE_INTERVAL_S
+            warn(log, "broker-unreachable", bootstrap=self._bootstrap, detail=detail)
 
     async def on_first_start(self) -> None:
         """Leave out Faust's data folders: nothing of ours lies on disk."""
@@ -111,12 +130,13 @@ async def _run(settings: Settings, stages: Sequence[Stage]) -> None:
         stages="+".join(stage.name for stage in stages),
     )
     await app.start()
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopped, app.fatal], return_when=asyncio.FIRST_COMPLETED)
+    app.fatal.add_done_callback(lambda _: stop.set())
+    await stop.wait()
     with contextlib.suppress(ValueError):
         if parent is not None:
             loop.remove_reader(parent.sentinel)
-    stopped.cancel()
+    # Together: Faust would stop one after the other.
+    await asyncio.gather(*(source.stop() for source in app.sources))
     await app.stop()
     event(log, "stopped", pid=os.getpid())
     if app.fatal.done():

@@ -52,20 +52,18 @@ class BatchWriter:
     def outputs(self, records: Iterable[OutRecord], now_ms: int) -> None:
         """Add outputs; without a partition of their own they go by key, keyless ones to ours."""
         counts, partition_of, batches = self._counts, self._partition_of, self.batches
-        for topic, key, value, headers, partition, _ in records:
-            if partition is None:
-                if key is None:
-                    partition = self._partition % counts[topic]
-                else:
-                    partition = partition_of(key, counts[topic])
+        for topic, key, value, headers, given, _ in records:
+            if given is not None:
+                partition = given
+            elif key is not None:
+                partition = partition_of(key, counts[topic])
+            else:
+                partition = self._partition % counts[topic]
             filling = batches.get((topic, partition))
             if filling is None:
                 filling = batches[topic, partition] = [self._new_batch()]
             fields = list(headers)
-            if (
-                filling[-1].append(timestamp=now_ms, key=key, value=value, headers=fields)
-                is None
-            ):
+            if filling[-1].append(timestamp=now_ms, key=key, value=value, headers=fields) is None:
                 filling.append(self._new_batch())
                 filling[-1].append(timestamp=now_ms, key=key, value=value, headers=fields)
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, KafkaError, KafkaTimeoutError
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFenced,
+)
 
 from streams.engine.records import Checkpoint
 from streams.runtime.batches import BatchWriter, KeyPartitioner
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
+
+_FENCED = (IllegalOperation, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -53,18 +63,21 @@ class Transactions:
 
     async def start(self) -> None:
         """Take the partition over: abort what the last owner left open, and fence it."""
-        async with self._deadline():
+        async with self._guarded():
             await self._producer.start()
 
     async def commit(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, all of it or nothing. Raises KafkaError if it was nothing, or if
-        nobody can know: then only the log tells, so drop the memory and restore."""
+        """Write a checkpoint, all of it or nothing.
+
+        Raises KafkaError if it was nothing, or if nobody can know: then only the log tells, so drop
+        the memory and restore. ProducerFenced means that another worker owns the partition.
+        """
         producer = self._producer
         now_ms = time.time_ns() // 1_000_000
         writer = BatchWriter(
             producer.create_batch, self._counts, self._partition, self._partition_of
         )
-        async with self._deadline():
+        async with self._guarded():
             # (1) begin
             await producer.begin_transaction()
             self._open = True
@@ -105,10 +118,16 @@ class Transactions:
             await self._producer.stop()
 
     @contextlib.asynccontextmanager
-    async def _deadline(self):  # type: ignore[no-untyped-def]
-        """The client retries for ever; give up once the broker would have aborted."""
+    async def _guarded(self) -> AsyncIterator[None]:
+        """Give up once the broker would have aborted, and tell a lost producer by one name.
+
+        The client itself retries for ever. A fenced epoch is rejected with one of several codes,
+        and the client then refuses whatever call comes next.
+        """
         try:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
                 yield
         except TimeoutError:
             raise KafkaTimeoutError("no answer to a transaction") from None
+        except _FENCED as exc:
+            raise ProducerFenced(str(exc)) from exc

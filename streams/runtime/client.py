@@ -56,9 +56,9 @@ async def connected(bootstrap: str) -> AsyncIterator[dict[str, int]]:
             f"no Kafka broker answers at {bootstrap}",
             "start one with `shipclock broker start`, or give its address with --bootstrap",
         ) from None
-    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+    except (MessageSizeTooLargeError, RecordListTooLargeError):
         raise ClientError(
-            f"the broker at {bootstrap} refused an event as too large: {reason(error)}",
+            f"the broker at {bootstrap} refuses an event as too large",
             "divide it; the topic's max.message.bytes is the limit",
         ) from None
     except KafkaError as error:

@@ -51,9 +51,7 @@ class Inputs:
             max_partition_fetch_bytes=settings.fetch_partition_bytes,
             **common,
         )
-        self._ends = AIOKafkaConsumer(
-            group_id=None, isolation_level="read_uncommitted", **common
-        )
+        self._ends = AIOKafkaConsumer(group_id=None, isolation_level="read_uncommitted", **common)
         self._admin = AIOKafkaAdminClient(
             bootstrap_servers=settings.bootstrap,
             client_id=self.group_id,
@@ -78,8 +76,7 @@ class Inputs:
     async def close(self) -> None:
         """Leave the group and disconnect, without waiting long for a broker that is away."""
         closing = [
-            asyncio.create_task(_quietly(client.stop()))
-            for client in (self._consumer, self._ends)
+            asyncio.create_task(_quietly(client.stop())) for client in (self._consumer, self._ends)
         ]
         closing.append(asyncio.create_task(_quietly(self._admin.close())))
         await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
@@ -105,9 +102,7 @@ class Inputs:
 
     async def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed offsets, without those it has not."""
-        answer = await self._admin.list_consumer_group_offsets(
-            self.group_id, partitions=list(tps)
-        )
+        answer = await self._admin.list_consumer_group_offsets(self.group_id, partitions=list(tps))
         return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
 
     def seek(self, partition: int, offsets: dict[str, int]) -> None:
@@ -144,7 +139,8 @@ class Inputs:
         if len({counts[topic] for topic in together}) > 1:
             listed = ", ".join(f"{topic} {counts[topic]}" for topic in together)
             raise WorkerError(
-                f"the {self._stage.name} topics must have equal partition counts, but have: {listed}",
+                f"the {self._stage.name} topics must have equal partition counts; "
+                f"they have: {listed}",
                 hint="compare with: shipclock topics check",
             )
         return counts

@@ -43,14 +43,12 @@ def _text(value: Any) -> str:
 
 
 class _LineFormatter(logging.Formatter):
-    converter = time.gmtime
-
     def __init__(self, worker: int | None) -> None:
         super().__init__()
         self._worker = "" if worker is None else f" worker={worker}"
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(record.created))
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         level = _LEVELS.get(record.levelname, record.levelname)
         line = f"{stamp}.{int(record.msecs):03d}Z {level:<5} {record.getMessage()}{self._worker}"
         if record.exc_info:
@@ -71,10 +69,11 @@ class _ClientNoise(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
-        if now < self._next:
+        detail = " ".join(record.getMessage().split()).replace('"', "'")
+        # A first connection that fails is the caller's to report.
+        if now < self._next or detail.startswith("Unable connect to '"):
             return False
         self._next = now + _CLIENT_LINE_INTERVAL_S
-        detail = " ".join(record.getMessage().split()).replace('"', "'")
         record.msg, record.args = f'kafka-client detail="{detail[:300]}"', None
         record.exc_info = record.exc_text = None
         return True

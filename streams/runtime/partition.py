@@ -27,7 +27,8 @@ from streams.runtime.stage import LiveTask, Stage, Task
 
 log = logging.getLogger(__name__)
 
-_RETRY_S_MIN, _RETRY_S_MAX = 0.5, 30.0
+_RETRY_S_MIN, _RETRY_S_MAX = 0.5, 4.0
+_REFUSED_S = 30.0
 _FREEZE_STATES_MIN = 100_000
 
 
@@ -46,6 +47,10 @@ class Counters:
     """What a stage has done since its last summary."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin to count anew."""
         self.records = self.outputs = self.states = self.transactions = 0
 
 
@@ -88,7 +93,8 @@ class Partition:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._next_mark_s = 0.0
+        self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
+        self._marked_slot = 0
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
 
     # --- called by the source and the agent
@@ -152,9 +158,9 @@ class Partition:
         where = {"stage": self._stage.name, "partition": self.number}
         while not self._closing.is_set():
             try:
-                await self._open()
+                task, transactions = await self._open()
                 retry_s = _RETRY_S_MIN
-                await self._work()
+                await self._work(task, transactions)
                 pause_s = 0.0
             except ProducerFenced:
                 # Another worker took over. If it was right, a rebalance will close us; if not
@@ -162,13 +168,14 @@ class Partition:
                 pause_s = self._settings.session_timeout_ms / 1000
                 warn(log, "fenced", **where, detail="another worker has taken the partition over")
             except (CorruptChangelog, StateVersionError, PartitionRefused) as exc:
-                pause_s = _RETRY_S_MAX
+                pause_s = _REFUSED_S
                 error(log, "refused", **where, detail=str(exc), retry_s=pause_s)
             except (KafkaError, OSError) as exc:
+                if retry_s == _RETRY_S_MIN:
+                    warn(log, "failed", **where, detail=reason(exc), retrying="until it works")
                 pause_s, retry_s = retry_s, min(2 * retry_s, _RETRY_S_MAX)
-                warn(log, "failed", **where, detail=reason(exc), retry_s=pause_s)
             except Exception:
-                pause_s = _RETRY_S_MAX
+                pause_s = _REFUSED_S
                 log.exception("broken stage=%s partition=%s", self._stage.name, self.number)
             finally:
                 await self._drop()
@@ -178,7 +185,7 @@ class Partition:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
 
-    async def _open(self) -> None:
+    async def _open(self) -> tuple[Task, Transactions]:
         """Fence the last owner, restore, compare with the group's offsets, and start reading."""
         started_s = time.monotonic()
         transactions = Transactions(
@@ -207,6 +214,7 @@ class Partition:
             states=states,
             seconds=time.monotonic() - started_s,
         )
+        return task, transactions
 
     async def _checked_offsets(self, task: Task) -> dict[str, int]:
         tps = [TopicPartition(topic, self.number) for topic in self._stage.inputs]
@@ -235,7 +243,7 @@ class Partition:
                       detail="retention deleted them before they were read")  # fmt: skip
         return {tp.topic: max(offset, begins[tp]) for tp, offset in mine.items()}
 
-    async def _work(self) -> None:
+    async def _work(self, task: Task, transactions: Transactions) -> None:
         interval_s = self._settings.commit_interval_ms / 1000
         next_commit_s = 0.0
         while True:
@@ -246,26 +254,25 @@ class Partition:
                 await asyncio.sleep(delay_s)
             if self._closing.is_set():
                 return
-            if await self._step_while_more():
+            if await self._step_while_more(task, transactions):
                 next_commit_s = time.monotonic() + interval_s
             self.regulate()
 
-    async def _step_while_more(self) -> bool:
+    async def _step_while_more(self, task: Task, transactions: Transactions) -> bool:
         """Step and commit until nothing more is to be done; tell whether anything was."""
-        assert self._task is not None and self._transactions is not None
         committed = False
         while not self._held and not self._closing.is_set():
             self._idle.clear()
             try:
-                now_s = time.monotonic()
-                mark = now_s >= self._next_mark_s
+                # By the clock, so that all partitions mark at once and the shops commit once.
+                slot = time.time_ns() // self._mark_interval_ns
+                mark = slot != self._marked_slot
                 self.flow.pending = False
-                checkpoint = self._task.step(self._settings.step_outputs_max, mark)
-                if mark:
-                    self._next_mark_s = now_s + self._settings.mark_interval_ms / 1000
+                checkpoint = task.step(self._settings.step_outputs_max, mark)
+                self._marked_slot = slot
                 if checkpoint is None:
                     break
-                await self._transactions.commit(checkpoint)
+                await transactions.commit(checkpoint)
             finally:
                 self._idle.set()
             committed = True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec import Struct
 
 from streams.codec.decode import Decoder
@@ -18,8 +18,10 @@ from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGrante
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import ClientError, connected, count_of
 
-# A transaction of the broker's own time-out ends what takes longer anyway.
-_TRANSACTION_TIMEOUT_S = 30.0
+# The broker aborts a transaction this old; a batch takes a tenth of a second.
+_TRANSACTION_TIMEOUT_S = 20.0
+# For a broker that is away.
+_CLOSE_TIMEOUT_S = 2.0
 # As large as the largest topic allows (an exemption may list a hundred thousand orders).
 _REQUEST_BYTES_MAX = 16 * 1024 * 1024
 _BATCH_BYTES = 512 * 1024
@@ -79,8 +81,6 @@ class Publisher:
     """Sends batches of events, each as a whole or not at all."""
 
     def __init__(self, producer: AIOKafkaProducer, counts: dict[str, int]) -> None:
-        self.sent: Counter[str] = Counter()
-        """Events sent, by topic; the copies of an exemption count once."""
         self._producer = producer
         self._counts = counts
         self._partition_of = KeyPartitioner()
@@ -100,19 +100,29 @@ class Publisher:
             ClientError: A topic does not exist; nothing was sent.
         """
         placed = [(event, partition) for event in events for partition in self.targets(event)]
-        async with asyncio.timeout(_TRANSACTION_TIMEOUT_S), self._producer.transaction():
-            sent = [
-                await self._producer.send(
-                    event.topic, event.value, event.key, partition, event.timestamp_ms
-                )
-                for event, partition in placed
-            ]
-            # The client would commit without a batch that the broker refused.
-            await asyncio.gather(*sent)
-        self.sent.update(event.topic for event in events)
+        try:
+            async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
+                await self._send(placed)
+        except BaseException:
+            # Readers wait for an open transaction. A broken producer cannot abort; the broker does.
+            with contextlib.suppress(KafkaError, IllegalOperation, AssertionError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self._producer.abort_transaction()
+            raise
+
+    async def _send(self, placed: list[tuple[InputEvent, int]]) -> None:
+        producer = self._producer
+        await producer.begin_transaction()
+        sent = [
+            await producer.send(event.topic, event.value, event.key, partition, event.timestamp_ms)
+            for event, partition in placed
+        ]
+        # The client would commit without a batch that the broker refused.
+        await asyncio.gather(*sent)
+        await producer.commit_transaction()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
     """Connect a publisher.
 
@@ -126,6 +136,7 @@ async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
             bootstrap_servers=bootstrap,
             # Of its own: two commands at a time must not fence each other.
             transactional_id=f"shipclock-publish-{uuid.uuid4()}",
+            transaction_timeout_ms=int(_TRANSACTION_TIMEOUT_S * 1000),
             max_request_size=_REQUEST_BYTES_MAX,
             max_batch_size=_BATCH_BYTES,
         )
@@ -134,7 +145,9 @@ async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
                 await producer.start()
             yield Publisher(producer, counts)
         finally:
-            await producer.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await producer.stop()
 
 
 def _refuse_uneven(counts: dict[str, int]) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
-from faust.types import ChannelT
 from mode import Service
 
 from streams.engine.records import InRecord
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.errors import WorkerError
 from streams.runtime.inputs import Inputs, Records
-from streams.runtime.logs import event, reason, warn
+from streams.runtime.logs import event, reason
 from streams.runtime.partition import Counters, Partition
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -24,6 +25,8 @@ from streams.runtime.stage import Stage
 log = logging.getLogger(__name__)
 
 _RETRY_S = 3.0
+# A stage that idles says so once a minute.
+_QUIET_S, _QUIET_RECORDS = 60.0, 1_000
 _HELD_MIN, _HELD_MAX = 1_000, 10_000
 
 
@@ -40,8 +43,9 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         settings: Settings,
         stage: Stage,
-        channel: ChannelT[Any],
+        channel: Any,
         on_fatal: Callable[[WorkerError], None],
+        on_unreachable: Callable[[str], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -49,6 +53,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._stage = stage
         self._channel = channel
         self._on_fatal = on_fatal
+        self._on_unreachable = on_unreachable
         self._partition_of = KeyPartitioner()
         self._partitions: dict[int, Partition] = {}
         self._counts: dict[str, int] = {}
@@ -56,7 +61,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._ends: tuple[int, dict[TopicPartition, int]] | None = None
         self._lag = 0
         self._counters = Counters()
-        self._inputs: Inputs | None = None
+        self._joined: Inputs
         self._closing: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
 
@@ -78,9 +83,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 self._on_fatal(exc)
                 return
             except (KafkaError, OSError) as exc:
-                warn(log, "broker-unreachable", stage=self._stage.name,
-                     bootstrap=self._settings.bootstrap, detail=reason(exc),
-                     retry_s=_RETRY_S)  # fmt: skip
+                self._on_unreachable(reason(exc))
             except Exception as exc:
                 log.exception("broken stage=%s", self._stage.name)
                 self._on_fatal(WorkerError(f"the {self._stage.name} source broke: {reason(exc)}"))
@@ -89,7 +92,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _session(self) -> None:
         """Read until cancelled, or until the client gives up."""
-        inputs = self._inputs = Inputs(self._settings, self._stage)
+        inputs = self._joined = Inputs(self._settings, self._stage)
         helpers: list[asyncio.Task[None]] = []
         try:
             self._counts = await inputs.open()
@@ -164,18 +167,16 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             if not tps:
                 continue
             asked_ms = self._settings.clock.now_ms()
-            try:
+            # Without an answer nothing is known to be read to its end, and time stands still.
+            with contextlib.suppress(KafkaError):
                 self._ends = asked_ms, await inputs.end_offsets(tps)
-            except KafkaError as exc:
-                warn(log, "ends-unknown", stage=self._stage.name, detail=reason(exc))
 
     # --- the group's rebalances
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Finish commits in flight and hold everything until the new assignment is known."""
         self._rebalancing = True
-        inputs = self._inputs
-        assert inputs is not None
+        inputs = self._joined
         await asyncio.gather(*(part.hold() for part in self._partitions.values()))
         for tp in revoked:
             part = self._partitions.get(tp.partition)
@@ -184,8 +185,7 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Go on with the partitions we keep, take over new ones, drop the rest."""
-        inputs = self._inputs
-        assert inputs is not None
+        inputs = self._joined
         numbers = {tp.partition for tp in assigned}
         for number in numbers:
             # Nothing is read before the owner has restored and says from where.
@@ -199,7 +199,9 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 number, self._settings, self._stage, inputs, self._counts,
                 self._partition_of, self._counters, restoring,
             )  # fmt: skip
-        share = self._settings.buffered_records_max // (len(self._stage.inputs) * max(1, len(numbers)))
+        share = self._settings.buffered_records_max // (
+            len(self._stage.inputs) * max(1, len(numbers))
+        )
         for part in self._partitions.values():
             part.held_max = min(max(share, _HELD_MIN), _HELD_MAX)
         for number in kept:
@@ -215,17 +217,18 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             closing.add_done_callback(self._closing.discard)
 
     async def _summarise(self) -> None:
-        interval_s = self._settings.summary_interval_ms / 1000
+        since_s = time.monotonic()
         while True:
-            await asyncio.sleep(interval_s)
-            done = self._counters
-            if not done.records and not done.outputs:
+            await asyncio.sleep(self._settings.summary_interval_ms / 1000)
+            done, interval_s = self._counters, time.monotonic() - since_s
+            if interval_s < _QUIET_S and done.records < _QUIET_RECORDS:
                 continue
+            since_s += interval_s
             event(log, "committed", stage=self._stage.name, partitions=len(self._partitions),
                   records=done.records, outputs=done.outputs, states=done.states,
                   transactions=done.transactions, lag=self._lag,
                   records_per_s=round(done.records / interval_s))  # fmt: skip
-            self._counters.__init__()  # type: ignore[misc]
+            done.clear()
 
 
 def _ranges(numbers: set[int]) -> str:

@@ -172,6 +172,8 @@ class OrdersMachine(Machine[OrdersTask]):
                 if self.finish():
                     return
                 continue
+            for topic in self.topics.keys() - set(unread):
+                task.complete(topic, self.end_ms)
             topic = self.chaos.rng.choice(unread)
             position[topic] = self.take(topic, self.topics[topic], position[topic])
             if self.chaos.rng.random() < 0.5:

@@ -1,9 +1,9 @@
 """Small nasty event logs from a seed.
 
 The same seed gives the same log. Instants lie on a coarse grid, now and then a millisecond beside
-it, so that deadlines, scans, closes and record timestamps meet exactly. Own times are up to weeks
-older than the records, records come out of order, some twice, some contradict others and some are
-nonsense.
+it, so that deadlines, scans, closes and record timestamps meet exactly. In some logs the records of
+a whole day come at one instant. Own times are up to weeks older than the records, records come out
+of order, some twice, some contradict others and some are nonsense.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class LogMaker:
         self.profile = rng.choice(("short", "short", "long", "long", "crowd", "closure"))
         self.partitions = rng.choice((1, 1, 2, 3))
         self.delays = DELAYS_MS if self.profile in ("short", "crowd") else LONG_DELAYS_MS
+        self.together = self.chance(0.3)
         self.events: list[Event] = []
 
     def make(self) -> list[Event]:
@@ -110,7 +111,9 @@ class LogMaker:
             delay = self.rng.choice(self.delays)
             if self.chance(0.05):
                 delay = -5 * MINUTE_MS - self.rng.choice((0, 0, 1))
-        if delay or self.chance(0.5):
+        if self.together:
+            event["timestamp"] = -(-(own + delay) // DAY_MS) * DAY_MS
+        elif delay or self.chance(0.5):
             event["timestamp"] = own + delay
         if partition is not None and (partition or self.chance(0.5)):
             event["partition"] = partition

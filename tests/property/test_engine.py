@@ -13,11 +13,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from streams.core.events import INPUT_TOPICS
+from streams.engine.orders_task import OrdersTask
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from tests.auditor.fold import parse, refusals_of, standing_of, warnings_of
-from tests.auditor.naive import HOUR_MS, OWN_TIME, Event, audit
-from tests.property.driver import Chaos, play
+from tests.auditor.naive import DAY_MS, HOUR_MS, OWN_TIME, Event, audit
+from tests.property.driver import Chaos, play, records_of
 from tests.property.logs import arrange, interleave, judgeable, lines_of, make_log
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -70,6 +72,22 @@ def test_duplicates_change_no_byte(seed: int) -> None:
 
 
 @given(seed=SEEDS)
+def test_stopping_earlier_writes_a_prefix(seed: int) -> None:
+    """Up to an instant there is nothing that the whole log would not write, in the same order."""
+    log = make_log(seed)
+    rng = random.Random(seed)
+    until = time_of(rng.choice(log)) + rng.choice((0, 1, DAY_MS)) if log else 0
+    part, whole = (
+        [line for line in lines if DEAD_LETTER not in line]
+        for lines in (simulate(lines_of(log), POLICY, until), run(log))
+    )
+    assert part == whole[: len(part)]
+    # Warnings are never overdue: those that are missing are due at or after the instant.
+    missing = [at for _, at, _ in warnings_of(parse(whole[len(part) :]))]
+    assert min(missing, default=until) >= until
+
+
+@given(seed=SEEDS)
 def test_accidents_change_no_byte(seed: int) -> None:
     """Batches of any size, lost commits and restarts leave every output as it was."""
     rng = random.Random(seed)
@@ -112,6 +130,22 @@ def test_live_runs_leave_the_same_standing(seed: int) -> None:
     stands = standing_of(play(log, POLICY, chaos, live_delay_max=HOUR_MS).outputs())
     for part in ("standing", "journal", "bans"):
         assert stands[part] == judged.what_stands()[part]
+
+
+def test_records_at_the_frontier_wait() -> None:
+    """Another topic may still bring a record of the same instant that comes first."""
+    record = next(
+        records[0] for topics in records_of(make_log(0)).values() for records in topics.values()
+    )
+    instant = record.timestamp
+    task = OrdersTask(0, POLICY, shop_partitions=1, live=False)
+    pair = [record._replace(timestamp=instant - 1), record._replace(offset=1)]
+    task.offer(INPUT_TOPICS[0], pair, now_ms=0)
+    for frontier, waiting in ((instant - 1, 2), (instant, 1), (instant + 1, 0)):
+        for topic in INPUT_TOPICS:
+            task.complete(topic, frontier)
+        task.step(max_outputs=10, mark=False)
+        assert task.buffered == waiting
 
 
 def time_of(event: Event) -> int:

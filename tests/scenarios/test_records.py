@@ -1,4 +1,4 @@
-"""The records themselves, worked by hand: instants, order, causes. What stands is the cases' part."""
+"""The records themselves, worked by hand: instants, order, causes; what stands is in the cases."""
 
 from __future__ import annotations
 

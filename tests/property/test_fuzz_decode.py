@@ -1,0 +1,217 @@
+"""Whatever bytes arrive: no exception, no loss, one dead letter a bad record, the rest untouched."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import random
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.codec.decode import Decoder, Refused
+from streams.core.events import EVENT_TYPES, INPUT_TOPICS
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import InRecord, OutRecord
+from streams.engine.simulate import BadLine, simulate
+from streams.policies import load_policy
+from tests.property.driver import EVERYTHING, LONG_AFTER_MS, records_of
+from tests.property.logs import MONDAY_MS, lines_of, make_log
+
+POLICY = load_policy("douyin-first-scan")
+SEEDS = st.integers(min_value=0, max_value=2**32)
+RANKS = st.integers(min_value=0, max_value=len(INPUT_TOPICS) - 1)
+TIMESTAMPS = st.one_of(st.just(MONDAY_MS), st.integers(-1, 2**62))
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.integers(MONDAY_MS - 10**10, MONDAY_MS + 10**10),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda children: st.one_of(
+        st.lists(children, max_size=3), st.dictionaries(st.text(), children, max_size=3)
+    ),
+    max_leaves=6,
+)
+Place = tuple[str, int]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values within a value, but for the value itself."""
+    found: list[tuple[Any, ...]] = []
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            found += [(*path, key), *places(child, (*path, key))]
+    return found
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> tuple[int, bytes | None, bytes]:
+    """Return the rank, key and bytes of an event with something changed."""
+    log = [event for event in make_log(draw(SEEDS)) if event.get("value")]
+    if not log:
+        return 0, None, b""
+    event = draw(st.sampled_from(log))
+    value = copy.deepcopy(event["value"])
+    key = str(value.get("order_id", "")).encode()
+    for _ in range(draw(st.integers(0, 2))):
+        if not (paths := places(value)):
+            break
+        *parents, last = draw(st.sampled_from(paths))
+        holder = value
+        for parent in parents:
+            holder = holder[parent]
+        if draw(st.booleans()):
+            holder[last] = draw(JSON)
+        else:
+            del holder[last]
+    raw = json.dumps(value).encode()
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(raw)))
+        raw = raw[:at] + draw(st.binary(max_size=3)) + raw[at + draw(st.integers(0, 3)) :]
+    return INPUT_TOPICS.index(event["topic"]), key, raw
+
+
+@given(rank=RANKS, key=st.one_of(st.none(), st.binary()), value=st.one_of(st.none(), st.binary()))
+@example(rank=2, key=None, value=b"[" * 100_000)
+@example(rank=2, key=b"O1", value=b'{"order_id":"\\ud800"}')
+def test_bytes_are_an_event_or_refused(rank: int, key: bytes | None, value: bytes | None) -> None:
+    """No bytes make the decoder fail in any other way."""
+    try:
+        event = Decoder(POLICY).decode(rank, key, value, MONDAY_MS)
+    except Refused as refused:
+        assert refused.detail
+    else:
+        assert type(event) is EVENT_TYPES[rank]
+
+
+@given(record=mutated(), timestamp=TIMESTAMPS)
+def test_nearly_valid_events_are_an_event_or_refused(
+    record: tuple[int, bytes | None, bytes], timestamp: int
+) -> None:
+    """A changed field, a lost one or a flipped byte is no other failure either."""
+    rank, key, value = record
+    try:
+        event = Decoder(POLICY).decode(rank, key, value, timestamp)
+    except Refused as refused:
+        assert refused.detail
+    else:
+        assert type(event) is EVENT_TYPES[rank]
+
+
+def is_refused(rank: int, record: InRecord) -> bool:
+    """Tell whether the decoder alone refuses a record."""
+    try:
+        Decoder(POLICY).decode(rank, record.key, record.value, record.timestamp)
+    except Refused:
+        return True
+    return False
+
+
+def judged(topics: dict[str, list[InRecord]]) -> tuple[list[OutRecord], dict[Place, list[bytes]]]:
+    """Return what the orders stage of one partition puts out, and the dead letters by place."""
+    task = OrdersTask(0, POLICY, 1, live=False)
+    task.restored()
+    for topic, records in topics.items():
+        task.offer(topic, records, now_ms=0)
+        last = max((record.timestamp for record in records), default=0)
+        task.complete(topic, max(MONDAY_MS, last) + LONG_AFTER_MS)
+    outputs: list[OutRecord] = []
+    letters: dict[Place, list[bytes]] = {}
+    while checkpoint := task.step(EVERYTHING, mark=False):
+        for record in checkpoint.outputs:
+            if record.topic != "dead-letter":
+                outputs.append(record)
+                continue
+            value = json.loads(record.value)
+            place = value["source"]["topic"], value["source"]["offset"]
+            letters.setdefault(place, []).append(base64.b64decode(value["raw"]))
+    return outputs, letters
+
+
+@given(
+    seed=SEEDS,
+    garbage=st.lists(
+        st.tuples(RANKS, st.none() | st.binary(), st.none() | st.binary()), max_size=5
+    ),
+    mutants=st.lists(mutated(), max_size=3),
+)
+def test_garbage_is_set_aside_whole_and_changes_nothing_else(
+    seed: int,
+    garbage: list[tuple[int, bytes | None, bytes | None]],
+    mutants: list[tuple[int, bytes | None, bytes]],
+) -> None:
+    """Each bad record is one dead letter with its bytes; the outputs are those without it."""
+    rng = random.Random(seed)
+    clean = records_of(make_log(seed))[0]
+    dirty = {topic: list(records) for topic, records in clean.items()}
+    bad: dict[Place, bytes] = {}
+    for rank, key, value in [*garbage, *mutants]:
+        # Older than all others, so that log time passes as without it.
+        record = InRecord(-1, 0, key, value)
+        if is_refused(rank, record):
+            records = dirty[INPUT_TOPICS[rank]]
+            records.insert(rng.randrange(len(records) + 1), record)
+    for topic, records in dirty.items():
+        for offset, record in enumerate(records):
+            if record.offset == -1:
+                bad[topic, offset] = record.value or b""
+            records[offset] = record._replace(offset=offset)
+    expected, known_letters = judged(clean)
+    outputs, letters = judged(dirty)
+    assert outputs == expected
+    assert {place: letters.get(place) for place in bad} == {
+        place: [raw] for place, raw in bad.items()
+    }
+    assert len(letters) == len(known_letters) + len(bad)
+    assert all(len(raws) == 1 for raws in letters.values())
+
+
+@given(seed=SEEDS, lines=st.lists(st.one_of(st.binary(), JSON.map(json.dumps).map(str.encode))))
+def test_any_file_is_judged_or_refused_by_line(seed: int, lines: list[bytes]) -> None:
+    """`simulate` reads a file to its end, or names a line that is there."""
+    rng = random.Random(seed)
+    file = lines_of(make_log(seed))[:10]
+    for text in lines:
+        file.insert(rng.randrange(len(file) + 1), text)
+    try:
+        outputs = simulate(file, POLICY)
+    except BadLine as bad:
+        assert 1 <= bad.number <= len(file)
+    else:
+        assert all(json.loads(output)["topic"] for output in outputs)
+
+
+@given(
+    topic=st.one_of(st.sampled_from(INPUT_TOPICS), st.text(min_size=1)),
+    timestamp=st.integers(0, 253_402_300_799_999),
+    content=st.one_of(
+        JSON.map(lambda value: {"value": value}), st.text().map(lambda raw: {"raw": raw})
+    ),
+    key=st.none() | st.text(),
+)
+def test_any_event_line_comes_back_as_one_dead_letter(
+    topic: str, timestamp: int, content: dict[str, Any], key: str | None
+) -> None:
+    """What no topic takes is put out once, with its key, place and content."""
+    line = {"topic": topic, "timestamp": timestamp, "key": key} | content
+    (output,) = map(json.loads, simulate([json.dumps(line, ensure_ascii=False).encode()], POLICY))
+    letter = output["value"]
+    assert output["topic"] == "dead-letter"
+    assert letter["source"] == {
+        "topic": topic,
+        "partition": 0,
+        "offset": 0,
+        "timestamp": timestamp,
+    }
+    raw = base64.b64decode(letter["raw"]).decode()
+    if "raw" in content:
+        assert raw == content["raw"]
+        assert output["key"] == key
+    else:
+        assert json.loads(raw) == content["value"]

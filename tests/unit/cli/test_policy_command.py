@@ -1,0 +1,75 @@
+"""`shipclock policy`: check and list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streams.policies import load_policy, policy_names
+from tests.unit.cli.conftest import Shipclock
+from tests.unit.samples import POLICY_TEXT
+
+
+def test_valid_file_is_said_to_be_so(shipclock: Shipclock, tmp_path: Path) -> None:
+    """The answer names the rules, their kinds and their zone."""
+    path = tmp_path / "own.toml"
+    path.write_text(POLICY_TEXT.replace("version = 1", "version = 7"), encoding="utf-8")
+    expected = f"{path}: douyin-first-scan@7 is valid (late-scan; Asia/Shanghai)\n"
+    assert shipclock("policy", "check", str(path)) == (0, expected.encode(), "")
+
+
+@pytest.mark.parametrize("name", policy_names())
+def test_every_policy_that_comes_along_is_valid(shipclock: Shipclock, name: str) -> None:
+    """A policy is checked by its name too, and its name is its file's."""
+    assert shipclock("policy", "check", name).code == 0
+    assert load_policy(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (POLICY_TEXT.replace('"72h"', '"72"').encode(), ":22: violations.late-scan.deadline"),
+        (POLICY_TEXT.replace("retention]", "retentoin]").encode(), ":46: retentoin: "),
+        (b"", ": policy: Object missing required field `name`"),
+        (b"name = [", ": not TOML: "),
+        (b"\xff\xfe", ": cannot be read: "),
+        (b"\x00", ": not TOML: "),
+    ],
+)
+def test_mistake_is_one_line_and_a_hint(
+    shipclock: Shipclock, tmp_path: Path, text: bytes, message: str
+) -> None:
+    """The check has failed: exit code 1, with file, line and key."""
+    path = tmp_path / "own.toml"
+    path.write_bytes(text)
+    finished = shipclock("policy", "check", str(path))
+    assert (finished.code, finished.out) == (1, b"")
+    error, hint = finished.err.splitlines()
+    assert error.startswith(f"error: {path}{message}")
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("name", ["nobody", ".", ""])
+def test_file_that_is_none_is_told(shipclock: Shipclock, name: str) -> None:
+    """A missing file and a directory are errors of one line."""
+    finished = shipclock("policy", "check", name)
+    assert finished.code == 1
+    assert finished.err.startswith("error: ")
+    assert len(finished.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["check", "a", "b"], ["show"], ["list", "x"]])
+def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[str]) -> None:
+    """What the command line itself cannot read is exit code 2."""
+    finished = shipclock("policy", *arguments)
+    assert finished.code == 2
+    assert "Usage: " in finished.err
+
+
+def test_list_names_all(shipclock: Shipclock) -> None:
+    """One line a policy: label, kinds, zone."""
+    finished = shipclock("policy", "list")
+    lines = finished.out.decode().splitlines()
+    assert (finished.code, len(lines)) == (0, len(policy_names()))
+    assert "douyin-first-scan@1\tlate-scan\tAsia/Shanghai" in lines

@@ -1,0 +1,146 @@
+"""`shipclock simulate`: files, standard input, times, and what a person can get wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.engine.simulate import simulate
+from tests.unit.cli.conftest import Shipclock
+from tests.unit.samples import DEADLINE, POLICY, POLICY_TEXT, line, paid
+
+LOG = line("order-paid", paid()) + b"\n"
+ALL = b"".join(each + b"\n" for each in simulate([LOG], POLICY))
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> str:
+    """Return the path of a file of one late order."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(LOG)
+    return str(path)
+
+
+def test_file_is_judged_to_the_end(shipclock: Shipclock, events: str) -> None:
+    """Outputs go to standard output, one line each, and nothing else is said."""
+    assert shipclock("simulate", events) == (0, ALL, "")
+    assert shipclock("simulate", events, "--until", "drain") == (0, ALL, "")
+    assert ALL.count(b'"timeout.determined","violation_id"') == 3
+
+
+def test_dash_reads_standard_input(shipclock: Shipclock) -> None:
+    """A log can come through a pipe."""
+    assert shipclock("simulate", "-", stdin=LOG) == (0, ALL, "")
+    assert shipclock("simulate", "-") == (0, b"", "")
+
+
+@pytest.mark.parametrize(
+    ("until", "determined"),
+    [
+        (str(DEADLINE), 0),
+        (str(DEADLINE + 1), 1),
+        ("2022-12-09T16:29:00+08:00", 0),
+        ("2022-12-09T16:29:00.001+08:00", 1),
+        ("2022-12-09T08:29:00.001Z", 1),
+        ("20221209T082901Z", 1),
+    ],
+)
+def test_until_takes_milliseconds_or_iso_8601(
+    shipclock: Shipclock, events: str, until: str, determined: int
+) -> None:
+    """Both ways to write an instant mean the same, to the millisecond."""
+    finished = shipclock("simulate", events, "--until", until)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out.count(b'"timeout.determined","violation_id"') == determined
+
+
+def test_policy_may_be_a_file(shipclock: Shipclock, events: str, tmp_path: Path) -> None:
+    """Rules of one's own are judged by."""
+    rules = tmp_path / "own.toml"
+    rules.write_text(POLICY_TEXT.replace("douyin-first-scan", "own"), encoding="utf-8")
+    assert b"own@1" in shipclock("simulate", events, "--policy", str(rules)).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl: No such file or directory"),
+        (["."], ".: Is a directory"),
+        (["-", "--until", "tomorrow"], "--until: 'tomorrow' is no time"),
+        (["-", "--until", "2022-12-09T16:29:00"], "is no time"),
+        (["-", "--until", "1969-12-31T23:59:59Z"], "is no time"),
+        (["-", "--until", ""], "--until: '' is no time"),
+        (["-", "--until", "-1"], "--until: '-1' is no time"),
+        (["-", "--policy", "nobody"], "no policy or file named nobody"),
+        (["-", "--policy", "[red]nobody[/red]"], "no policy or file named [red]nobody[/red]"),
+        (["-", "--policy", "."], ".: cannot be read"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_a_hint(
+    shipclock: Shipclock, arguments: list[str], message: str
+) -> None:
+    """Exit code 2, nothing on standard output."""
+    finished = shipclock("simulate", *arguments, stdin=LOG)
+    assert (finished.code, finished.out) == (2, b"")
+    error, hint = finished.err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-", "--nonsense"], ["-", "--until"], ["-", "more"]])
+def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[str]) -> None:
+    """What the command line itself cannot read is exit code 2 too."""
+    finished = shipclock("simulate", *arguments)
+    assert finished.code == 2
+    assert "Error: " in finished.err
+    assert "Traceback" not in finished.err
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (b"{", "line 2: not JSON"),
+        (b"\xff\xfe", "line 2: not JSON"),
+        (b"[]", "line 2: not an object"),
+        (line("first-scan", {}), "line 2: `timestamp` is missing"),
+        (line("order-paid", paid(), partition=7), "line 2: order O1 stands in partitions 0 and 7"),
+    ],
+)
+def test_bad_line_is_told_by_file_and_number(
+    shipclock: Shipclock, tmp_path: Path, bad: bytes, message: str
+) -> None:
+    """Nothing is put out of a file that cannot be read whole."""
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(LOG + bad + b"\n")
+    finished = shipclock("simulate", str(path))
+    assert (finished.code, finished.out) == (2, b"")
+    error, hint = finished.err.splitlines()
+    assert error.startswith(f"error: {path}: {message}")
+    assert hint.startswith("hint: a line is ")
+
+
+def test_policy_mistake_is_told_by_file_and_line(shipclock: Shipclock, tmp_path: Path) -> None:
+    """A wrong rule file is wrong usage of this command."""
+    rules = tmp_path / "own.toml"
+    rules.write_text(POLICY_TEXT.replace('grace = "0s"', "grace = 0"), encoding="utf-8")
+    finished = shipclock("simulate", "-", "--policy", str(rules))
+    assert finished.code == 2
+    assert finished.err.startswith(f"error: {rules}:8: grace: ")
+
+
+def test_reader_that_goes_away_is_no_error_to_tell(tmp_path: Path) -> None:
+    """`shipclock simulate … | head -1` ends without a word."""
+    path = tmp_path / "many.jsonl"
+    path.write_bytes((line("first-scan", "x" * 500, timestamp=1) + b"\n") * 2000)
+    command = [sys.executable, "-m", "streams", "simulate", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b'{"key":')
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -1,0 +1,104 @@
+"""Packed order states and the store over them."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.codec.state import (
+    PackedOrders,
+    StateVersionError,
+    due_of,
+    pack_order,
+    unpack_order,
+)
+from streams.core.clock import END_OF_TIME_MS
+from streams.core.order import Occurrence, Order, OrderState, Waiting, know, learn
+from tests.unit.samples import PLACED_AT
+
+
+def full_state() -> OrderState:
+    """Return a state without a field left at its default."""
+    state = OrderState(
+        due_ms=PLACED_AT,
+        last_change_ms=PLACED_AT - 1,
+        occurrences=[Occurrence("late-scan", 1, 2, True, 8, 9)],
+        closed_original=True,
+        closed_alternative=True,
+    )
+    know(state, Order("店", ["P1", "P2"], "presale", 1, 2, 3, "CNY", "CN-BJ", None, PLACED_AT))
+    for fact in FACTS:
+        learn(state, fact)
+    state.waiting = [Waiting(10, 2, 11, 12, b"\x00\xff", FACTS[0])]
+    return state
+
+
+FACTS = [
+    [1, "T1", "SF", 4, None],
+    [2, "T1", "SF", 5],
+    [3, 6, "refunded"],
+    [5, "A:1", "O1:late-scan:1", "granted", 7],
+    [6, 8],
+]
+FULL = full_state()
+
+
+@pytest.mark.parametrize("state", [FULL, OrderState()])
+def test_unpacking_inverts_packing(state: OrderState) -> None:
+    """Nothing is lost, and the due time can be read without unpacking."""
+    packed = pack_order(state)
+    unpacked = unpack_order(packed)
+    assert unpacked == state
+    assert (unpacked.order, unpacked.facts) == (state.order, state.facts)
+    assert due_of(packed) == state.due_ms
+
+
+def test_sample_state_leaves_nothing_out() -> None:
+    """A field the sample leaves at its default would not be tested."""
+    default = OrderState()
+    fields = OrderState.__struct_fields__
+    assert [name for name in fields if getattr(FULL, name) == getattr(default, name)] == []
+    assert FULL.facts == FACTS
+
+
+def test_state_of_a_newer_program_is_refused() -> None:
+    """A version this program does not know is never guessed at."""
+    with pytest.raises(StateVersionError, match="version 2, known is 1"):
+        unpack_order(b"\x02" + pack_order(FULL)[1:])
+
+
+def test_changes_are_seen_before_they_are_flushed() -> None:
+    """Reads go through the batch at hand, for state, due time and keys alike."""
+    store = PackedOrders()
+    store.put(b"O2", OrderState(due_ms=2))
+    store.put(b"O1", OrderState(due_ms=1))
+    store.flush()
+    store.put(b"O1", OrderState(due_ms=3))
+    store.remove(b"O2")
+    store.put(b"O0", OrderState(due_ms=4))
+    assert (store.get(b"O1"), store.get(b"O2")) == (OrderState(due_ms=3), None)
+    dues = [store.due_ms(key) for key in (b"O0", b"O1", b"O2", b"O9")]
+    assert dues == [4, 3, END_OF_TIME_MS, END_OF_TIME_MS]
+    assert store.keys() == [b"O0", b"O1"]
+
+
+def test_flush_gives_the_last_state_of_each_key_once() -> None:
+    """A second flush has nothing to say, and reads go on from the packed states."""
+    store = PackedOrders()
+    store.put(b"O1", OrderState(due_ms=1))
+    store.put(b"O1", FULL)
+    assert store.flush() == [(b"O1", pack_order(FULL))]
+    assert store.flush() == []
+    assert store.get(b"O1") == FULL
+    assert store.due_ms(b"O1") == FULL.due_ms
+
+
+def test_tombstone_is_written_for_what_the_changelog_holds() -> None:
+    """What came and went within a batch leaves no trace."""
+    store = PackedOrders()
+    store.put(b"kept", OrderState())
+    store.flush()
+    store.put(b"passing", OrderState())
+    store.remove(b"passing")
+    store.remove(b"kept")
+    assert store.flush() == [(b"kept", None)]
+    assert store.keys() == []

@@ -1,0 +1,340 @@
+"""The orders stage of one partition: partial steps, offsets, marks, restore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from streams.core.events import INPUT_TOPICS
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import (
+    META_KEY,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    CorruptChangelog,
+    InRecord,
+    OutRecord,
+)
+from tests.unit.samples import (
+    DAY_MS,
+    DEADLINE,
+    HOUR_MS,
+    PLACED_AT,
+    POLICY,
+    Value,
+    exemption,
+    paid,
+    policy_with,
+    record,
+    scan,
+)
+
+MANY = 1_000_000
+LATER = DEADLINE + 10 * DAY_MS
+
+
+def new_task(live: bool = False, shop_partitions: int = 2) -> OrdersTask:
+    """Return a task that starts from nothing."""
+    task = OrdersTask(3, POLICY, shop_partitions, live)
+    task.restored()
+    return task
+
+
+def offer(task: OrdersTask, topic: str, *values: Value, timestamp: int | None = None) -> None:
+    """Offer values as the first records of a topic."""
+    records = [record(topic, value, timestamp, offset) for offset, value in enumerate(values)]
+    task.offer(topic, records, now_ms=LATER)
+
+
+def complete(task: OrdersTask, as_of_ms: int) -> None:
+    """Let every topic be read to its end."""
+    for topic in INPUT_TOPICS:
+        task.complete(topic, as_of_ms)
+
+
+def step(task: OrdersTask, max_outputs: int = MANY, mark: bool = False) -> Checkpoint:
+    """Take a step that must have something to commit."""
+    checkpoint = task.step(max_outputs, mark)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def topics_of(checkpoint: Checkpoint) -> list[str]:
+    """Return the topics of the outputs, notifications and items left out."""
+    left_out = ("notification", SHOP_VIOLATIONS)
+    return [each.topic for each in checkpoint.outputs if each.topic not in left_out]
+
+
+def marks_of(checkpoint: Checkpoint) -> list[tuple[int | None, int]]:
+    """Return partition and frontier of the marks."""
+    return [
+        (each.partition, json.loads(each.value)["frontier_ms"])
+        for each in checkpoint.outputs
+        if each.topic == SHOP_VIOLATIONS and each.key is None
+    ]
+
+
+def by_topic(outputs: list[OutRecord]) -> list[OutRecord]:
+    """Return what each topic holds, in order, marks left out."""
+    return sorted((each for each in outputs if each.key), key=lambda each: each.topic)
+
+
+def restored(changelog: Iterable[tuple[bytes, bytes | None]]) -> OrdersTask:
+    """Return a task restored from a changelog."""
+    task = OrdersTask(3, POLICY, 2, live=False)
+    task.restore(changelog)
+    task.restored()
+    return task
+
+
+# Frontier and offsets
+
+
+def test_nothing_is_processed_before_every_topic_was_read_so_far() -> None:
+    """A topic not read yet may still hold the scan that decides."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    assert task.step(MANY, mark=False) is None
+    assert (task.buffered, task.held("order-paid"), task.held("first-scan")) == (1, 1, 0)
+
+
+def test_record_at_the_frontier_waits() -> None:
+    """Only what lies below it is final."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, PLACED_AT)
+    assert task.step(MANY, mark=False) is None
+    complete(task, PLACED_AT + 1)
+    assert step(task).offsets == [("order-paid", 1)]
+    assert (task.buffered, task.frontier_ms, task.open_orders) == (0, PLACED_AT + 1, 1)
+
+
+def test_held_records_are_not_among_the_offsets() -> None:
+    """After a restart they are read again."""
+    task = new_task()
+    offer(task, "order-paid", paid("O1"), paid("O2", paid_at=PLACED_AT + HOUR_MS))
+    offer(task, "first-scan", scan(scanned_at=PLACED_AT + 2 * HOUR_MS))
+    complete(task, PLACED_AT + 1)
+    checkpoint = step(task)
+    assert checkpoint.offsets == [("order-paid", 1)]
+    assert (task.buffered, task.open_orders) == (2, 1)
+    again = restored(checkpoint.changelog)
+    assert again.next_offsets == dict.fromkeys(INPUT_TOPICS, 0) | {"order-paid": 1}
+
+
+def test_one_instant_goes_by_topic_rank_then_offset() -> None:
+    """An exemption that arrives with the payments of its orders is tested against all of them."""
+    task = new_task()
+    offer(task, "exemption-granted", exemption())
+    offer(task, "order-paid", paid("O1"), paid("O2"))
+    complete(task, PLACED_AT + 1)
+    assert step(task).offsets == [("order-paid", 2), ("exemption-granted", 1)]
+
+
+def test_step_stops_at_its_limit_and_says_there_is_more() -> None:
+    """Partial steps put out what one large step does, and their offsets only grow."""
+    task, whole = new_task(), new_task()
+    orders = [paid(f"O{n}", paid_at=PLACED_AT + n) for n in range(5)]
+    orders += [paid("O0", shop_id="S9", paid_at=PLACED_AT + 2 * DAY_MS + n) for n in range(3)]
+    for each in (task, whole):
+        offer(each, "order-paid", *orders)
+        complete(each, DEADLINE + DAY_MS)
+    expected = step(whole)
+    assert not expected.more
+    steps = []
+    while checkpoint := task.step(1, mark=False):
+        steps.append(checkpoint)
+    assert len(steps) > 10
+    assert all(each.more for each in steps[:-1])
+    outputs = [each for one in steps for each in one.outputs]
+    assert by_topic(outputs) == by_topic(expected.outputs)
+    offsets = [offset for one in steps for _, offset in one.offsets]
+    assert offsets == sorted(set(offsets))
+    assert offsets[-1] == 8
+
+
+def test_restart_between_partial_steps_loses_and_repeats_nothing() -> None:
+    """What a checkpoint did not reach is done by the task restored from it."""
+    task, whole = new_task(), new_task()
+    orders = [paid(f"O{n}") for n in range(4)]
+    for each in (task, whole):
+        offer(each, "order-paid", *orders)
+        complete(each, LATER)
+    expected = step(whole).outputs
+    changelog, outputs, restarts = [], [], 0
+    while checkpoint := task.step(2, mark=False):
+        changelog += checkpoint.changelog
+        outputs += checkpoint.outputs
+        task = restored(changelog)
+        start = task.next_offsets["order-paid"]
+        again = [record("order-paid", orders[n], offset=n) for n in range(start, 4)]
+        task.offer("order-paid", again, now_ms=LATER)
+        complete(task, LATER)
+        restarts += 1
+    assert restarts > 10
+    assert by_topic(outputs) == by_topic(expected)
+
+
+def test_garbage_does_not_stop_the_partition() -> None:
+    """Each bad record becomes one dead letter, and the good ones around it are judged."""
+    task = new_task()
+    good = record("order-paid", paid(), offset=1)
+    bad = [InRecord(n, PLACED_AT, b"\xff", value) for n, value in ((0, None), (2, b"\x00{"))]
+    task.offer("order-paid", [bad[0], good, bad[1]], now_ms=LATER)
+    complete(task, PLACED_AT + 1)
+    checkpoint = step(task)
+    assert topics_of(checkpoint) == ["dead-letter", "dead-letter"]
+    assert [each.key for each in checkpoint.outputs] == [b"\xff", b"\xff"]
+    assert (checkpoint.offsets, task.open_orders) == ([("order-paid", 3)], 1)
+
+
+def test_live_record_of_the_future_fires_no_timer() -> None:
+    """A producer's wrong clock stays its own trouble; in a replay the timestamp is taken as is."""
+    fired = {}
+    for live in (True, False):
+        task = OrdersTask(0, POLICY, 1, live)
+        task.restored()
+        now = PLACED_AT + HOUR_MS
+        task.offer("order-paid", [record("order-paid", paid())], now)
+        for topic in INPUT_TOPICS[1:]:
+            task.offer(topic, [InRecord(0, LATER, None, b"")], now)
+        task.offer("order-paid", [InRecord(1, LATER, None, b"")], now)
+        fired[live] = "timeout" in topics_of(step(task))
+    assert fired == {True: False, False: True}
+
+
+# Timers
+
+
+def test_grace_delays_what_fires_but_not_its_time() -> None:
+    """With a grace of an hour a timer waits an hour longer, and says its own due time."""
+    task = OrdersTask(0, policy_with(('grace = "0s"', 'grace = "1h"')), 1, live=False)
+    task.restored()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + HOUR_MS)
+    assert "timeout" not in topics_of(step(task))
+    complete(task, DEADLINE + HOUR_MS + 1)
+    checkpoint = step(task)
+    assert topics_of(checkpoint) == ["timeout"]
+    assert json.loads(checkpoint.outputs[0].value)["determined_at"] == DEADLINE
+    assert marks_of(checkpoint) == [(0, DEADLINE + 1)]
+
+
+def test_drain_fires_all_but_retention() -> None:
+    """Every determination and the closure come; the state stays."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    task.drain()
+    expected = ["deadline-warning"] * 2 + ["timeout"] * 3 + ["order-closure"]
+    assert topics_of(step(task)) == expected
+    assert task.open_orders == 1
+
+
+def test_forgotten_order_leaves_a_tombstone_and_a_word_to_the_shop() -> None:
+    """An order past its horizon is gone from state, changelog and count."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, LATER)
+    step(task)
+    complete(task, PLACED_AT + 500 * DAY_MS)
+    checkpoint = step(task)
+    assert (b"O1", None) in checkpoint.changelog
+    items = [each.value for each in checkpoint.outputs if each.topic == SHOP_VIOLATIONS]
+    assert b'"type":"released"' in items[0]
+    assert task.open_orders == 0
+
+
+# Marks
+
+
+def test_mark_goes_to_every_shop_partition_once() -> None:
+    """A frontier that did not move is not told again, nor is one nobody asked for."""
+    task = new_task(shop_partitions=3)
+    complete(task, 1000)
+    assert task.step(MANY, mark=False) is None
+    checkpoint = step(task, mark=True)
+    assert marks_of(checkpoint) == [(0, 1000), (1, 1000), (2, 1000)]
+    assert json.loads(checkpoint.outputs[0].value)["source"] == 3
+    assert task.step(MANY, mark=True) is None
+
+
+def test_violation_is_followed_by_marks() -> None:
+    """Shops need not wait for the next mark to take what was sent."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + 1)
+    sent = [each for each in step(task).outputs if each.topic == SHOP_VIOLATIONS]
+    assert [(each.key, each.partition) for each in sent] == [(b"S1", None), (None, 0), (None, 1)]
+
+
+def test_mark_of_a_partial_step_promises_no_more_than_was_reached() -> None:
+    """No violation with a log time below a mark follows it."""
+    task = new_task()
+    offer(task, "order-paid", *(paid(f"O{n}", placed_at=PLACED_AT - n) for n in range(5)))
+    complete(task, LATER)
+    promised = 0
+    while checkpoint := task.step(1, mark=True):
+        for each in checkpoint.outputs:
+            if each.topic == SHOP_VIOLATIONS and each.key is not None:
+                assert json.loads(each.value)["log_time_ms"] >= promised
+        promised = max([promised, *(frontier for _, frontier in marks_of(checkpoint))])
+    assert promised == LATER
+
+
+# Restore
+
+
+def worked() -> list[tuple[bytes, bytes | None]]:
+    """Return the changelog of a partition with two orders and an exemption."""
+    task = new_task()
+    offer(task, "order-paid", paid("O1"), paid("O2"))
+    offer(task, "exemption-granted", exemption(scope={"order_ids": ["O2", "O3"]}))
+    complete(task, PLACED_AT + 1)
+    return step(task).changelog
+
+
+def test_restored_task_goes_on_where_the_first_stopped() -> None:
+    """Orders, timers, exemptions, offsets and frontier come back."""
+    task = restored(worked())
+    assert task.frontier_ms == PLACED_AT + 1
+    assert task.open_orders == 2
+    task.offer("order-paid", [record("order-paid", paid("O3"), offset=2)], LATER)
+    complete(task, LATER)
+    timeouts = [json.loads(each.value) for each in step(task).outputs if each.topic == "timeout"]
+    assert {value["order_id"] for value in timeouts} == {"O1"}
+
+
+def test_changelog_may_come_in_chunks_and_with_old_states() -> None:
+    """The last record of a key counts, a tombstone takes it away."""
+    changelog = worked()
+    task = OrdersTask(3, POLICY, 2, live=False)
+    for entry in ((b"O1", b"an old state"), (b"O0", b"gone"), (b"O0", None), *changelog):
+        task.restore([entry])
+    task.restored()
+    assert task.open_orders == 2
+
+
+@pytest.mark.parametrize("lost", [b"O1", b"\x00exemption:X1", META_KEY])
+def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
+    """A partition never goes on from a part of its state."""
+    task = OrdersTask(3, POLICY, 2, live=False)
+    task.restore([entry for entry in worked() if entry[0] != lost])
+    with pytest.raises(CorruptChangelog, match=r"orders-changelog\[3\] holds"):
+        task.restored()
+
+
+def test_changelog_with_a_record_too_many_is_corrupt() -> None:
+    """A state that no checkpoint counts was not written in a transaction."""
+    changelog = worked()
+    task = OrdersTask(3, POLICY, 2, live=False)
+    task.restore([*changelog, (b"O9", dict(changelog)[b"O1"])])
+    with pytest.raises(CorruptChangelog, match="3 orders and 1 exemptions"):
+        task.restored()
+
+
+def test_empty_changelog_is_a_start() -> None:
+    """A partition never worked on has no checkpoint and begins at offset 0."""
+    task = restored([])
+    assert task.next_offsets == dict.fromkeys(INPUT_TOPICS, 0)

@@ -1,0 +1,261 @@
+"""The shops stage of one partition: order of taking, partial steps, restore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from streams.codec.encode import encode_value
+from streams.codec.state import StateVersionError
+from streams.core.outputs import Determined, FrontierMark, Released, Revoked, ShopMessage
+from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, CorruptChangelog, InRecord
+from streams.engine.shops_task import ShopsTask
+from tests.unit.samples import DAY_MS, HOUR_MS, POLICY
+
+MANY = 1_000_000
+NOON = 1_670_299_200_000  # 2022-12-06 12:00:00 +08:00
+MIDNIGHT = NOON + 12 * HOUR_MS
+Entry = tuple[bytes, bytes | None]
+
+
+def new_task(sources: int = 1) -> ShopsTask:
+    """Return a task that starts from nothing."""
+    task = ShopsTask(0, POLICY, sources)
+    task.restored()
+    return task
+
+
+def determined(number: int = 1, order_id: str = "O1", at: int = NOON, **fields: Any) -> Determined:
+    """Return a determination made on time."""
+    given: dict[str, Any] = {
+        "determined_at": at,
+        "kind": "late-scan",
+        "log_time_ms": at,
+        "occurrence": number,
+        "order_id": order_id,
+        "product_ids": ["P1"],
+        "revision": 1,
+        "shop_id": "S1",
+        "violation_id": f"{order_id}:late-scan:{number}",
+    }
+    return Determined(**given | fields)
+
+
+def revoked(number: int = 1, log_time_ms: int = NOON, at: int = NOON) -> Revoked:
+    """Return a revocation of a determination of order O1."""
+    return Revoked(
+        determined_at=at,
+        log_time_ms=log_time_ms,
+        order_id="O1",
+        revision=1,
+        shop_id="S1",
+        violation_id=f"O1:late-scan:{number}",
+    )
+
+
+def mark(frontier_ms: int, source: int = 0) -> FrontierMark:
+    """Return a mark."""
+    return FrontierMark(frontier_ms=frontier_ms, source=source)
+
+
+def offer(task: ShopsTask, *messages: ShopMessage) -> None:
+    """Offer the next messages."""
+    start = task.next_offsets[SHOP_VIOLATIONS] + task.buffered
+    records = [
+        InRecord(start + n, 0, None, encode_value(message)) for n, message in enumerate(messages)
+    ]
+    task.offer(SHOP_VIOLATIONS, records, now_ms=0)
+
+
+def step(task: ShopsTask, max_outputs: int = MANY) -> Checkpoint:
+    """Take a step that must have something to commit."""
+    checkpoint = task.step(max_outputs, mark=False)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def penalties(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
+    """Return entry id, amount and instant of the journal entries."""
+    values = [json.loads(each.value) for each in checkpoint.outputs if each.topic == "penalty"]
+    return [(value["entry_id"], value["amount"], value["effective_at"]) for value in values]
+
+
+def bans(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Return type and violation of the bans."""
+    values = [json.loads(each.value) for each in checkpoint.outputs if each.topic == "product-ban"]
+    return [(value["type"], value["violation_id"]) for value in values]
+
+
+def restored(changelog: Iterable[Entry], sources: int = 1) -> ShopsTask:
+    """Return a task restored from a changelog."""
+    task = ShopsTask(0, POLICY, sources)
+    task.restore(changelog)
+    task.restored()
+    return task
+
+
+def test_item_waits_until_every_source_has_passed_it() -> None:
+    """The frontier is the slowest source's mark, and an item at it still waits."""
+    task = new_task(sources=2)
+    offer(task, determined(), mark(NOON + 1, source=0), mark(NOON, source=1))
+    assert step(task).outputs == []
+    offer(task, mark(NOON + 1, source=1))
+    assert penalties(step(task)) == [("O1:late-scan:1:points:1", 1, NOON)]
+
+
+def test_late_mark_does_not_move_the_frontier_back() -> None:
+    """Marks of a source that restarted may repeat old frontiers."""
+    task = new_task()
+    offer(task, mark(NOON + 1), mark(NOON - 1), determined())
+    assert len(penalties(step(task))) == 1
+
+
+def test_day_is_settled_when_the_next_begins() -> None:
+    """Charges of a day come together at midnight, after what is taken at that very instant."""
+    task = new_task()
+    offer(task, determined(1), determined(2, at=MIDNIGHT), mark(MIDNIGHT))
+    step(task)
+    offer(task, mark(MIDNIGHT + 1))
+    assert penalties(step(task)) == [
+        ("O1:late-scan:2:points:1", 1, MIDNIGHT),
+        ("O1:late-scan:1:deposit:1", 1000, MIDNIGHT),
+    ]
+
+
+def test_revocation_at_the_settlements_instant_comes_before_it() -> None:
+    """What is revoked by then is never charged."""
+    task = new_task()
+    offer(task, determined(), revoked(log_time_ms=MIDNIGHT), mark(MIDNIGHT + 1))
+    assert [amount for _, amount, _ in penalties(step(task))] == [1, -1]
+
+
+def test_revocation_after_the_settlement_reverses_it() -> None:
+    """A millisecond later the charge has been made and is taken back."""
+    task = new_task()
+    offer(task, determined(), revoked(log_time_ms=MIDNIGHT + 1), mark(MIDNIGHT + 2))
+    assert [amount for _, amount, _ in penalties(step(task))] == [1, 1000, -1000, -1]
+
+
+def test_shop_takes_all_of_an_instant_before_it_books() -> None:
+    """What is determined and revoked at one log time never stood, in whatever order it came."""
+    task = new_task()
+    offer(task, revoked(), determined(), mark(NOON + 1))
+    checkpoint = step(task)
+    assert checkpoint.outputs == []
+    assert task.frontier_ms == NOON + 1
+
+
+def test_shops_of_one_instant_go_by_their_ids() -> None:
+    """Each shop's items are worked off together."""
+    task = new_task()
+    offer(
+        task,
+        determined(1, "O2", shop_id="S2"),
+        determined(1, "O1"),
+        determined(1, "O3", shop_id="S2"),
+        mark(NOON + 1),
+    )
+    outputs = [each for each in step(task).outputs if each.topic == "penalty"]
+    assert [each.key for each in outputs] == [b"S1", b"S2", b"S2"]
+
+
+def test_third_violation_imposes_and_its_fall_lifts() -> None:
+    """The ban names the violation whose change caused it."""
+    task = new_task()
+    thirds = [determined(n, at=NOON + n * DAY_MS) for n in (1, 2, 3)]
+    later = NOON + 9 * DAY_MS
+    offer(task, *thirds, revoked(2, later, at=NOON + 2 * DAY_MS), mark(later))
+    assert bans(step(task)) == [("product-ban.imposed", "O1:late-scan:3")]
+    offer(task, mark(later + 1))
+    assert bans(step(task)) == [("product-ban.lifted", "O1:late-scan:2")]
+
+
+def test_step_stops_at_its_limit_and_says_there_is_more() -> None:
+    """Partial steps put out what one large step does; only the first moves the offset."""
+    task, whole = new_task(), new_task()
+    items = [determined(1, f"O{n}", at=NOON + n * HOUR_MS) for n in range(20)]
+    for each in (task, whole):
+        offer(each, *items, mark(NOON + 3 * DAY_MS))
+    expected = step(whole)
+    assert not expected.more
+    steps = [step(task, max_outputs=1)]
+    assert steps[0].offsets == [(SHOP_VIOLATIONS, 21)]
+    while steps[-1].more:
+        steps.append(step(task, max_outputs=1))
+    assert len(steps) > 10
+    assert all(not each.offsets for each in steps[1:])
+    assert [each for one in steps for each in one.outputs] == expected.outputs
+    assert task.step(MANY, mark=False) is None
+
+
+def test_waiting_items_survive_a_restart() -> None:
+    """An item is read once; until its time it lives in the changelog, then a tombstone follows."""
+    task = new_task()
+    offer(task, determined(), Released(log_time_ms=NOON, order_id="O9", shop_id="S1"))
+    checkpoint = step(task)
+    assert len(checkpoint.changelog) == 3
+    task = restored(checkpoint.changelog)
+    assert task.next_offsets == {SHOP_VIOLATIONS: 2}
+    offer(task, mark(NOON + 1))
+    after = step(task)
+    assert len(penalties(after)) == 1
+    gone = [key for key, value in after.changelog if value is None]
+    assert sorted(gone) == sorted(key for key, _ in checkpoint.changelog if key != META_KEY)
+    assert penalties(step_to(restored(checkpoint.changelog + after.changelog))) == [
+        ("O1:late-scan:1:deposit:1", 1000, MIDNIGHT)
+    ]
+
+
+def step_to(task: ShopsTask, frontier_ms: int = MIDNIGHT + 1) -> Checkpoint:
+    """Let the frontier come and take a step."""
+    offer(task, mark(frontier_ms))
+    return step(task)
+
+
+def test_settled_day_is_not_settled_again_after_a_restart() -> None:
+    """What the journal holds is part of the state."""
+    task = new_task()
+    offer(task, determined())
+    checkpoint = step_to(task)
+    assert len(penalties(checkpoint)) == 2
+    assert penalties(step_to(restored(checkpoint.changelog), MIDNIGHT + 9 * DAY_MS)) == []
+
+
+def worked() -> list[Entry]:
+    """Return the changelog of a partition with a violation and a waiting item."""
+    task = new_task()
+    offer(task, determined(), determined(2, at=NOON + DAY_MS), mark(NOON + 1))
+    return step(task).changelog
+
+
+@pytest.mark.parametrize("lost", [b"S1:O1:late-scan:1", b"\x00pending:", META_KEY])
+def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
+    """A partition never goes on from a part of its state."""
+    entries = [entry for entry in worked() if not entry[0].startswith(lost)]
+    with pytest.raises(CorruptChangelog, match=r"shops-changelog\[0\] holds"):
+        restored(entries)
+
+
+def test_changelog_with_a_record_too_many_is_corrupt() -> None:
+    """A violation no checkpoint counts was not written in a transaction."""
+    with pytest.raises(CorruptChangelog, match="2 violations and 1 waiting"):
+        restored([*worked(), (b"S1:O9:late-scan:1", b"\x01")])
+
+
+def test_changelog_of_another_number_of_order_partitions_is_refused() -> None:
+    """Marks of partitions that are gone would hold back the shops for ever."""
+    with pytest.raises(CorruptChangelog, match="counts 1 order partitions, there are 2"):
+        restored(worked(), sources=2)
+
+
+def test_violation_of_a_newer_program_is_refused() -> None:
+    """A version this program does not know is never guessed at."""
+    changelog = dict(worked())
+    packed = changelog[b"S1:O1:late-scan:1"]
+    assert packed is not None
+    changelog[b"S1:O1:late-scan:1"] = b"\x02" + packed[1:]
+    with pytest.raises(StateVersionError, match="version 2, known is 1"):
+        restored(changelog.items())
