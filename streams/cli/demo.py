@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ from streams.cli.options import DEFAULT_POLICY
 from streams.demo.surge import END_MS, HOUR_MS, ORDERS_MAX, ORDERS_MIN, START_MS, make_surge
 
 if TYPE_CHECKING:
+    from streams.broker import EmbeddedBroker
     from streams.core.policy import Policy
     from streams.demo.play import Played
 
@@ -82,17 +83,25 @@ def _run(
     scratch = tempfile.TemporaryDirectory(prefix="shipclock-demo-", ignore_cleanup_errors=True)
     folder = Path(stack.enter_context(scratch))
     if bootstrap is None:
-        bootstrap = _own_broker(stack, folder / "broker")
-        console.print(f"A real Kafka runs at {bootstrap}; it goes with the demo.")
+        broker = _own_broker(stack, folder / "broker")
+        console.print(f"A real Kafka runs at {broker.bootstrap}; it goes with the demo.")
+        address, broker_runs = broker.bootstrap, lambda: broker.running
     else:
         _borrow(bootstrap, yes)
-    _play(console, stack, folder, bootstrap, orders, seed, speed)
+        address, broker_runs = bootstrap, lambda: True
+    _play(console, stack, folder, address, broker_runs, orders, seed, speed)
 
 
 def _play(
-    console: Console, stack: ExitStack, folder: Path, bootstrap: str, orders: int, seed: int,
+    console: Console,
+    stack: ExitStack,
+    folder: Path,
+    bootstrap: str,
+    broker_runs: Callable[[], bool],
+    orders: int,
+    seed: int,
     speed: int,
-) -> None:  # fmt: skip
+) -> None:
     from streams.demo.narrate import Narrator
     from streams.demo.play import play
     from streams.demo.screen import Screen
@@ -129,7 +138,9 @@ def _play(
         soft_wrap=True,
     )
     with Screen(console, narrator, surge.shops) as screen:
-        played = asyncio.run(play(bootstrap, app_id, surge, clock, screen, narrator, worker))
+        played = asyncio.run(
+            play(bootstrap, app_id, surge, clock, screen, narrator, worker, broker_runs)
+        )
     _summarise(console, played, policy)
 
 
@@ -152,7 +163,7 @@ def _summarise(console: Console, played: Played, policy: Policy) -> None:
     console.print("It adds up.", style="bold green")
 
 
-def _own_broker(stack: ExitStack, data_dir: Path) -> str:
+def _own_broker(stack: ExitStack, data_dir: Path) -> EmbeddedBroker:
     from streams.broker import EmbeddedBroker
     from streams.topics.admin import ensure_topics
 
@@ -161,7 +172,7 @@ def _own_broker(stack: ExitStack, data_dir: Path) -> str:
     stack.callback(broker.kill)
     start_with_progress(broker)
     asyncio.run(ensure_topics(broker.bootstrap, _PARTITIONS))
-    return broker.bootstrap
+    return broker
 
 
 def _borrow(bootstrap: str, yes: bool) -> None:

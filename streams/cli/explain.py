@@ -69,6 +69,7 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
     from rich.console import Console
     from rich.progress import Progress
 
+    from streams.codec.state import StateVersionError
     from streams.runtime.client import ClientError
     from streams.runtime.lookup import look_up
 
@@ -83,6 +84,8 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
             return asyncio.run(look_up(bootstrap, order_id, show))
     except ClientError as error:
         raise UserError(error.message, error.hint, error.exit_code) from None
+    except StateVersionError as error:
+        raise UserError(str(error), "a newer shipclock wrote it: explain with that one") from None
 
 
 def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:

@@ -24,15 +24,24 @@ def encode_headers(output: Output) -> Headers:
     return (
         _VERSION,
         ("ce_id", output.id.encode()),
-        ("ce_source", b"/shipclock/" + output.topic.encode()),
+        _attribute("ce_source", "/shipclock/" + output.topic),
         ("ce_subject", output.subject.encode()),
-        ("ce_time", format_instant(output.time_ms).encode()),
-        ("ce_type", output.type.encode()),
+        _time_attribute(output.time_ms),
+        _attribute("ce_type", output.type),
         _CONTENT_TYPE,
     )
 
 
+@lru_cache(maxsize=64)
+def _attribute(name: str, value: str) -> tuple[str, bytes]:
+    return name, value.encode()
+
+
 @lru_cache(maxsize=4096)
+def _time_attribute(instant_ms: int) -> tuple[str, bytes]:
+    return "ce_time", format_instant(instant_ms).encode()
+
+
 def format_instant(instant_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
     moment = _EPOCH + timedelta(milliseconds=instant_ms)

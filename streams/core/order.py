@@ -96,6 +96,8 @@ class OrderState(Struct, array_like=True, gc=False):
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
+    retiring: bool = False
+    """Nothing is pending: `due_ms` is when the state goes."""
 
     @property
     def order(self) -> Order | None:

@@ -230,7 +230,10 @@ class OrdersStage:
         due, key = timer
         state = self._store.get(key)
         if state is not None:
-            if state.shipping_mode is not None:
+            if state.retiring:
+                if self.forgetting:
+                    self._forget(key, state, due)
+            elif state.shipping_mode is not None:
                 self._reconcile(key, key.decode(), state, due, None)
             elif self.forgetting:
                 self._give_up_waiting(key, state, due)
@@ -275,7 +278,8 @@ class OrdersStage:
         )
         if revoked or due_now or (state.closed_original and not state.closed_alternative):
             self._bring_about(order_id, state, revoked, due_now, log_time, cause)
-        if next_due >= NEVER_MS:
+        state.retiring = next_due >= NEVER_MS
+        if state.retiring:
             next_due = state.last_change_ms + self._horizon(state)
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)

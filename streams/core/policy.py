@@ -245,6 +245,11 @@ def _check(policy: Policy) -> None:
             f"{path}.warn_before",
             "Expected distinct leads above 0",
         )
+    require(
+        policy.input.wait_for_order <= policy.retention.clean,
+        "input.wait_for_order",
+        "Expected at most retention.clean, or a stale copy could revive a forgotten order",
+    )
     if policy.points is not None:
         require(policy.points.per_violation > 0, "points.per_violation", "Expected more than 0")
     if policy.deposit is not None:

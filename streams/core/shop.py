@@ -185,38 +185,46 @@ class Shop:
 
     # Release
 
-    def release(self, order_id: str) -> tuple[list[Violation], list[Violation]]:
+    def release(self, order_id: str, old_before: int) -> tuple[list[Violation], list[Violation]]:
         """Note that an order can no longer be corrected.
 
+        Violations are dropped week by week, oldest first, once no violation of the week or before
+        can be corrected; those of an order that bans a product or reaches into later weeks stay.
+
+        Args:
+            old_before: No order still known can be judged for an instant before this.
+
         Returns:
-            The order's violations, and those dropped: of weeks in which no violation can be
-            corrected any more, but for those that hold a ban.
+            The order's violations, and those dropped.
         """
         released = list(self.orders.get(order_id, ()))
-        weeks: dict[int, None] = {}
         for violation in released:
             self._count_correctable(violation, -1)
             violation.released = True
-            weeks[self._calendar.local_day(violation.determined_at).week_start] = None
-        final = [week for week in weeks if not self._correctable.get(week)]
+        correctable = [week for week, count in self._correctable.items() if count]
+        final = min([self._calendar.local_day(old_before).week_start, *correctable])
+        if min(self._correctable, default=final) >= final:
+            return released, []
+        self._correctable = {w: count for w, count in self._correctable.items() if w >= final}
         dropped = [
             violation
-            for violation in self.violations.values()
-            if final
-            and self._calendar.local_day(violation.determined_at).week_start in final
-            and not self.beyond(violation.order_id)
+            for of_order in self.orders.values()
+            if all(self._week(each) < final for each in of_order)
+            and not self.beyond(of_order[0].order_id)
+            for violation in of_order
         ]
         for violation in dropped:
             self._drop(violation)
+        # A restored shop counts what is kept, so this one must too.
+        self._allocation = Allocation(self._policy)
+        for violation in self.standing:
+            self._count(violation)
         return released, dropped
 
     def _drop(self, violation: Violation) -> None:
         if violation.standing:
             del self.standing[self.place(WALK_ORDER(violation))]
-        of_order = self.orders[violation.order_id]
-        of_order.remove(violation)
-        if not of_order:
-            del self.orders[violation.order_id]
+        self.orders.pop(violation.order_id, None)
         del self.violations[violation.violation_id]
 
     def _add(self, violation: Violation) -> None:
@@ -227,5 +235,8 @@ class Shop:
 
     def _count_correctable(self, violation: Violation, step: int) -> None:
         if not violation.released:
-            week = self._calendar.local_day(violation.determined_at).week_start
+            week = self._week(violation)
             self._correctable[week] = self._correctable.get(week, 0) + step
+
+    def _week(self, violation: Violation) -> int:
+        return self._calendar.local_day(violation.determined_at).week_start

@@ -138,7 +138,7 @@ class ShopsStage:
                 violation = shop.stand(item)
                 re_run = re_run or WALK_ORDER(violation) < last_taken
             else:
-                self._release(shop, item.order_id)
+                self._release(shop, item.order_id, instant)
                 continue
             earliest = min(earliest, item.determined_at)
             touched[violation.violation_id] = violation
@@ -159,8 +159,12 @@ class ShopsStage:
             if violation.standing:
                 self._set_settlement(violation)
 
-    def _release(self, shop: Shop, order_id: str) -> None:
-        released, dropped = shop.release(order_id)
+    def _release(self, shop: Shop, order_id: str, instant: int) -> None:
+        # An order is known from its placing to its closure, and then as long as its retention.
+        policy = self._policy
+        closure = 0 if policy.closure is None else policy.closure.after_placed
+        known_ms = closure + max(policy.retention.clean, policy.retention.violated)
+        released, dropped = shop.release(order_id, instant - known_ms)
         for violation in released:
             self._store.put_violation(violation)
         for violation in dropped:

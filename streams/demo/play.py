@@ -30,6 +30,7 @@ from streams.demo.worker import Worker
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.engine.simulate import simulate
 from streams.runtime.clock import Clock
+from streams.runtime.logs import reason
 from streams.topics.schemas import TYPE_OF_TOPIC
 
 OUTPUT_TOPICS = tuple(topic for topic in TYPE_OF_TOPIC if topic not in INPUT_TOPICS)
@@ -59,12 +60,29 @@ async def play(
     screen: Screen,
     narrator: Narrator,
     worker: Worker,
+    broker_runs: Callable[[], bool],
 ) -> Played:
     """Play the surge to its end by the clock.
 
     Raises:
-        DemoError: The worker ended, or did not come to the end.
+        DemoError: The worker or the broker ended, or they did not come to the end.
     """
+    try:
+        return await _play(bootstrap, app_id, surge, clock, screen, narrator, worker, broker_runs)
+    except KafkaError as error:
+        raise DemoError(f"the broker at {bootstrap} refused: {reason(error)}") from None
+
+
+async def _play(
+    bootstrap: str,
+    app_id: str,
+    surge: Surge,
+    clock: Clock,
+    screen: Screen,
+    narrator: Narrator,
+    worker: Worker,
+    broker_runs: Callable[[], bool],
+) -> Played:
     tally = Tally()
     async with _sender(bootstrap, app_id, surge) as sender, _reader(bootstrap, app_id) as reader:
         records: list[Record] = []
@@ -72,7 +90,10 @@ async def play(
         next_round_s = give_up_s = 0.0
         finished = False
         while not finished:
-            worker.require_alive()
+            if not broker_runs():
+                raise DemoError("the broker has ended")
+            if not worker.alive:
+                raise DemoError(f"the worker has ended: {worker.last_words()}")
             now_ms = min(clock.now_ms(), END_MS)
             for record in await sender.send_due(now_ms):
                 records.append(record)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from multiprocessing.process import BaseProcess
@@ -12,14 +14,16 @@ from types import TracebackType
 from typing import Self
 
 from streams.core.policy import Policy
-from streams.demo.errors import DemoError
 from streams.runtime import logs
 from streams.runtime.app import run_worker
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 # A worker ends itself within 4.5 s.
 _STOP_SECONDS_MAX = 5.5
+_ENTRY = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ", re.MULTILINE)
 
 
 class Worker:
@@ -56,20 +60,24 @@ class Worker:
             self._process.kill()
             self._process.join()
 
-    def require_alive(self) -> None:
-        """Raise DemoError if the worker has ended."""
-        if self._process is not None and not self._process.is_alive():
-            raise DemoError(f"the worker has ended: {self.last_words()}")
+    @property
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process is not None and self._process.is_alive()
 
     def last_words(self) -> str:
-        """Return the last warning or error of its log, or the last line."""
+        """Return the last trouble that its log tells of, or else its last entry."""
         try:
-            lines = self._log_path.read_text(errors="replace").split("\n")
+            text = self._log_path.read_text(errors="replace")
         except FileNotFoundError:
             return "it has written no log"
-        lines = [line for line in lines if line.strip()]
-        grave = [line for line in lines if " WARN " in line or " ERROR " in line]
-        return (grave or lines or ["its log is empty"])[-1]
+        entries = [entry.strip() for entry in _ENTRY.split(text) if entry.strip()]
+        troubles = [entry for entry in entries if not entry.startswith("INFO")]
+        if not entries:
+            return "its log is empty"
+        first, *more = (troubles or entries)[-1].splitlines()
+        # Of a traceback, the last line says what happened.
+        return f"{first}: {more[-1]}" if more else first
 
 
 def _work(settings: Settings, policy: Policy, log_path: Path) -> None:
@@ -81,5 +89,5 @@ def _work(settings: Settings, policy: Policy, log_path: Path) -> None:
         try:
             run_worker(settings, policy)
         except WorkerError as error:
-            log.write(f" ERROR {error.message}\n")
+            logs.error(_log, "cannot-work", detail=error.message)
             sys.exit(1)

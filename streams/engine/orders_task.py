@@ -19,11 +19,13 @@ from streams.core.outputs import FrontierMark, ShopItem
 from streams.core.policy import Policy
 from streams.engine.records import (
     META_KEY,
+    ORDERS_CHANGELOG,
     SHOP_VIOLATIONS,
     Checkpoint,
     CorruptChangelog,
     InRecord,
     OutRecord,
+    check_owner,
     out_record,
 )
 
@@ -42,6 +44,7 @@ class _Meta(Struct, array_like=True):
     offsets: list[int]
     orders: int
     exemptions: int
+    app_id: str = ""
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -58,11 +61,15 @@ class OrdersTask:
         partition: Number of the co-partitioned input partition.
         shop_partitions: Partitions of `shop-violations`; each gets every frontier mark.
         live: Apply the live rules to timestamps; replays leave them out.
+        app_id: Whose changelog this is; another's is refused.
     """
 
-    def __init__(self, partition: int, policy: Policy, shop_partitions: int, live: bool) -> None:
+    def __init__(
+        self, partition: int, policy: Policy, shop_partitions: int, live: bool, app_id: str = ""
+    ) -> None:
         self.partition = partition
         self._policy = policy
+        self._app_id = app_id
         self._shop_partitions = shop_partitions
         self._live = live
         self._store = PackedOrders()
@@ -110,6 +117,7 @@ class OrdersTask:
                 f"exemptions, its last checkpoint counted {stored[0]} and {stored[1]}"
             )
         if meta is not None:
+            check_owner(ORDERS_CHANGELOG, self.partition, meta.app_id, self._app_id)
             self._frontier.reached_ms = meta.reached_ms
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
@@ -117,6 +125,16 @@ class OrdersTask:
         add = self._stage.timers.add
         for key, value in packed.items():
             add(due_of(value), key)
+
+    @property
+    def policy(self) -> str:
+        """The policy judged by, `name@version`."""
+        return self._policy.label
+
+    @property
+    def restored_policy(self) -> str | None:
+        """Policy of the last checkpoint, `name@version`; `None` without one."""
+        return None if self._meta is None else self._meta.policy
 
     @property
     def next_offsets(self) -> dict[str, int]:
@@ -305,6 +323,7 @@ class OrdersTask:
         return msgspec.msgpack.encode(
             _Meta(
                 version=1,
+                app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._frontier.reached_ms,
                 last_ms=self._processed_ms,

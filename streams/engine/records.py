@@ -55,6 +55,19 @@ class CorruptChangelog(Exception):
     """A changelog that does not hold what its last checkpoint says."""
 
 
+def check_owner(topic: str, partition: int, found: str, wanted: str) -> None:
+    """Refuse a changelog that another application writes.
+
+    Raises:
+        CorruptChangelog: It is another's: both would overwrite each other's state.
+    """
+    if found != wanted:
+        raise CorruptChangelog(
+            f"{topic}[{partition}] belongs to app id {found!r}, this is {wanted!r}; "
+            "run one app id over a set of topics"
+        )
+
+
 SHOP_VIOLATIONS = "shop-violations"
 ORDERS_CHANGELOG = "orders-changelog"
 SHOPS_CHANGELOG = "shops-changelog"

@@ -17,9 +17,11 @@ from streams.core.shops import ShopsStage
 from streams.engine.records import (
     META_KEY,
     SHOP_VIOLATIONS,
+    SHOPS_CHANGELOG,
     Checkpoint,
     CorruptChangelog,
     InRecord,
+    check_owner,
     out_record,
 )
 
@@ -42,6 +44,7 @@ class _Meta(Struct, array_like=True):
     offset: int
     violations: int
     pending: int
+    app_id: str = ""
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -92,11 +95,13 @@ class ShopsTask:
 
     Args:
         sources: Number of order partitions, each of which sends marks.
+        app_id: Whose changelog this is; another's is refused.
     """
 
-    def __init__(self, partition: int, policy: Policy, sources: int) -> None:
+    def __init__(self, partition: int, policy: Policy, sources: int, app_id: str = "") -> None:
         self.partition = partition
         self._policy = policy
+        self._app_id = app_id
         self._changes = _Changes()
         self._stage = ShopsStage(policy, sources, self._changes)
         self._held: list[InRecord] = []
@@ -137,6 +142,8 @@ class ShopsTask:
         self._changes.pending = dict.fromkeys(pending)
         if meta is None:
             return
+        check_owner(SHOPS_CHANGELOG, self.partition, meta.app_id, self._app_id)
+        self._meta = meta
         stage = self._stage
         self._offset = meta.offset
         if len(meta.marks) != len(stage.marks):
@@ -149,6 +156,16 @@ class ShopsTask:
         for value in pending.values():
             stage.restore_pending(_decode_item(value))
         stage.restore_violations(map(_unpack_violation, violations.values()))
+
+    @property
+    def policy(self) -> str:
+        """The policy judged by, `name@version`."""
+        return self._policy.label
+
+    @property
+    def restored_policy(self) -> str | None:
+        """Policy of the last checkpoint, `name@version`; `None` without one."""
+        return None if self._meta is None else self._meta.policy
 
     @property
     def next_offsets(self) -> dict[str, int]:
@@ -200,6 +217,7 @@ class ShopsTask:
         return msgspec.msgpack.encode(
             _Meta(
                 version=1,
+                app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._stage.reached_ms,
                 marks=self._stage.marks,

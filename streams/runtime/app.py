@@ -93,6 +93,10 @@ class WorkerApp(faust.App):
     async def on_first_start(self) -> None:
         """Leave out Faust's data folders: nothing of ours lies on disk."""
 
+    async def on_start(self) -> None:
+        """Leave out Faust's consumer, which it makes here only to draw its tree of services."""
+        self.finalize()
+
     async def on_started(self) -> None:
         """Start the sources once the agents listen."""
         # Channels deliver nothing until a consumer resumes them; ours is not Faust's.
@@ -108,7 +112,7 @@ def run_worker(settings: Settings, policy: Policy) -> None:
     if it cannot work at all.
     """
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
-    asyncio.run(_run(settings, product_stages(policy)))
+    asyncio.run(_run(settings, product_stages(policy, settings.app_id)))
 
 
 async def _run(settings: Settings, stages: Sequence[Stage]) -> None:

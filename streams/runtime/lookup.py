@@ -33,6 +33,8 @@ async def look_up(bootstrap: str, order_id: str, progress: ProgressListener) -> 
         def place(topic: str, key: str) -> TopicPartition:
             return TopicPartition(topic, partition_of(key.encode(), count_of(topic, counts)))
 
+        for topic in (ORDERS_CHANGELOG, SHOPS_CHANGELOG, DEAD_LETTERS, *SHOP_OUTPUTS):
+            count_of(topic, counts)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,

@@ -197,6 +197,10 @@ class Partition:
             task = self._stage.new_task(self.number, self._counts)
             states = await restore(self._settings, self._stage, self.number, task)
         self.offsets = await self._checked_offsets(task)
+        if task.restored_policy not in (None, task.policy):
+            warn(log, "policy-changed", stage=self._stage.name, partition=self.number,
+                 before=task.restored_policy, now=task.policy,
+                 detail="each order is judged anew at its next event or timer")  # fmt: skip
         if states >= _FREEZE_STATES_MIN:
             # Restored states live long: no full collection need look at them again.
             gc.freeze()

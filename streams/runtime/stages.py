@@ -12,14 +12,14 @@ from streams.engine.shops_task import ShopsTask
 from streams.runtime.stage import Stage
 
 
-def product_stages(policy: Policy) -> tuple[Stage, Stage]:
+def product_stages(policy: Policy, app_id: str) -> tuple[Stage, Stage]:
     """Return the orders stage and, behind it, the shops stage."""
 
     def orders_task(partition: int, counts: Mapping[str, int]) -> OrdersTask:
-        return OrdersTask(partition, policy, counts[SHOP_VIOLATIONS], live=True)
+        return OrdersTask(partition, policy, counts[SHOP_VIOLATIONS], live=True, app_id=app_id)
 
     def shops_task(partition: int, counts: Mapping[str, int]) -> ShopsTask:
-        return ShopsTask(partition, policy, sources=counts[INPUT_TOPICS[0]])
+        return ShopsTask(partition, policy, sources=counts[INPUT_TOPICS[0]], app_id=app_id)
 
     orders = Stage(
         name="orders",

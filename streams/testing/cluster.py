@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.core.events import INPUT_TOPICS
 from streams.core.outputs import FrontierMark
@@ -46,11 +47,11 @@ class LogRecord(NamedTuple):
 
 async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
     """Write records to their partitions with their own timestamps; returns how many."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES, linger_ms=20)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES)
     await producer.start()
     count = 0
     try:
-        builders = {}
+        builders: dict[tuple[str, int], BatchBuilder] = {}
         for record in records:
             place = record.topic, record.partition
             builder = builders.get(place)
@@ -138,7 +139,9 @@ async def wait_until_done(
             SHOP_VIOLATIONS, bootstrap_servers=bootstrap, isolation_level="read_committed",
             auto_offset_reset="earliest", enable_auto_commit=False,
         )  # fmt: skip
-        ends = AIOKafkaConsumer(*INPUT_TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False)
+        ends = AIOKafkaConsumer(
+            *INPUT_TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False
+        )
         await ends.start()
         await marks.start()
         try:
@@ -150,10 +153,10 @@ async def wait_until_done(
             await admin.close()
 
 
-async def _wait_for_inputs(
-    admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, group: str
-) -> None:
-    wanted = {tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end}
+async def _wait_for_inputs(admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, group: str) -> None:
+    wanted = {
+        tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end
+    }
     while True:
         committed = await admin.list_consumer_group_offsets(group)
         if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +118,7 @@ def test_events_arrive_with_key_partition_and_timestamp(bootstrap: str, tmp_path
     assert before_ms <= stamped <= now_ms()
 
 
-def test_a_log_is_sent_topic_by_topic_with_its_timestamps(
-    bootstrap: str, tmp_path: Path
-) -> None:
+def test_a_log_is_sent_topic_by_topic_with_its_timestamps(bootstrap: str, tmp_path: Path) -> None:
     """A file of `simulate` reaches all input topics; partition and key are found anew."""
     file = tmp_path / "events.jsonl"
     lines = [
@@ -162,7 +160,7 @@ def test_many_lines_are_sent_in_order(bootstrap: str, tmp_path: Path) -> None:
     message = failed(bootstrap, "send", "first-scan", f"@{file}").message
     assert "line 3001: first-scan is refused as malformed" in message
     sent = len(records(bootstrap, "first-scan")) - 3000
-    assert 0 < sent < 3000
+    assert 0 < sent <= 3000
     assert message.endswith(f"({sent} events sent before)")
 
 
@@ -188,7 +186,7 @@ def test_an_exemption_reaches_every_partition_or_those_of_its_orders(bootstrap: 
 def test_an_event_larger_than_its_topic_takes_is_one_clear_line(bootstrap: str) -> None:
     """The transaction is aborted: nothing is left for readers to wait for."""
     large = raw(paid(note="x" * 1_200_000)).decode()
-    error = failed(bootstrap, "send", "order-paid", stdin=f"{raw(paid('O2')).decode()}\n{large}")
+    error = failed(bootstrap, "send", "order-paid", raw(paid("O2")).decode(), large)
     assert error.message == f"the broker at {bootstrap} refuses an event as too large"
     assert records(bootstrap, "order-paid") == []
     run(bootstrap, "send", "order-paid", raw(paid("O2")).decode())
@@ -229,18 +227,19 @@ def explained(bootstrap: str, order_id: str) -> dict[str, Any]:
     return json.loads(result.output) if result.exit_code == 0 else {}
 
 
-def wait_for(bootstrap: str, order_id: str, standing: list[bool], totals: dict[str, int]) -> Any:
-    """Wait until an order's explanation says what stands and what it costs."""
-    deadline_s, found = time.monotonic() + 60, None
+def wait_for(
+    bootstrap: str, condition: Callable[[list[Any], dict[str, int]], bool]
+) -> dict[str, Any]:
+    """Wait until what is said of O1's determinations and of the journal's sums is so."""
+    deadline_s, explanation = time.monotonic() + 60, {}
     while time.monotonic() < deadline_s:
-        explanation = explained(bootstrap, order_id)
-        if explanation:
-            determinations = explanation["kinds"][0]["determinations"]
-            found = ([one["standing"] for one in determinations], explanation["totals"])
-            if found == (standing, totals):
-                return explanation
+        explanation = explained(bootstrap, "O1")
+        if explanation and condition(
+            explanation["kinds"][0]["determinations"], explanation["totals"]
+        ):
+            return explanation
         time.sleep(0.3)
-    raise AssertionError(found)
+    raise AssertionError(explanation)
 
 
 @pytest.mark.timeout(180)
@@ -249,32 +248,40 @@ def test_an_order_is_explained_from_what_a_worker_wrote(worker: str, tmp_path: P
     placed_at = now_ms() - 97 * HOUR_MS
     times = {"placed_at": placed_at, "paid_at": placed_at, "region": "CN-XJ"}
     file = tmp_path / "events.jsonl"
-    file.write_bytes(
-        b"\n".join(
-            [
-                line("order-paid", paid(**times)),
-                line("order-paid", paid("O11", **times)),
-                line("tracking-number-uploaded", upload(uploaded_at=placed_at + HOUR_MS)),
-                line("first-scan", scan("O3", scanned_at=placed_at)),
-            ]
-        )
-    )
+    lines = [
+        line("order-paid", paid(**times)),
+        line("order-paid", paid("O11", **times)),
+        line("tracking-number-uploaded", upload(uploaded_at=placed_at + HOUR_MS)),
+        line("first-scan", scan("O3", scanned_at=placed_at)),
+    ]
+    file.write_bytes(b"\n".join(lines))
     run(worker, "send", "--events", str(file))
-    explanation = wait_for(worker, "O1", [True, True, False], {"CNY": 1000, "tenth-point:B": 2})
+    # The first was due 25 hours ago, so its day is settled; the second's may be or not.
+    explanation = wait_for(
+        worker,
+        lambda found, totals: totals.get("tenth-point:B") == 2 and totals.get("CNY", 0) >= 1000,
+    )
     first, second, third = explanation["kinds"][0]["determinations"]
+    assert [one["standing"] for one in (first, second, third)] == [True, True, False]
     assert first["due"] == placed_at + 72 * HOUR_MS
     assert [charge["status"] for charge in first["charges"]] == ["charged", "charged"]
-    assert [charge["status"] for charge in second["charges"]][0] == "charged"
+    assert second["charges"][0]["status"] == "charged"
+    assert second["charges"][1]["status"] in ("charged", "settles")
     assert third["expected"] == "pending"
-    assert {entry["order_id"] for c in first["charges"] for entry in c["entries"]} == {"O1"}
+    entries = [entry for charge in first["charges"] for entry in charge["entries"]]
+    assert {entry["order_id"] for entry in entries} == {"O1"}
     told = run(worker, "explain", "O1")
     assert told.startswith("Order O1 of shop S1: 2 late-scan violations stand, charged ")
 
     run(worker, "appeal", "O1:late-scan:1", "granted")
-    # The second violation's deposit is due when its local day is over, unless that was before.
-    wait_for_revoked(worker, "O1:late-scan:1")
+    wait_for(worker, lambda found, totals: not found[0]["standing"])
     run(worker, "exempt", "--id", "X1", "--extend-by", "72h", "--region", "CN-XJ")
-    explanation = wait_for(worker, "O1", [False] * 3, {"CNY": 0, "tenth-point:B": 0})
+    explanation = wait_for(
+        worker,
+        lambda found, totals: (
+            not any(one["standing"] for one in found) and not any(totals.values())
+        ),
+    )
     (step,) = explanation["kinds"][0]["exemptions"]
     assert (step["exemption_id"], step["covers"]) == ("X1", True)
     told = run(worker, "explain", "O1")
@@ -285,8 +292,7 @@ def test_an_order_is_explained_from_what_a_worker_wrote(worker: str, tmp_path: P
     assert waiting.message == (
         "order O3 is not known: facts wait for it (first-scan), but no order-paid has come"
     )
-    old = raw(paid("O4")).decode()
-    run(worker, "send", "order-paid", old)
+    run(worker, "send", "order-paid", raw(paid("O4")).decode())
     deadline_s = time.monotonic() + 30
     while "was refused" not in (error := failed(worker, "explain", "O4")).message:
         assert time.monotonic() < deadline_s, error.message

@@ -161,18 +161,21 @@ def test_killed_demo_takes_its_processes_along(run: Callable[..., Run]) -> None:
     assert demo.alive(10.0) == []
 
 
-def test_dead_worker_is_an_error(run: Callable[..., Run], tmp_path: Path) -> None:
-    """A demo without its worker says so and fails."""
+@pytest.mark.parametrize(("victim", "name"), [("worker", "spawn_main"), ("broker", "java")])
+def test_a_death_is_an_error(
+    run: Callable[..., Run], tmp_path: Path, victim: str, name: str
+) -> None:
+    """A demo that has lost its worker or its broker says so and fails."""
     demo = run()
     demo.wait_for(STORY_LINE.pattern)
-    (worker,) = (
+    (process,) = (
         process
-        for process in demo.started
-        if process.is_running() and "spawn_main" in " ".join(process.cmdline())
+        for process in demo.alive()
+        if name in process.name() or name in " ".join(process.cmdline()[:3])
     )
-    worker.kill()
+    process.kill()
     assert demo.end() == 1
-    assert "error: the worker has ended: " in demo.text
+    assert f"error: the {victim} has ended" in demo.text
     assert demo.alive(SOON_S) == []
     assert list(tmp_path.iterdir()) == []
 

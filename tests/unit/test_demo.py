@@ -2,6 +2,7 @@ import base64
 import io
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,9 @@ from streams.demo.play import Played, judged_without_broker
 from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, ORDERS_MIN, START_MS, Surge, make_surge
 from streams.demo.tally import Inputs, Tally, checks
+from streams.demo.worker import Worker
 from streams.policies import load_policy
+from streams.runtime.settings import Settings
 
 POLICY = load_policy("douyin-first-scan")
 SEEDS = (1, 2, 7)
@@ -251,3 +254,24 @@ def test_raw_of_a_dead_letter_tells_them_apart() -> None:
     """Dead letters are compared with their bytes, not only counted."""
     raws = {base64.b64decode(raw) for _, _, raw in judged(1).dead_letters}
     assert len(raws) == surge_of(1).spoilt
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", "its log is empty"),
+        ("2026-11-22T17:19:28.656Z INFO  started pid=1\n", "INFO  started pid=1"),
+        (
+            "2026-11-22T17:19:28.656Z ERROR broken stage=orders\nTraceback ...\n  File x\n"
+            "KeyError: 'x'\n2026-11-22T17:19:29.656Z INFO  stopped\n",
+            "ERROR broken stage=orders: KeyError: 'x'",
+        ),
+    ],
+)
+def test_last_words_of_a_worker(tmp_path: Path, log: str, said: str) -> None:
+    """A person is told what went wrong, not where in the code."""
+    path = tmp_path / "worker.log"
+    worker = Worker(Settings(), POLICY, path)
+    assert worker.last_words() == "it has written no log"
+    path.write_text(log)
+    assert worker.last_words() == said

@@ -24,6 +24,7 @@ def full_state() -> OrderState:
         occurrences=[Occurrence("late-scan", 1, 2, True, 8, 9)],
         closed_original=True,
         closed_alternative=True,
+        retiring=True,
     )
     know(state, Order("店", ["P1", "P2"], "presale", 1, 2, 3, "CNY", "CN-BJ", None, PLACED_AT))
     for fact in FACTS:

@@ -146,31 +146,67 @@ def test_restored_shop_goes_on_as_the_first_one() -> None:
     assert (third.points, third.deposit) == (1, 0)
 
 
+LATER = MONDAY + 100 * DAY_MS
+
+
 def test_week_is_dropped_when_its_last_order_is_released() -> None:
     """Until then a correction may come that needs all of the week."""
     shop = new_shop()
     shop.stand(item("O1"))
     shop.stand(item("O2", at=MONDAY + DAY_MS))
     shop.stand(item("O3", at=MONDAY + 7 * DAY_MS))
-    released, dropped = shop.release("O1")
+    released, dropped = shop.release("O1", LATER)
     assert (names(released), dropped) == (["O1:late-scan:1"], [])
-    _, dropped = shop.release("O2")
+    _, dropped = shop.release("O2", LATER)
     assert names(dropped) == ["O1:late-scan:1", "O2:late-scan:1"]
     assert list(shop.violations) == names(shop.standing) == ["O3:late-scan:1"]
+
+
+def test_week_is_kept_while_an_older_one_is() -> None:
+    """Weeks go oldest first: a correction of the old one reaches into the later."""
+    shop = new_shop()
+    shop.stand(item("O1"))
+    shop.stand(item("O2", at=MONDAY + 7 * DAY_MS))
+    assert shop.release("O2", LATER)[1] == []
+    assert names(shop.release("O1", LATER)[1]) == ["O1:late-scan:1", "O2:late-scan:1"]
+    assert shop.violations == {}
+
+
+def test_week_is_kept_while_an_open_order_may_reach_it() -> None:
+    """An order not judged yet can still bring a violation of that week."""
+    shop = new_shop()
+    shop.stand(item("O1"))
+    assert shop.release("O1", MONDAY + 6 * DAY_MS)[1] == []
+    assert len(shop.violations) == 1
+
+
+def test_dropped_violations_no_longer_count() -> None:
+    """A shop that dropped a week allocates as one restored from what it kept."""
+    shop, again = new_shop(), new_shop()
+    for number in (1, 2):
+        shop.allocate(shop.stand(item("O1", number)))
+    shop.allocate(shop.stand(item("O2", at=MONDAY + 7 * DAY_MS)))
+    shop.release("O1", MONDAY + 8 * DAY_MS)
+    for violation in shop.standing:
+        again.restore(copy.deepcopy(violation))
+    for each in (shop, again):
+        each.allocate(each.stand(item("O1", 3, at=MONDAY + 8 * DAY_MS)))
+    assert names(shop.standing) == ["O2:late-scan:1", "O1:late-scan:3"]
+    assert shop.standing == again.standing
 
 
 def test_banning_violations_are_kept_for_good() -> None:
     """A ban holds after its order can no longer be corrected."""
     shop = new_shop()
     third_time(shop, "O1")
-    released, dropped = shop.release("O1")
+    released, dropped = shop.release("O1", LATER)
     assert (len(released), dropped) == (3, [])
     assert set(shop.banning) == {"P1"}
 
 
 def test_release_of_an_order_without_violations_does_nothing() -> None:
-    """An order the shop knows nothing of cannot be dropped."""
+    """An order the shop knows nothing of drops nobody else's."""
     shop = new_shop()
     shop.stand(item("O1"))
-    assert shop.release("O9") == ([], [])
+    assert shop.release("O9", LATER) == ([], [])
     assert len(shop.violations) == 1

@@ -1,0 +1,314 @@
+"""The runtime on a real broker with a task that only counts: fencing, restore, frontier, flow."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import ProducerFenced
+
+from streams.engine.records import Checkpoint, InRecord, OutRecord
+from streams.runtime.app import WorkerApp
+from streams.runtime.batches import KeyPartitioner
+from streams.runtime.checkpoint import Transactions
+from streams.runtime.errors import WorkerError
+from streams.runtime.restore import restore
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+pytestmark = pytest.mark.kafka
+
+
+class Counter:
+    """A task that keeps, per key, how often it came, and holds what its frontier has not passed."""
+
+    def __init__(self, inputs: Sequence[str], partition: int) -> None:
+        self.inputs, self.partition = inputs, partition
+        self.counts: dict[bytes, int] = {}
+        self.offsets = dict.fromkeys(inputs, 0)
+        self.held: dict[str, list[InRecord]] = {topic: [] for topic in inputs}
+        self.last_ms = dict.fromkeys(inputs, -1)
+        self.complete_ms = dict.fromkeys(inputs, -1)
+        self.held_most = 0
+
+    @property
+    def next_offsets(self) -> Mapping[str, int]:
+        return self.offsets
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for key, value in entries:
+            name, _, number = (value or b"").rpartition(b"=")
+            if key == b"offset:" + name:
+                self.offsets[name.decode()] = int(number)
+            else:
+                self.counts[key] = int(value or b"0")
+
+    def restored(self) -> None:
+        self.last_ms = dict.fromkeys(self.inputs, -1)
+
+    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
+        self.held[topic] += records
+        self.last_ms[topic] = max([self.last_ms[topic], *(row[1] for row in records)])
+        self.held_most = max(self.held_most, sum(map(len, self.held.values())))
+
+    def complete(self, topic: str, as_of_ms: int) -> None:
+        assert as_of_ms < time.time() * 1000
+        self.complete_ms[topic] = max(self.complete_ms[topic], as_of_ms)
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+        below = min(max(self.last_ms[t], self.complete_ms[t]) for t in self.inputs)
+        changed: dict[bytes, bytes | None] = {}
+        offsets = []
+        for topic, held in self.held.items():
+            done = [row for row in held if row[1] < below]
+            if not done:
+                continue
+            self.held[topic] = held[len(done) :]
+            self.offsets[topic] = done[-1][0] + 1
+            offsets.append((topic, self.offsets[topic]))
+            name = topic.encode()
+            changed[b"offset:" + name] = name + b"=%d" % self.offsets[topic]
+            for row in done:
+                key = row[2] or b""
+                self.counts[key] = self.counts.get(key, 0) + 1
+                changed[key] = b"%d" % self.counts[key]
+        if not changed:
+            return None
+        return Checkpoint([], list(changed.items()), offsets, False)
+
+
+class Bench:
+    """A stage on topics of its own, and a settings object of its own."""
+
+    def __init__(self, bootstrap: str, inputs: int, partitions: int) -> None:
+        name = uuid.uuid4().hex[:8]
+        self.inputs = tuple(f"in-{rank}-{name}" for rank in range(inputs))
+        self.tasks: list[Counter] = []
+        self.partitions = partitions
+        self.settings = Settings(bootstrap=bootstrap, app_id=f"app-{name}", idle_slack_ms=100)
+        self.stage = Stage(
+            name="bench",
+            inputs=self.inputs,
+            outputs=(f"out-{name}",),
+            changelog=f"changelog-{name}",
+            siblings=(),
+            new_task=self._new_task,
+        )
+
+    def _new_task(self, partition: int, counts: Mapping[str, int]) -> Counter:
+        self.tasks.append(Counter(self.inputs, partition))
+        return self.tasks[-1]
+
+    async def create(self, odd: str | None = None) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
+        await admin.start()
+        try:
+            await admin.create_topics(
+                [
+                    NewTopic(topic, self.partitions + (topic == odd), 1)
+                    for topic in self.stage.topics
+                ]
+            )
+        finally:
+            await admin.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[WorkerApp]:
+        app = WorkerApp(self.settings, [self.stage])
+        await app.start()
+        try:
+            yield app
+        finally:
+            await app.stop()
+
+    async def send(
+        self, topic: str, first: int, count: int, timestamp_ms: int, partition: int = 0
+    ) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.settings.bootstrap) as producer:
+            for number in range(first, first + count):
+                await producer.send(
+                    topic, b"v" * 50, key=b"k%d" % (number % 100), partition=partition,
+                    timestamp_ms=timestamp_ms + number,
+                )  # fmt: skip
+
+    def total(self) -> int:
+        """Sum up the records counted by the newest task of each partition."""
+        newest = {task.partition: task for task in self.tasks}
+        return sum(sum(task.counts.values()) for task in newest.values())
+
+
+@pytest.fixture
+async def bench(broker: str) -> Bench:
+    """Give a stage of two inputs with two partitions, on topics that nobody else has."""
+    made = Bench(broker, inputs=2, partitions=2)
+    await made.create()
+    return made
+
+
+async def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition; a test that fails says so within `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_second_life_restores_and_goes_on(bench: Bench) -> None:
+    """Nothing is counted twice or left out over a restart: state and offsets commit together."""
+    old = int(time.time() * 1000) - 3_600_000
+    await bench.send(bench.inputs[0], 0, 500, old)
+    async with bench.running():
+        await until(lambda: bench.total() == 500)
+    assert any(task.counts for task in bench.tasks)
+    await bench.send(bench.inputs[1], 500, 300, old)
+    async with bench.running():
+        await until(lambda: bench.total() == 800)
+        await asyncio.sleep(0.5)
+    assert bench.total() == 800
+
+
+async def test_two_members_share_the_partitions(bench: Bench) -> None:
+    """A joining member takes over half, and a leaving one gives all back, losing nothing."""
+    old = int(time.time() * 1000) - 3_600_000
+    for partition in range(2):
+        await bench.send(bench.inputs[0], 0, 1000, old, partition)
+    async with bench.running():
+        await until(lambda: bench.total() == 2000)
+        async with bench.running():
+            await until(lambda: len(bench.tasks) > 2)
+            await bench.send(bench.inputs[1], 0, 100, old, 0)
+            await bench.send(bench.inputs[1], 0, 100, old, 1)
+            await until(lambda: bench.total() == 2200)
+        await bench.send(bench.inputs[1], 100, 50, old, 0)
+        await bench.send(bench.inputs[1], 100, 50, old, 1)
+        await until(lambda: bench.total() == 2300)
+
+
+async def test_the_newer_owner_fences_the_older(bench: Bench) -> None:
+    """A commit of an owner that was replaced does not happen."""
+    counts = dict.fromkeys(bench.stage.topics, 2)
+    owners = [
+        Transactions(bench.settings, bench.stage, 0, counts, KeyPartitioner()) for _ in range(2)
+    ]
+    checkpoint = Checkpoint([], [(b"k", b"1")], [(bench.inputs[0], 1)], False)
+    await owners[0].start()
+    await owners[0].commit(checkpoint)
+    await owners[1].start()
+    with pytest.raises(ProducerFenced):
+        await owners[0].commit(checkpoint)
+    await owners[1].commit(checkpoint)
+    for owner in owners:
+        await owner.close()
+
+
+async def test_a_transaction_larger_than_a_batch_is_whole(bench: Bench) -> None:
+    """Outputs and states of several batches arrive, each key in its partition."""
+    counts = dict.fromkeys(bench.stage.topics, 2)
+    transactions = Transactions(bench.settings, bench.stage, 1, counts, KeyPartitioner())
+    await transactions.start()
+    outputs = [
+        OutRecord(bench.stage.outputs[0], b"shop-%d" % (n % 7), b"x" * 1000, ())
+        for n in range(3000)
+    ]
+    changelog: list[tuple[bytes, bytes | None]] = [(b"%d" % n, b"y" * 1000) for n in range(3000)]
+    await transactions.commit(Checkpoint(outputs, changelog, [], False))
+    await transactions.close()
+    task = Counter(bench.inputs, 1)
+    seen: list[bytes] = []
+    task.restore = lambda entries: seen.extend(key for key, _ in entries)  # type: ignore[method-assign]
+    assert await restore(bench.settings, bench.stage, 1, task) == 3000
+    assert seen == [b"%d" % n for n in range(3000)]
+
+
+async def test_an_open_transaction_keeps_a_topic_incomplete(bench: Bench) -> None:
+    """What is not yet decided upstream may still come: the frontier waits for it."""
+    upstream = AIOKafkaProducer(
+        bootstrap_servers=bench.settings.bootstrap, transactional_id=f"up-{bench.settings.app_id}"
+    )
+    await upstream.start()
+    await upstream.begin_transaction()
+    now = int(time.time() * 1000)
+    await upstream.send_and_wait(bench.inputs[0], b"v", key=b"k", partition=0, timestamp_ms=now)
+    async with bench.running():
+        await until(lambda: len(bench.tasks) == 2)
+        task = next(task for task in bench.tasks if task.partition == 0)
+        await until(lambda: task.complete_ms[bench.inputs[1]] > now)
+        assert task.complete_ms[bench.inputs[0]] == -1
+        await upstream.commit_transaction()
+        await until(lambda: bench.total() == 1)
+        # The marker of the transaction is the topic's end, and no obstacle to having reached it.
+        await until(lambda: task.complete_ms[bench.inputs[0]] > now)
+    await upstream.stop()
+
+
+async def test_a_topic_far_ahead_rests(broker: str) -> None:
+    """One topic with much newer records does not fill the memory, and all are processed."""
+    bench = Bench(broker, inputs=2, partitions=1)
+    await bench.create()
+    old = int(time.time() * 1000) - 3_600_000
+    await bench.send(bench.inputs[0], 0, 60_000, old)
+    slow = AIOKafkaProducer(
+        bootstrap_servers=broker, transactional_id=f"slow-{bench.settings.app_id}"
+    )
+    await slow.start()
+    await slow.begin_transaction()
+    await slow.send_and_wait(bench.inputs[1], b"v", key=b"k", partition=0, timestamp_ms=old - 1)
+    async with bench.running():
+        await until(lambda: any(task.held_most > 5_000 for task in bench.tasks))
+        await asyncio.sleep(1)
+        # The limit of a topic partition, and what one fetch may add to it.
+        assert bench.tasks[0].held_most < 25_000
+        await slow.commit_transaction()
+        await until(lambda: bench.total() == 60_001)
+    await slow.stop()
+
+
+async def test_offsets_that_disagree_with_the_changelog_are_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A group whose offsets were reset by hand does not make orders be judged twice."""
+    await bench.send(bench.inputs[0], 0, 10, int(time.time() * 1000) - 3_600_000)
+    async with bench.running():
+        await until(lambda: bench.total() == 10)
+    counts = dict.fromkeys(bench.stage.topics, 2)
+    tampering = Transactions(bench.settings, bench.stage, 0, counts, KeyPartitioner())
+    await tampering.start()
+    await tampering.commit(Checkpoint([], [], [(bench.inputs[0], 3)], False))
+    await tampering.close()
+    async with bench.running():
+        await until(lambda: "refused" in caplog.text)
+    assert "up to offset 10" in caplog.text
+    assert "says 3" in caplog.text
+
+
+async def test_unequal_partition_counts_stop_the_worker(broker: str) -> None:
+    """Inputs that are not co-partitioned would judge orders without their scans."""
+    bench = Bench(broker, inputs=2, partitions=1)
+    await bench.create(odd=bench.inputs[1])
+    async with bench.running() as app:
+        fatal = await asyncio.wait_for(app.fatal, 20)
+    assert isinstance(fatal, WorkerError)
+    assert "equal partition counts" in fatal.message
+
+
+async def test_an_error_in_a_step_restores_the_partition(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed step the memory is ahead of the log: it is dropped, and nothing is lost."""
+    old = int(time.time() * 1000) - 3_600_000
+    commit = Transactions.commit
+    failures = iter([OSError("first"), OSError("second")])
+
+    async def failing(self: Transactions, checkpoint: Checkpoint) -> None:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        await commit(self, checkpoint)
+
+    monkeypatch.setattr(Transactions, "commit", failing)
+    await bench.send(bench.inputs[0], 0, 500, old)
+    async with bench.running():
+        await until(lambda: len(bench.tasks) >= 4 and bench.total() == 500)
