@@ -44,6 +44,9 @@ for _name in _COMMANDS:
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends as one line, a hint and an exit code."""
+    if sys.stdout is None or sys.stdin is None:
+        os.write(2, b"error: standard input or output is closed\nhint: give /dev/null instead\n")
+        sys.exit(1)
     try:
         app()
     except UserError as error:
@@ -54,6 +57,9 @@ def main() -> None:
     except BrokenPipeError:
         # The reader (head, less) has gone; flushing at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _say(f"{error.strerror or error}", "the output, a file or the network refused it")
         sys.exit(1)
     except Exception as error:  # a traceback tells a person nothing
         if "SHIPCLOCK_TRACEBACK" in os.environ:

@@ -202,7 +202,10 @@ def _borrow(bootstrap: str, yes: bool) -> None:
 @contextmanager
 def _tidy_end(console: Console) -> Iterator[ExitStack]:
     """Treat every signal to end like Ctrl-C, and let none of them disturb the tidying up."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with ExitStack() as stack:
             try:
@@ -211,8 +214,7 @@ def _tidy_end(console: Console) -> Iterator[ExitStack]:
                 console.print("\nStopping.")
                 raise
             finally:
-                for number in _SIGNALS:
-                    signal.signal(number, signal.SIG_IGN)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

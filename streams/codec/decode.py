@@ -161,6 +161,11 @@ def _bad_identifier(event: Any) -> Refused:
     )
 
 
+def _shortened(message: str) -> str:
+    """Keep start and end: the message may quote a value, and ends with its path."""
+    return message if len(message) <= 400 else f"{message[:200]} … {message[-190:]}"
+
+
 def _unreadable(value: bytes | None, error: Exception) -> Refused:
     """Tell a value that is not JSON from one that does not fit the schema."""
     if value is None:
@@ -171,7 +176,7 @@ def _unreadable(value: bytes | None, error: Exception) -> Refused:
         except (ValueError, RecursionError) as worse:
             error = worse
         else:
-            return Refused("schema", str(error))
+            return Refused("schema", _shortened(str(error)))
     if isinstance(error, RecursionError):
         return Refused("malformed", "JSON is nested too deeply")
     return Refused("malformed", str(error))

@@ -23,7 +23,8 @@ END_OF_TIME_MS = 2**62
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-# Since 1972 every zone is a multiple of 15 minutes off UTC, so days begin at slot boundaries.
+# Nearly all days begin and end at a multiple of 15 minutes of UTC; a slot that spans two local days
+# (clocks set back just after midnight) is not remembered.
 _SLOT_MS = 900_000
 _SLOTS_MAX = 50_000
 
@@ -155,9 +156,11 @@ class Calendar:
                 self._midnight_ms(local),
                 self._midnight_ms(local - timedelta(days=local.weekday())),
             )
-            if len(self._slots) >= _SLOTS_MAX:
-                self._slots.clear()
-            self._slots[slot] = found
+            last = self._local((slot + 1) * _SLOT_MS - 1)
+            if local.date() == last.date() == self._local(slot * _SLOT_MS).date():
+                if len(self._slots) >= _SLOTS_MAX:
+                    self._slots.clear()
+                self._slots[slot] = found
         return found
 
     def _local(self, instant: int) -> datetime:

@@ -18,9 +18,11 @@ from msgspec import Struct
 
 from streams.core.events import ShippingMode
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+# What one violation may cost: a year of charges still fits the integers of every consumer.
+_AMOUNT_MAX = 10**12
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 # These name timers of their own, so no violation kind may take them.
 _RESERVED_KINDS = ("deadline-warning", "order-closure")
@@ -250,10 +252,15 @@ def _check(policy: Policy) -> None:
         "input.wait_for_order",
         "Expected at most retention.clean, or a stale copy could revive a forgotten order",
     )
-    if policy.points is not None:
-        require(policy.points.per_violation > 0, "points.per_violation", "Expected more than 0")
-    if policy.deposit is not None:
-        require(policy.deposit.per_violation > 0, "deposit.per_violation", "Expected more than 0")
+    for section, amount in (
+        ("points", None if policy.points is None else policy.points.per_violation),
+        ("deposit", None if policy.deposit is None else policy.deposit.per_violation),
+    ):
+        require(
+            amount is None or 0 < amount <= _AMOUNT_MAX,
+            f"{section}.per_violation",
+            f"Expected 1 to {_AMOUNT_MAX}",
+        )
     for section, key in (
         ("points", "daily_max"),
         ("points", "weekly_max"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from asyncio import Future
 from collections import Counter, deque
@@ -18,7 +19,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from streams.codec.encode import encode_value
-from streams.core.events import EXEMPTION_GRANTED, FIRST_SCAN, INPUT_TOPICS, ORDER_CLOSED
+from streams.core.events import (
+    EXEMPTION_GRANTED,
+    FIRST_SCAN,
+    INPUT_TOPICS,
+    ORDER_CLOSED,
+    ORDER_PAID,
+)
 from streams.core.outputs import FrontierMark, ShopMessage, Value
 from streams.core.policy import Policy
 from streams.demo.errors import DemoError
@@ -35,6 +42,7 @@ from streams.topics.schemas import TYPE_OF_TOPIC
 
 OUTPUT_TOPICS = tuple(topic for topic in TYPE_OF_TOPIC if topic not in INPUT_TOPICS)
 
+_ORDERS = INPUT_TOPICS[ORDER_PAID]
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 _SHIPPED = (INPUT_TOPICS[FIRST_SCAN], INPUT_TOPICS[ORDER_CLOSED])
 _TICK_MS = 50
@@ -84,11 +92,15 @@ async def _play(
     broker_runs: Callable[[], bool],
 ) -> Played:
     tally = Tally()
-    async with _sender(bootstrap, app_id, surge) as sender, _reader(bootstrap, app_id) as reader:
-        records: list[Record] = []
-        values: list[Value] = []
-        next_round_s = give_up_s = 0.0
-        finished = False
+    records: list[Record] = []
+    values: list[Value] = []
+    next_round_s = give_up_s = 0.0
+    finished = False
+    async with (
+        _sender(bootstrap, app_id, surge) as sender,
+        _reader(bootstrap, app_id) as reader,
+        _undisturbed_end(),
+    ):
         while not finished:
             if not broker_runs():
                 raise DemoError("the broker has ended")
@@ -97,10 +109,8 @@ async def _play(
             now_ms = min(clock.now_ms(), END_MS)
             for record in await sender.send_due(now_ms):
                 records.append(record)
-                if sender.first_delivery(record):
-                    tally.shops[surge.shop_of[record.order_id]].orders += (
-                        record.topic == "order-paid"
-                    )
+                if sender.first_delivery(record) and record.topic == _ORDERS:
+                    tally.shops[surge.shop_of[record.order_id]].orders += 1
             for topic, event_id, value in await reader.fetch():
                 tally.add(topic, event_id, value)
                 values.append(value)
@@ -118,6 +128,16 @@ async def _play(
                 records, values = [], []
         taken = await reader.taken()
         return Played(await sender.inputs(taken), tally, list(sender.lines()))
+
+
+@asynccontextmanager
+async def _undisturbed_end() -> AsyncIterator[None]:
+    """Once Ctrl-C has ended the play, let no further one disturb its closing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise
 
 
 def judged_without_broker(played: Played, policy: Policy) -> Tally:
@@ -202,7 +222,7 @@ class Sender:
         return Inputs(
             sent=len(places),
             taken=sum(place.offset < taken.get(place.topic_partition, 0) for place in places),
-            orders=self.counts["order-paid"],
+            orders=self.counts[_ORDERS],
             shipped={order_id for topic, order_id in self._known if topic in _SHIPPED},
             spoilt=self._surge.spoilt,
         )

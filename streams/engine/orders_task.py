@@ -19,13 +19,14 @@ from streams.core.outputs import FrontierMark, ShopItem
 from streams.core.policy import Policy
 from streams.engine.records import (
     META_KEY,
+    META_VERSION,
     ORDERS_CHANGELOG,
     SHOP_VIOLATIONS,
     Checkpoint,
     CorruptChangelog,
     InRecord,
     OutRecord,
-    check_owner,
+    check_meta,
     out_record,
 )
 
@@ -117,7 +118,7 @@ class OrdersTask:
                 f"exemptions, its last checkpoint counted {stored[0]} and {stored[1]}"
             )
         if meta is not None:
-            check_owner(ORDERS_CHANGELOG, self.partition, meta.app_id, self._app_id)
+            check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
             self._frontier.reached_ms = meta.reached_ms
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
@@ -322,7 +323,7 @@ class OrdersTask:
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
             _Meta(
-                version=1,
+                version=META_VERSION,
                 app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._frontier.reached_ms,

@@ -55,12 +55,17 @@ class CorruptChangelog(Exception):
     """A changelog that does not hold what its last checkpoint says."""
 
 
-def check_owner(topic: str, partition: int, found: str, wanted: str) -> None:
-    """Refuse a changelog that another application writes.
+def check_meta(topic: str, partition: int, version: int, found: str, wanted: str) -> None:
+    """Refuse a changelog of a newer program or of another application.
 
     Raises:
-        CorruptChangelog: It is another's: both would overwrite each other's state.
+        CorruptChangelog: It is: two app ids would overwrite each other's state.
     """
+    if version > META_VERSION:
+        raise CorruptChangelog(
+            f"{topic}[{partition}] has checkpoints of version {version}, "
+            f"this program knows {META_VERSION}; run the newer one"
+        )
     if found != wanted:
         raise CorruptChangelog(
             f"{topic}[{partition}] belongs to app id {found!r}, this is {wanted!r}; "
@@ -74,3 +79,4 @@ SHOPS_CHANGELOG = "shops-changelog"
 
 # Keys of the changelogs that are no identifiers start with a control character, which none has.
 META_KEY = b"\x00meta"
+META_VERSION = 1

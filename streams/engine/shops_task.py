@@ -16,12 +16,13 @@ from streams.core.shop import Violation
 from streams.core.shops import ShopsStage
 from streams.engine.records import (
     META_KEY,
+    META_VERSION,
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
     Checkpoint,
     CorruptChangelog,
     InRecord,
-    check_owner,
+    check_meta,
     out_record,
 )
 
@@ -142,7 +143,7 @@ class ShopsTask:
         self._changes.pending = dict.fromkeys(pending)
         if meta is None:
             return
-        check_owner(SHOPS_CHANGELOG, self.partition, meta.app_id, self._app_id)
+        check_meta(SHOPS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
         self._meta = meta
         stage = self._stage
         self._offset = meta.offset
@@ -216,7 +217,7 @@ class ShopsTask:
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
             _Meta(
-                version=1,
+                version=META_VERSION,
                 app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._stage.reached_ms,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeGuard
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-import orjson
 
 from streams.codec.encode import encode_value
 from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS, TIME_MS_MAX
+from streams.core.events import (
+    EXEMPTION_GRANTED,
+    INPUT_TOPICS,
+    OWN_TIME_FIELDS,
+    TIME_MS_MAX,
+    Instant,
+)
 from streams.core.outputs import DeadLetter, FrontierMark, Source
 from streams.core.policy import Policy
 from streams.engine.orders_task import OrdersTask
@@ -20,7 +25,6 @@ from streams.engine.shops_task import ShopsTask
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
-_PARTITION_MAX = 2**31 - 1
 # Large enough that a file is a handful of steps, small enough that memory stays bounded.
 _OUTPUTS_PER_STEP = 50_000
 
@@ -31,6 +35,17 @@ class BadLine(ValueError):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"line {number}: {message}")
         self.number = number
+
+
+class _Envelope(msgspec.Struct):
+    """A line as it stands; the value stays the bytes it was written in."""
+
+    topic: Annotated[str, msgspec.Meta(min_length=1)]
+    timestamp: Instant | None = None
+    partition: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    key: str | None = None
+    value: msgspec.Raw = msgspec.Raw(b"")
+    raw: str | None = None
 
 
 class _Line(NamedTuple):
@@ -55,6 +70,7 @@ class _Emission(NamedTuple):
     record: OutRecord
 
 
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _Log = dict[tuple[str, int], list[InRecord]]
 
 
@@ -207,50 +223,43 @@ def _parse(lines: Iterable[bytes]) -> list[_Line]:
 
 def _parse_line(number: int, text: bytes) -> _Line:
     try:
-        line = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise BadLine(number, f"not JSON: {error}") from None
-    if not isinstance(line, dict):
-        raise BadLine(number, "not an object")
-    topic, partition, key = line.get("topic"), line.get("partition"), line.get("key")
-    if not isinstance(topic, str) or not topic:
-        raise BadLine(number, "`topic` must be a string")
-    if partition is not None and not _within(partition, _PARTITION_MAX):
-        raise BadLine(number, "`partition` must be a number from 0")
-    if key is not None and not isinstance(key, str):
-        raise BadLine(number, "`key` must be a string")
-    if ("value" in line) == ("raw" in line):
+        line = _decode_envelope(text)
+    except (ValueError, RecursionError) as error:
+        raise BadLine(number, f"not an event line: {error}") from None
+    raw = bytes(line.value)
+    if bool(raw) == (line.raw is not None):
         raise BadLine(number, "either `value` or `raw` must be given")
-    value, raw = line.get("value"), line.get("raw")
-    if "raw" in line and not isinstance(raw, str):
-        raise BadLine(number, "`raw` must be a string")
+    if line.raw is not None:
+        raw = line.raw.encode()
+    value = _lenient(raw)
+    key = line.key
     if key is None:
-        key = _field(value, "exemption_id" if topic == _EXEMPTIONS else "order_id")
-    return _Line(
-        number,
-        topic,
-        _timestamp(number, line, topic, value),
-        partition,
-        key.encode() if isinstance(key, str) else None,
-        raw.encode() if isinstance(raw, str) else orjson.dumps(value),
-        value,
-    )
-
-
-def _timestamp(number: int, line: dict[str, Any], topic: str, value: Any) -> int:
-    if line.get("timestamp") is not None:
-        timestamp = line["timestamp"]
-        if not _within(timestamp, TIME_MS_MAX):
-            raise BadLine(number, "`timestamp` must be epoch milliseconds")
-        return timestamp
-    own_time = _field(value, OWN_TIME_FIELDS[_RANKS[topic]]) if topic in _RANKS else None
-    if not _within(own_time, TIME_MS_MAX):
+        name = _field(value, "exemption_id" if line.topic == _EXEMPTIONS else "order_id")
+        key = name if isinstance(name, str) else None
+    timestamp = line.timestamp
+    if timestamp is None:
+        timestamp = _own_time(line.topic, value)
+    if timestamp is None:
         raise BadLine(number, "`timestamp` is missing and the value has no time of its own")
-    return own_time
+    return _Line(
+        number, line.topic, timestamp, line.partition,
+        None if key is None else key.encode(), raw, value,
+    )  # fmt: skip
 
 
-def _within(value: Any, last: int) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= last
+def _lenient(raw: bytes) -> Any:
+    """Decode a value as far as placing it needs; what is wrong with it the decoder says."""
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _own_time(topic: str, value: Any) -> int | None:
+    if topic not in _RANKS:
+        return None
+    own_time = _field(value, OWN_TIME_FIELDS[_RANKS[topic]])
+    return own_time if type(own_time) is int and 0 <= own_time <= TIME_MS_MAX else None
 
 
 def _field(value: Any, name: str) -> Any:

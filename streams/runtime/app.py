@@ -93,16 +93,21 @@ class WorkerApp(faust.App):
     async def on_first_start(self) -> None:
         """Leave out Faust's data folders: nothing of ours lies on disk."""
 
-    async def on_start(self) -> None:
-        """Leave out Faust's consumer, which it makes here only to draw its tree of services."""
-        self.finalize()
-
     async def on_started(self) -> None:
         """Start the sources once the agents listen."""
         # Channels deliver nothing until a consumer resumes them; ours is not Faust's.
         self.flow_control.resume()
         for source in self.sources:
             await self.add_runtime_dependency(source)
+
+    async def on_stop(self) -> None:
+        """Stop, and free what Faust's consumer holds.
+
+        Faust's streams make it and nothing starts it, but its thread's loop has sockets already.
+        """
+        await super().on_stop()
+        unused: Any = self.consumer
+        unused._thread.thread_loop.close()
 
 
 def run_worker(settings: Settings, policy: Policy) -> None:

@@ -183,11 +183,12 @@ def event_lines(draw: st.DrawFn) -> bytes:
 def test_any_file_is_judged_or_refused_by_line(seed: int, lines: list[bytes]) -> None:
     """`simulate` reads a file to its end, or names a line that is there."""
     rng = random.Random(seed)
-    file = lines_of(make_log(seed))[:10]
+    good = lines_of(make_log(seed))[:10]
+    file = list(good)
     for text in lines:
         file.insert(rng.randrange(len(file) + 1), text)
     assert read(file)
-    assert read([text for text in file if text.startswith(b'{"topic"')]) == "judged"
+    assert read(good) == "judged"
 
 
 def read(file: list[bytes]) -> str:

@@ -103,9 +103,9 @@ def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[s
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"{", "line 2: not JSON"),
-        (b"\xff\xfe", "line 2: not JSON"),
-        (b"[]", "line 2: not an object"),
+        (b"{", "line 2: not an event line"),
+        (b"\xff\xfe", "line 2: not an event line"),
+        (b"[]", "line 2: not an event line"),
         (line("first-scan", {}), "line 2: `timestamp` is missing"),
         (line("order-paid", paid(), partition=7), "line 2: order O1 stands in partitions 0 and 7"),
     ],

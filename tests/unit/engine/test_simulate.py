@@ -54,27 +54,27 @@ def sources(outputs: list[Output]) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"{", "not JSON: "),
-        (b"\xff", "not JSON: "),
-        (b"[" * 5000, "not JSON: "),
-        (b"[]", "not an object"),
-        (b'"order-paid"', "not an object"),
-        (raw({"value": {}, "timestamp": 1}), "`topic` must be a string"),
-        (line("", {}, timestamp=1), "`topic` must be a string"),
-        (raw({"topic": 3, "timestamp": 1, "value": {}}), "`topic` must be a string"),
+        (b"{", "not an event line: "),
+        (b"\xff", "not an event line: "),
+        (b"[" * 5000, "not an event line: "),
+        (b"[]", "Expected `object`"),
+        (b'"order-paid"', "Expected `object`"),
+        (raw({"value": {}, "timestamp": 1}), "missing required field `topic`"),
+        (line("", {}, timestamp=1), "at `$.topic`"),
+        (raw({"topic": 3, "timestamp": 1, "value": {}}), "at `$.topic`"),
         (raw({"topic": "first-scan", "timestamp": 1}), "either `value` or `raw`"),
         (line("first-scan", {}, timestamp=1, raw="x"), "either `value` or `raw`"),
-        (raw({"topic": "first-scan", "timestamp": 1, "raw": {}}), "`raw` must be a string"),
-        (raw({"topic": "first-scan", "timestamp": 1, "raw": None}), "`raw` must be a string"),
-        (line("first-scan", {}, timestamp=1, key=1), "`key` must be a string"),
-        (line("first-scan", {}, timestamp=1, partition=-1), "`partition` must be"),
-        (line("first-scan", {}, timestamp=1, partition="0"), "`partition` must be"),
-        (line("first-scan", {}, timestamp=1, partition=True), "`partition` must be"),
-        (line("first-scan", {}, timestamp=1, partition=2**31), "`partition` must be"),
-        (line("first-scan", {}, timestamp="now"), "`timestamp` must be"),
-        (line("first-scan", {}, timestamp=-1), "`timestamp` must be"),
-        (line("first-scan", {}, timestamp=1.5), "`timestamp` must be"),
-        (line("first-scan", {}, timestamp=253_402_300_800_000), "`timestamp` must be"),
+        (raw({"topic": "first-scan", "timestamp": 1, "raw": {}}), "at `$.raw`"),
+        (raw({"topic": "first-scan", "timestamp": 1, "raw": None}), "either `value` or `raw`"),
+        (line("first-scan", {}, timestamp=1, key=1), "at `$.key`"),
+        (line("first-scan", {}, timestamp=1, partition=-1), "at `$.partition`"),
+        (line("first-scan", {}, timestamp=1, partition="0"), "at `$.partition`"),
+        (line("first-scan", {}, timestamp=1, partition=True), "at `$.partition`"),
+        (line("first-scan", {}, timestamp=1, partition=2**31), "at `$.partition`"),
+        (line("first-scan", {}, timestamp="now"), "at `$.timestamp`"),
+        (line("first-scan", {}, timestamp=-1), "at `$.timestamp`"),
+        (line("first-scan", {}, timestamp=1.5), "at `$.timestamp`"),
+        (line("first-scan", {}, timestamp=253_402_300_800_000), "at `$.timestamp`"),
         (line("first-scan", {"order_id": "O1"}), "`timestamp` is missing"),
         (line("first-scan", scan(scanned_at="now")), "`timestamp` is missing"),
         (line("first-scan", None), "`timestamp` is missing"),
@@ -138,7 +138,7 @@ def test_unknown_topic_is_a_dead_letter() -> None:
     letters = values(outputs, "dead-letter")
     assert [letter["reason"] for letter in letters] == ["unknown-topic"] * 2
     assert sources(outputs) == [("carrier-scan", 2, 0), ("carrier-scan", 2, 1)]
-    assert [base64.b64decode(letter["raw"]) for letter in letters] == [b'{"order_id":"O1"}', b"x"]
+    assert [base64.b64decode(letter["raw"]) for letter in letters] == [b'{"order_id": "O1"}', b"x"]
     assert len(timeouts(outputs)) == 3
 
 
