@@ -58,6 +58,9 @@ class Decoder:
         """
         try:
             event: Any = self._decode[rank](value)  # type: ignore[arg-type]
+            if not value.isascii():  # type: ignore[union-attr]
+                # The parser passes over fields it does not know.
+                value.decode()  # type: ignore[union-attr]
         except (ValueError, TypeError, RecursionError) as error:
             raise _unreadable(value, error) from None
         if rank == EXEMPTION_GRANTED:

@@ -44,27 +44,28 @@ class PackedOrders:
 
     def __init__(self) -> None:
         self.packed: dict[bytes, bytes] = {}
-        self._dirty: dict[bytes, OrderState | None] = {}
+        self.dirty: dict[bytes, OrderState | None] = {}
+        """Changes since the last flush; `None` for a forgotten key."""
 
     def get(self, key: bytes) -> OrderState | None:
         """State of a key, unpacked."""
-        if key in self._dirty:
-            return self._dirty[key]
+        if key in self.dirty:
+            return self.dirty[key]
         packed = self.packed.get(key)
         return None if packed is None else unpack_order(packed)
 
     def put(self, key: bytes, state: OrderState) -> None:
         """Keep a changed state until the next flush."""
-        self._dirty[key] = state
+        self.dirty[key] = state
 
     def remove(self, key: bytes) -> None:
         """Forget a key."""
-        self._dirty[key] = None
+        self.dirty[key] = None
 
     def due_ms(self, key: bytes) -> int:
         """Due time of a key's timer."""
-        if key in self._dirty:
-            state = self._dirty[key]
+        if key in self.dirty:
+            state = self.dirty[key]
             return END_OF_TIME_MS if state is None else state.due_ms
         packed = self.packed.get(key)
         return END_OF_TIME_MS if packed is None else due_of(packed)
@@ -72,7 +73,7 @@ class PackedOrders:
     def keys(self) -> list[bytes]:
         """All keys that have a state, sorted."""
         keys = dict.fromkeys(self.packed)
-        for key, state in self._dirty.items():
+        for key, state in self.dirty.items():
             if state is None:
                 keys.pop(key, None)
             else:
@@ -83,13 +84,13 @@ class PackedOrders:
         """Pack the changes of the batch; returns them as changelog records, tombstones too."""
         changes: list[tuple[bytes, bytes | None]] = []
         packed = self.packed
-        for key, state in self._dirty.items():
+        for key, state in self.dirty.items():
             if state is not None:
                 value = packed[key] = pack_order(state)
                 changes.append((key, value))
             elif packed.pop(key, None) is not None:
                 changes.append((key, None))
-        self._dirty.clear()
+        self.dirty.clear()
         return changes
 
 

@@ -10,8 +10,12 @@ order's charges.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from streams.core.clock import LocalDay
 from streams.core.policy import Policy
+
+_Key = TypeVar("_Key", int, str)
 
 
 class Allocation:
@@ -37,14 +41,16 @@ class Allocation:
         self.count(order_id, day, points, deposit)
         return points, deposit
 
-    def count(self, order_id: str, day: LocalDay, points: int, deposit: int) -> None:
-        """Count what an earlier walk allocated."""
+    def count(
+        self, order_id: str, day: LocalDay, points: int, deposit: int, times: int = 1
+    ) -> None:
+        """Count what an earlier walk allocated; `times` -1 takes it back."""
         if points:
-            self._points_day[day.start] = self._points_day.get(day.start, 0) + points
-            self._points_week[day.week_start] = self._points_week.get(day.week_start, 0) + points
+            _add(self._points_day, day.start, points * times)
+            _add(self._points_week, day.week_start, points * times)
         if deposit:
-            self._deposit_day[day.start] = self._deposit_day.get(day.start, 0) + deposit
-            self._charges[order_id] = self._charges.get(order_id, 0) + 1
+            _add(self._deposit_day, day.start, deposit * times)
+            _add(self._charges, order_id, times)
 
     def _points_left(self, day: LocalDay) -> int:
         rules = self._points
@@ -67,6 +73,10 @@ class Allocation:
         ):
             return 0
         return rules.per_violation
+
+
+def _add(totals: dict[_Key, int], key: _Key, amount: int) -> None:
+    totals[key] = totals.get(key, 0) + amount
 
 
 def _exceeds(used: int, more: int, limit: int | None) -> bool:

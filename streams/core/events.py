@@ -34,7 +34,7 @@ AppealId = Annotated[
 Instant = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="epoch milliseconds, UTC")]
 Duration = Annotated[int, Meta(ge=1, le=TIME_MS_MAX, description="milliseconds")]
 Amount = Annotated[int, Meta(ge=0, le=2**53 - 1, description="minor units of the currency")]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
 # `{order_id}:{kind}:{occurrence}`
 ViolationId = Annotated[str, Meta(min_length=5, max_length=300)]
 

@@ -84,6 +84,7 @@ class OrderState(Struct, array_like=True, gc=False):
     shipping_mode: ShippingMode | None = None
     """`None` while only waiting facts are known."""
     placed_at: int = 0
+    paid_at: int = 0
     promised_ship_by: int | None = None
     uploaded_at: int | None = None
     scanned_at: int | None = None
@@ -114,6 +115,7 @@ def know(state: OrderState, order: Order) -> None:
     """Let an order be paid; the facts that waited for it become its own."""
     state.shipping_mode = order.shipping_mode
     state.placed_at = order.placed_at
+    state.paid_at = order.paid_at
     state.promised_ship_by = order.promised_ship_by
     state.packed_order = Raw(_encode(order))
     waiting, state.waiting = state.waiting, []

@@ -62,6 +62,11 @@ from streams.core.timers import Timers
 Record = tuple[int, int, int, int, bytes | None, bytes | None]
 
 
+# Bounds on one order's state, far above any real one: its changelog record must stay writable.
+_FACTS_MAX = 1_000
+_WAITING_BYTES_MAX = 2 * 1024 * 1024
+
+
 class OrderStore(Protocol):
     """Keyed state by order key; a state must be put back after a change."""
 
@@ -101,6 +106,7 @@ class OrdersStage:
         self._policy = policy
         self._store = store
         self._wide: list[ExemptionGranted] = []
+        self._of_shop: dict[str, list[ExemptionGranted]] = {}
         self._of_order: dict[str, list[ExemptionGranted]] = {}
 
     # Records
@@ -126,12 +132,15 @@ class OrdersStage:
     def restore_exemption(self, exemption: ExemptionGranted) -> None:
         """Put back an exemption granted before a restart."""
         self.exemptions[exemption.exemption_id] = exemption
-        order_ids = exemption.scope.order_ids
-        if order_ids is None:
+        scope = exemption.scope
+        if scope.order_ids is not None:
+            for order_id in dict.fromkeys(scope.order_ids):
+                insort(self._of_order.setdefault(order_id, []), exemption, key=_GRANT_ORDER)
+        elif scope.shop_ids is not None:
+            for shop_id in dict.fromkeys(scope.shop_ids):
+                insort(self._of_shop.setdefault(shop_id, []), exemption, key=_GRANT_ORDER)
+        else:
             insort(self._wide, exemption, key=_GRANT_ORDER)
-            return
-        for order_id in dict.fromkeys(order_ids):
-            insort(self._of_order.setdefault(order_id, []), exemption, key=_GRANT_ORDER)
 
     def _pay(self, record: Record, event: OrderPaid) -> None:
         effective, order_id = record[0], event.order_id
@@ -157,6 +166,8 @@ class OrdersStage:
         state = self._store.get(key)
         if state is None or state.shipping_mode is None:
             self._wait(record, key, state, fact)
+        elif len(state.packed_facts) >= _FACTS_MAX and fact not in state.facts:
+            self.refuse(record, "invalid", f"the order has {_FACTS_MAX} facts already")
         elif learn(state, fact):
             state.last_change_ms = effective
             self._reconcile(key, order_id, state, effective, event)
@@ -177,6 +188,10 @@ class OrdersStage:
         if state is None:
             state = OrderState()
         effective, rank, offset, timestamp, _, value = record
+        size = sum(len(entry.raw) for entry in state.waiting) + len(value or b"")
+        if len(state.waiting) >= _FACTS_MAX or size > _WAITING_BYTES_MAX:
+            self.refuse(record, "no-order", "too much waits for this order already")
+            return
         expires_at = effective + self._policy.input.wait_for_order
         state.waiting.append(Waiting(expires_at, rank, offset, timestamp, value or b"", fact))
         self._store.put(key, state)
@@ -280,7 +295,11 @@ class OrdersStage:
             self._bring_about(order_id, state, revoked, due_now, log_time, cause)
         state.retiring = next_due >= NEVER_MS
         if state.retiring:
-            next_due = state.last_change_ms + self._horizon(state)
+            # Never before a second copy of its order-paid would be too late.
+            next_due = max(
+                state.last_change_ms + self._horizon(state),
+                state.paid_at + self._policy.input.wait_for_order,
+            )
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)
                 return
@@ -291,12 +310,12 @@ class OrdersStage:
 
     def _deadline_of(self, order_id: str, state: OrderState) -> DeadlineOf | None:
         """Say how the exemptions of an order move its deadlines."""
-        exemptions = self._wide
-        own = self._of_order.get(order_id)
-        if own is not None:
-            exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER)
         order = state.order
-        if not exemptions or order is None:
+        if order is None:
+            return None
+        own = [*self._of_order.get(order_id, ()), *self._of_shop.get(order.shop_id, ())]
+        exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER) if own else self._wide
+        if not exemptions:
             return None
         subject = subject_of(order_id, order)
 
@@ -326,7 +345,7 @@ class OrdersStage:
             and not state.closed_alternative
         ):
             state.closed_alternative = True
-            state.last_change_ms = log_time
+            state.last_change_ms = max(state.last_change_ms, log_time)
             self.outputs += announce.closure(
                 order_id, order, state.refund_failed_at, "alternative", log_time
             )
@@ -338,7 +357,7 @@ class OrdersStage:
         if due.timer == WARNING:
             self.outputs += announce.warning(order_id, order, due.kind, due.deadline, due.due)
             return
-        state.last_change_ms = log_time
+        state.last_change_ms = max(state.last_change_ms, log_time)
         if due.timer == CLOSURE:
             state.closed_original = True
             self.outputs += announce.closure(order_id, order, due.due, "original", log_time)

@@ -99,9 +99,9 @@ class Shop:
         self.last_taken = max(self.last_taken, WALK_ORDER(violation))
         return violation
 
-    def stand_down(self, violation_id: str) -> Violation:
+    def stand_down(self, violation: Violation) -> Violation:
         """Let a violation stand no longer."""
-        violation = self.violations[violation_id]
+        self._count(violation, -1)
         violation.standing = False
         violation.points = violation.deposit = 0
         del self.standing[self.place(WALK_ORDER(violation))]
@@ -121,39 +121,42 @@ class Shop:
     def allocate_from(self, instant: int) -> list[Violation]:
         """Allocate anew from the week of an instant on; returns what changed.
 
-        Caps reach no further back than a week; an order's earlier charges are counted from the
-        allocation that stays.
+        Caps reach no further back than a week, and an order's earlier charges stay counted.
         """
         first = self.place((self._calendar.local_day(instant).week_start, ""))
-        self._allocation = Allocation(self._policy)
-        for violation in self.standing[:first]:
-            self._count(violation)
+        again = self.standing[first:]
+        for violation in again:
+            self._count(violation, -1)
         changed = []
-        for violation in self.standing[first:]:
+        for violation in again:
             before = violation.points, violation.deposit
             self.allocate(violation)
             if before != (violation.points, violation.deposit):
                 changed.append(violation)
         return changed
 
-    def _count(self, violation: Violation) -> None:
+    def _count(self, violation: Violation, times: int = 1) -> None:
         day = self._calendar.local_day(violation.determined_at)
-        self._allocation.count(violation.order_id, day, violation.points, violation.deposit)
+        self._allocation.count(violation.order_id, day, violation.points, violation.deposit, times)
 
     # Bans
 
-    def beyond(self, order_id: str) -> list[Violation]:
-        """List an order's standing violations of a kind that is beyond the threshold, in order."""
+    def beyond(self, order_id: str, kind: str | None = None) -> list[Violation]:
+        """List an order's standing violations of a kind that is beyond the threshold, in order.
+
+        Args:
+            kind: Ask for this kind alone; `None` takes the first that is beyond.
+        """
         rules = self._policy.ban
         if rules is None:
             return []
         kinds: dict[str, list[Violation]] = {}
         for violation in self.orders.get(order_id, ()):
-            if violation.standing:
+            if violation.standing and kind in (None, violation.kind):
                 kinds.setdefault(violation.kind, []).append(violation)
-        for kind in sorted(kinds):
-            if len(kinds[kind]) > rules.standing_more_than:
-                return sorted(kinds[kind], key=_JUDGING_ORDER)
+        for name in sorted(kinds):
+            if len(kinds[name]) > rules.standing_more_than:
+                return sorted(kinds[name], key=_JUDGING_ORDER)
         return []
 
     def note_crossing(self, violation: Violation, crossings: dict[str, Violation]) -> None:
@@ -234,9 +237,8 @@ class Shop:
         self._count_correctable(violation, 1)
 
     def _count_correctable(self, violation: Violation, step: int) -> None:
-        if not violation.released:
-            week = self._week(violation)
-            self._correctable[week] = self._correctable.get(week, 0) + step
+        week = self._week(violation)
+        self._correctable[week] = self._correctable.get(week, 0) + step * (not violation.released)
 
     def _week(self, violation: Violation) -> int:
         return self._calendar.local_day(violation.determined_at).week_start

@@ -24,12 +24,17 @@ from streams.core.outputs import (
     Output,
     Penalty,
     ProductBan,
+    Released,
     Revoked,
     ShopItem,
     ShopMessage,
 )
 from streams.core.policy import Policy
 from streams.core.shop import WALK_ORDER, Shop, Violation
+
+# A message names at most so many entries; the journal holds them all. A larger one would not fit
+# its topic when a whole shop is corrected at once.
+_SUBJECTS_MAX = 1_000
 
 
 class ShopStore(Protocol):
@@ -65,6 +70,7 @@ class ShopsStage:
         self._calendar = Calendar(policy.time_zone)
         self._shops: dict[str, Shop] = {}
         self._pending: list[tuple[Any, ...]] = []
+        self._received = 0
         self._settlements: list[tuple[int, str]] = []
         self._settling: dict[tuple[int, str], None] = {}
 
@@ -89,7 +95,10 @@ class ShopsStage:
             place = (1, item.determined_at, item.violation_id, item.revision)
         else:
             place = (2, 0, item.order_id, 0)
-        heapq.heappush(self._pending, (item.log_time_ms, item.shop_id, *place, item))
+        self._received += 1
+        heapq.heappush(
+            self._pending, (item.log_time_ms, item.shop_id, *place, self._received, item)
+        )
 
     def restore_violations(self, violations: Iterable[Violation]) -> None:
         """Put back all violations; `reached_ms` must have been set before."""
@@ -131,15 +140,27 @@ class ShopsStage:
         earliest = NEVER_MS
         re_run = False
         for item in _without_pairs(items):
-            if isinstance(item, Revoked):
-                violation = shop.stand_down(item.violation_id)
-                re_run = True
-            elif isinstance(item, Determined):
-                violation = shop.stand(item)
-                re_run = re_run or WALK_ORDER(violation) < last_taken
-            else:
+            if isinstance(item, Released):
                 self._release(shop, item.order_id, instant)
                 continue
+            if not isinstance(item, Revoked | Determined):
+                continue
+            known = shop.violations.get(item.violation_id)
+            if isinstance(item, Revoked):
+                if known is None or not known.standing or known.revision != item.revision:
+                    continue
+                violation = shop.stand_down(known)
+                re_run = True
+            else:
+                if known is not None and known.revision >= item.revision:
+                    continue
+                if known is not None and known.standing:
+                    # With a grace a revocation may carry a later L than what replaces it.
+                    earliest = min(earliest, known.determined_at)
+                    shop.stand_down(known)
+                    re_run = True
+                violation = shop.stand(item)
+                re_run = re_run or WALK_ORDER(violation) < last_taken
             earliest = min(earliest, item.determined_at)
             touched[violation.violation_id] = violation
             shop.note_crossing(violation, crossings)
@@ -164,7 +185,7 @@ class ShopsStage:
         policy = self._policy
         closure = 0 if policy.closure is None else policy.closure.after_placed
         known_ms = closure + max(policy.retention.clean, policy.retention.violated)
-        released, dropped = shop.release(order_id, instant - known_ms)
+        released, dropped = shop.release(order_id, max(0, instant - known_ms))
         for violation in released:
             self._store.put_violation(violation)
         for violation in dropped:
@@ -230,7 +251,7 @@ class ShopsStage:
             effective_at = log_time
             imposed = product_id in shop.banning
             if imposed and rules is not None:
-                beyond = shop.beyond(violation.order_id)
+                beyond = shop.beyond(violation.order_id, violation.kind)
                 effective_at = beyond[rules.standing_more_than].determined_at
             ban = ProductBan(
                 effective_at=effective_at,
@@ -251,7 +272,7 @@ class ShopsStage:
     ) -> None:
         """Tell the shop of entries; points alone are told by the timeout's own message."""
         if any(entry.account != "points" for entry in entries):
-            ids = [entry.entry_id for entry in entries]
+            ids = [entry.entry_id for entry in entries[:_SUBJECTS_MAX]]
             self._notify(shop_id, entries[0].type, ids, instant, instant, name)
 
     def _notify(
@@ -283,16 +304,14 @@ class ShopsStage:
 
 def _without_pairs(items: list[ShopItem]) -> list[ShopItem]:
     """Leave out what was determined and revoked again at one log time: it never stood."""
-    revisions = [
-        (item.violation_id, item.revision)
-        for item in items
-        if isinstance(item, Determined | Revoked)
-    ]
-    if len(dict.fromkeys(revisions)) == len(revisions):
+    determined = {(i.violation_id, i.revision) for i in items if isinstance(i, Determined)}
+    revoked = {(i.violation_id, i.revision) for i in items if isinstance(i, Revoked)}
+    pairs = determined & revoked
+    if not pairs:
         return items
     return [
         item
         for item in items
         if not isinstance(item, Determined | Revoked)
-        or revisions.count((item.violation_id, item.revision)) == 1
+        or (item.violation_id, item.revision) not in pairs
     ]

@@ -163,6 +163,7 @@ def _cast_plans(rng: random.Random) -> list[_Plan]:
         plans.append(plan)
     for hour, appeal_id, outcome in ((1.0, "A-1", "granted"), (1.5, "A-2", "rejected")):
         plan = _in_time(rng, GOURMET, _hours(hour), "express")
+        plan.region = "CN-SH"  # no snow there
         plan.uploaded_at = _hours(hour + 2)
         _scan(rng, plan, plan.uploaded_at + _span(rng, 30, 44))
         plan.appeal = (appeal_id, _hours(60 + hour), outcome)
@@ -335,7 +336,7 @@ def _spoilt(first_order: str, last_order: str) -> list[Record]:
         paid_amount=1,
     )
     other_key = FirstScan(
-        order_id=first_order, tracking_number="T1", carrier=_SNAIL, scanned_at=_hours(17)
+        order_id="O-1", tracking_number="T1", carrier=_SNAIL, scanned_at=_hours(17)
     )
     records = [
         Record(_hours(5), INPUT_TOPICS[ORDER_PAID], b"O-?", b'{"order_id": "O-?", "shop_'),

@@ -33,6 +33,8 @@ from streams.engine.records import (
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTION_KEY = b"\x00exemption:"
 _EFFECTIVE = itemgetter(0)
+# States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
+_STATES_MAX = 20_000
 
 
 class _Meta(Struct, array_like=True):
@@ -84,6 +86,7 @@ class OrdersTask:
         self._ready_topics = 0
         self._next = 0
         self._ready_below_ms = 0
+        self._amid_timers = False
         self._marked_ms = -1
         self._meta: _Meta | None = None
 
@@ -176,6 +179,10 @@ class OrdersTask:
             if self._live
             else self._frontier.effective(rank, timestamps)
         )
+        if self._live:
+            # What is being worked off is below this, even where a step stopped amid it.
+            below = self._ready_below_ms
+            effective = [max(below, at) for at in effective]
         self._held[rank] += [
             (at, rank, *record) for at, record in zip(effective, records, strict=True)
         ]
@@ -207,6 +214,7 @@ class OrdersTask:
         if first == len(self._ready):
             self._gather()
             first = 0
+        self._amid_timers = False
         finished = self._work(max_outputs)
         processed = self._next - first
         advanced = self._note_processed(first)
@@ -271,6 +279,7 @@ class OrdersTask:
         """Take records and timers in order; False if `max_outputs` was reached first."""
         stage, frontier = self._stage, self._frontier
         outputs, timers, grace = stage.outputs, stage.timers, self._policy.grace
+        dirty = self._store.dirty
         decode, process = self._decoder.decode, stage.process
         ready = self._ready
         for index in range(self._next, len(ready)):
@@ -286,7 +295,7 @@ class OrdersTask:
                 stage.refuse(record, refused.reason, refused.detail)
             else:
                 process(record, event)
-            if len(outputs) >= max_outputs:
+            if len(outputs) >= max_outputs or len(dirty) >= _STATES_MAX:
                 self._next = index + 1
                 frontier.reached_ms = max(frontier.reached_ms, effective)
                 return False
@@ -303,9 +312,11 @@ class OrdersTask:
             due = stage.fire(limit)
             if due is None:
                 break
-            if len(stage.outputs) >= max_outputs:
-                # All records up to the timer's instant and its grace have been processed.
-                reached = due + self._policy.grace
+            if len(stage.outputs) >= max_outputs or len(self._store.dirty) >= _STATES_MAX:
+                # All records up to the timer's instant and its grace have been processed, and
+                # none may come there any more; but timers of that very instant are left.
+                reached = due + self._policy.grace + 1
+                self._amid_timers = True
                 self._frontier.reached_ms = max(self._frontier.reached_ms, reached)
                 return False
         return True
@@ -313,7 +324,9 @@ class OrdersTask:
     # What a checkpoint holds
 
     def _marks(self, reached: int) -> list[OutRecord]:
-        mark = FrontierMark(frontier_ms=reached - self._policy.grace, source=self.partition)
+        mark = FrontierMark(
+            frontier_ms=reached - self._policy.grace - self._amid_timers, source=self.partition
+        )
         value = encode_value(mark)
         return [
             OutRecord(SHOP_VIOLATIONS, None, value, (), partition)

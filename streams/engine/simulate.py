@@ -9,13 +9,11 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from streams.codec.encode import encode_value
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.clock import END_OF_TIME_MS, NEVER_MS
 from streams.core.events import (
     EXEMPTION_GRANTED,
     INPUT_TOPICS,
     OWN_TIME_FIELDS,
-    TIME_MS_MAX,
-    Instant,
 )
 from streams.core.outputs import DeadLetter, FrontierMark, Source
 from streams.core.policy import Policy
@@ -41,7 +39,7 @@ class _Envelope(msgspec.Struct):
     """A line as it stands; the value stays the bytes it was written in."""
 
     topic: Annotated[str, msgspec.Meta(min_length=1)]
-    timestamp: Instant | None = None
+    timestamp: Annotated[int, msgspec.Meta(ge=0, lt=NEVER_MS)] | None = None
     partition: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     key: str | None = None
     value: msgspec.Raw = msgspec.Raw(b"")
@@ -259,7 +257,7 @@ def _own_time(topic: str, value: Any) -> int | None:
     if topic not in _RANKS:
         return None
     own_time = _field(value, OWN_TIME_FIELDS[_RANKS[topic]])
-    return own_time if type(own_time) is int and 0 <= own_time <= TIME_MS_MAX else None
+    return own_time if type(own_time) is int and 0 <= own_time < NEVER_MS else None
 
 
 def _field(value: Any, name: str) -> Any:

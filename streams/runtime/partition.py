@@ -88,6 +88,7 @@ class Partition:
         self._task: Task | None = None
         self._transactions: Transactions | None = None
         self._incarnation = 0
+        self._broken: Exception | None = None
         self._closing = asyncio.Event()
         self._held = False
         self._wake = asyncio.Event()
@@ -114,13 +115,16 @@ class Partition:
         task = self._task
         if task is None or batch.incarnation != self._incarnation:
             return
-        for topic, records in batch.records:
-            task.offer(topic, records, batch.now_ms)
-            self._counters.records += len(records)
-        if isinstance(task, LiveTask):
-            for topic in batch.completed:
-                task.complete(topic, batch.as_of_ms)
         self._wake.set()
+        try:
+            for topic, records in batch.records:
+                task.offer(topic, records, batch.now_ms)
+                self._counters.records += len(records)
+            if isinstance(task, LiveTask):
+                for topic in batch.completed:
+                    task.complete(topic, batch.as_of_ms)
+        except Exception as exc:  # noqa: BLE001 - the loop raises it: the agent serves others too
+            self._broken = exc
 
     def regulate(self) -> None:
         """Pause and resume topics by what is held."""
@@ -266,6 +270,8 @@ class Partition:
         """Step and commit until nothing more is to be done; tell whether anything was."""
         committed = False
         while not self._held and not self._closing.is_set():
+            if self._broken is not None:
+                raise self._broken
             self._idle.clear()
             try:
                 # By the clock, so that all partitions mark at once and the shops commit once.
@@ -296,6 +302,7 @@ class Partition:
             self._inputs.rest(self.number, self._stage.inputs)
         self.ready = False
         self._incarnation += 1
+        self._broken = None
         self._task = None
         transactions, self._transactions = self._transactions, None
         if transactions is not None:

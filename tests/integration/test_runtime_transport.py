@@ -26,6 +26,9 @@ pytestmark = pytest.mark.kafka
 class Counter:
     """A task that keeps, per key, how often it came, and holds what its frontier has not passed."""
 
+    policy = "none@1"
+    restored_policy = None
+
     def __init__(self, inputs: Sequence[str], partition: int) -> None:
         self.inputs, self.partition = inputs, partition
         self.counts: dict[bytes, int] = {}
@@ -312,3 +315,25 @@ async def test_an_error_in_a_step_restores_the_partition(
     await bench.send(bench.inputs[0], 0, 500, old)
     async with bench.running():
         await until(lambda: len(bench.tasks) >= 4 and bench.total() == 500)
+
+
+async def test_a_task_that_breaks_on_a_record_restores_the_partition(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that was not taken is read again, not committed past."""
+    monkeypatch.setattr("streams.runtime.partition._REFUSED_S", 0.2)
+    offer = Counter.offer
+    failures = iter([ValueError("first"), ValueError("second")])
+
+    def breaking(self: Counter, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        offer(self, topic, records, now_ms)
+
+    monkeypatch.setattr(Counter, "offer", breaking)
+    old = int(time.time() * 1000) - 3_600_000
+    for partition in range(2):
+        await bench.send(bench.inputs[0], 0, 500, old, partition)
+    async with bench.running():
+        await until(lambda: bench.total() == 1000)

@@ -62,7 +62,7 @@ def test_violation_that_fell_can_stand_again_elsewhere() -> None:
     shop = new_shop()
     shop.stand(item("A", at=MONDAY))
     shop.stand(item("B", at=MONDAY + 1))
-    shop.stand_down("A:late-scan:1")
+    shop.stand_down(shop.violations["A:late-scan:1"])
     assert names(shop.standing) == ["B:late-scan:1"]
     shop.stand(item("A", at=MONDAY + 2))
     assert names(shop.standing) == ["B:late-scan:1", "A:late-scan:1"]
@@ -77,7 +77,7 @@ def test_allocation_from_an_instant_returns_what_changed() -> None:
     other = shop.stand(item("O2", at=MONDAY + 8 * DAY_MS))
     shop.allocate(other)
     assert [violation.deposit for violation in shop.standing] == [1000, 1000, 0, 1000]
-    shop.stand_down("O1:late-scan:1")
+    shop.stand_down(shop.violations["O1:late-scan:1"])
     assert names(shop.allocate_from(MONDAY + 1)) == ["O1:late-scan:3"]
     assert [violation.deposit for violation in shop.standing] == [1000, 1000, 1000]
 
@@ -112,9 +112,9 @@ def test_ban_stays_while_another_order_is_beyond() -> None:
     third_time(shop, "O1")
     third_time(shop, "O2")
     crossings: dict[str, Violation] = {}
-    shop.note_crossing(shop.stand_down("O1:late-scan:2"), crossings)
+    shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:2"]), crossings)
     assert crossings == {}
-    last = shop.stand_down("O2:late-scan:1")
+    last = shop.stand_down(shop.violations["O2:late-scan:1"])
     shop.note_crossing(last, crossings)
     assert (crossings, shop.banning) == ({"P1": last}, {})
 
@@ -124,7 +124,7 @@ def test_ban_crossed_twice_at_once_is_no_crossing() -> None:
     shop = new_shop()
     third_time(shop, "O1")
     crossings: dict[str, Violation] = {}
-    shop.note_crossing(shop.stand_down("O1:late-scan:3"), crossings)
+    shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:3"]), crossings)
     assert set(crossings) == {"P1"}
     shop.note_crossing(shop.stand(item("O1", 3)), crossings)
     assert crossings == {}
@@ -136,7 +136,7 @@ def test_restored_shop_goes_on_as_the_first_one() -> None:
     for violation in third_time(shop, "O1"):
         shop.allocate(violation)
     shop.stand(item("O2", at=MONDAY + 1))
-    shop.stand_down("O2:late-scan:1")
+    shop.stand_down(shop.violations["O2:late-scan:1"])
     for violation in shop.violations.values():
         again.restore(copy.deepcopy(violation))
     assert names(again.standing) == names(shop.standing)
