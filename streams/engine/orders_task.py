@@ -235,7 +235,7 @@ class OrdersTask:
             for grant in stage.granted
         ]
         stage.granted.clear()
-        if processed or changelog or reached > before:
+        if processed or changelog or mark or reached > before:
             changelog.append((META_KEY, self._meta_value()))
         offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in advanced]
         return Checkpoint(outputs, changelog, offsets, not finished)

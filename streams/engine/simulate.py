@@ -190,6 +190,9 @@ def _log(lines: list[_Line]) -> _Log:
         order_id = _field(line.value, "order_id")
         if line.topic not in _RANKS or not isinstance(order_id, str):
             continue
+        if line.key != order_id.encode():
+            # Its key leads it elsewhere, and it ends as a dead letter there.
+            continue
         if of_order.setdefault(order_id, partition) != partition:
             raise BadLine(
                 line.number,

@@ -10,16 +10,18 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.core.events import INPUT_TOPICS
 from streams.core.outputs import FrontierMark
 from streams.engine.records import SHOP_VIOLATIONS
+from streams.topics.admin import ensure_topics, planned_topics
 
 OUTPUT_TOPICS = (
     "timeout",
@@ -69,6 +71,20 @@ async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
     finally:
         await producer.stop()
     return count
+
+
+async def empty_topics(bootstrap: str, partitions: int) -> None:
+    """Create all topics anew, whatever was in them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        ours = {planned.topic for planned in planned_topics()}
+        while found := sorted(ours.intersection(await admin.list_topics())):
+            await admin.delete_topics(found)
+            await asyncio.sleep(_POLL_S)
+    finally:
+        await admin.close()
+    await ensure_topics(bootstrap, partitions)
 
 
 class WorkerProcess:
@@ -153,12 +169,20 @@ async def wait_until_done(
             await admin.close()
 
 
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
+    """Ask for a group's offsets; none while a fresh broker has no coordinator for it."""
+    try:
+        return dict(await admin.list_consumer_group_offsets(group))
+    except GroupCoordinatorNotAvailableError:
+        return {}
+
+
 async def _wait_for_inputs(admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, group: str) -> None:
     wanted = {
         tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end
     }
     while True:
-        committed = await admin.list_consumer_group_offsets(group)
+        committed = await _committed(admin, group)
         if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
             return
         await asyncio.sleep(_POLL_S)
@@ -180,7 +204,7 @@ async def _wait_for_marks(
                     passed[tp].setdefault(mark.source, record.offset)
     wanted = {tp: max(found.values()) + 1 for tp, found in passed.items()}
     while True:
-        committed = await admin.list_consumer_group_offsets(group)
+        committed = await _committed(admin, group)
         if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
             return
         await asyncio.sleep(_POLL_S)
