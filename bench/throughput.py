@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import platform
-
 import sys
 import tempfile
 import time
@@ -34,9 +33,11 @@ def main() -> None:
     parser.add_argument("--policy", default="douyin-first-scan")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder:
-        with EmbeddedBroker(Path(folder) / "broker") as broker:
-            result = asyncio.run(measure(broker.bootstrap, Path(folder), arguments))
+    with (
+        tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder,
+        EmbeddedBroker(Path(folder) / "broker") as broker,
+    ):
+        result = asyncio.run(measure(broker.bootstrap, Path(folder), arguments))
     print(json.dumps(result))
 
 

@@ -83,10 +83,10 @@ class PackedOrders:
     def flush(self) -> list[tuple[bytes, bytes | None]]:
         """Pack the changes of the batch; returns them as changelog records, tombstones too."""
         changes: list[tuple[bytes, bytes | None]] = []
-        packed = self.packed
+        packed, pack = self.packed, pack_order
         for key, state in self.dirty.items():
             if state is not None:
-                value = packed[key] = pack_order(state)
+                value = packed[key] = pack(state)
                 changes.append((key, value))
             elif packed.pop(key, None) is not None:
                 changes.append((key, None))

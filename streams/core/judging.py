@@ -8,9 +8,10 @@ are told in `docs/semantics.md`, "Judging an order"). What must not: what is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
+from streams.core.events import ShippingMode
 from streams.core.order import Occurrence, OrderState
 from streams.core.policy import ClosureRules, KindRules, Policy
 
@@ -114,6 +115,19 @@ def judge(
     if len(due_now) > 1:
         due_now.sort()
     return revoked, due_now, next_due
+
+
+def upload_free_modes(policy: Policy) -> frozenset[ShippingMode]:
+    """Find the shipping modes in which no kind's clock or stop hangs on an upload."""
+    return frozenset(
+        mode
+        for mode in get_args(ShippingMode)
+        if all(
+            "tracking-number-uploaded" not in rules.stopped_by
+            and (mode not in rules.deadline or rules.deadline[mode].start != "uploaded")
+            for rules in policy.violations.values()
+        )
+    )
 
 
 def _holds(

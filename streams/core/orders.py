@@ -30,8 +30,9 @@ from streams.core.events import (
     ExemptionGranted,
     LaterFact,
     OrderPaid,
+    TrackingNumberUploaded,
 )
-from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge
+from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge, upload_free_modes
 from streams.core.order import (
     Fact,
     Occurrence,
@@ -105,6 +106,7 @@ class OrdersStage:
         self._partition = partition
         self._policy = policy
         self._store = store
+        self._upload_free = upload_free_modes(policy)
         self._wide: list[ExemptionGranted] = []
         self._of_shop: dict[str, list[ExemptionGranted]] = {}
         self._of_order: dict[str, list[ExemptionGranted]] = {}
@@ -170,7 +172,20 @@ class OrdersStage:
             self.refuse(record, "invalid", f"the order has {_FACTS_MAX} facts already")
         elif learn(state, fact):
             state.last_change_ms = effective
+            if isinstance(event, TrackingNumberUploaded) and self._changes_nothing(state):
+                self._store.put(key, state)
+                return
             self._reconcile(key, order_id, state, effective, event)
+
+    def _changes_nothing(self, state: OrderState) -> bool:
+        """Tell whether an upload leaves an order's schedule as it is: a third of all events."""
+        closure = self._policy.closure
+        return (
+            state.shipping_mode in self._upload_free
+            and not state.retiring
+            # What is due next is no closure, which an upload may prevent.
+            and (closure is None or state.due_ms != state.placed_at + closure.after_placed)
+        )
 
     def _too_late(self, record: Record, at: int) -> bool:
         """Refuse a fact so old that its order may have been known and forgotten."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
+from streams.engine.records import InRecord
 from streams.runtime.errors import WorkerError
+from streams.runtime.lean import as_it_is, lean_rows, rows
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
-Records = dict[TopicPartition, list[ConsumerRecord[bytes | None, bytes | None]]]
+Records = dict[TopicPartition, Sequence[InRecord]]
 
 _CLOSE_TIMEOUT_S = 1.5
 
@@ -39,6 +41,7 @@ class Inputs:
         }
         self._consumer = AIOKafkaConsumer(
             group_id=self.group_id,
+            value_deserializer=as_it_is if lean_rows() else None,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             # Partition p of all inputs lands on one member, as all have the same count.
@@ -83,8 +86,8 @@ class Inputs:
 
     async def fetch(self) -> Records:
         """Return what has arrived; wait a little if nothing has."""
-        records: Records = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
-        return records
+        fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+        return {tp: rows(records) for tp, records in fetched.items()}
 
     async def position(self, tp: TopicPartition) -> int:
         """Return the offset after the last one read, past transaction markers too."""

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     partition: Partition
     incarnation: int
-    records: Sequence[tuple[str, list[InRecord]]]
+    records: Sequence[tuple[str, Sequence[InRecord]]]
     now_ms: int
     completed: Sequence[str]
     as_of_ms: int
@@ -102,7 +102,7 @@ class Partition:
 
     def batch(
         self,
-        records: Sequence[tuple[str, list[InRecord]]],
+        records: Sequence[tuple[str, Sequence[InRecord]]],
         now_ms: int,
         completed: Sequence[str],
         as_of_ms: int,

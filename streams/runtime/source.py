@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -113,16 +113,15 @@ class Source(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _pump(self, inputs: Inputs, fetched: Records) -> None:
         now_ms = self._settings.clock.now_ms()
-        news: dict[Partition, list[tuple[str, list[InRecord]]]] = {}
+        news: dict[Partition, list[tuple[str, Sequence[InRecord]]]] = {}
         for tp, records in fetched.items():
             part = self._partitions.get(tp.partition)
             # What arrives around a rebalance is read again from where the partition goes on.
             if part is None or not part.ready or self._rebalancing:
                 continue
-            rows = [(r.offset, r.timestamp, r.key, r.value) for r in records]
-            newest_ms = max([row[1] for row in rows])
-            part.flow.delivered(tp.topic, rows[-1][0] + 1, min(newest_ms, now_ms))
-            news.setdefault(part, []).append((tp.topic, rows))  # type: ignore[arg-type]
+            newest_ms = max([record[1] for record in records])
+            part.flow.delivered(tp.topic, records[-1][0] + 1, min(newest_ms, now_ms))
+            news.setdefault(part, []).append((tp.topic, records))
         completed, as_of_ms = await self._completed(inputs)
         for part in news.keys() | completed.keys():
             topics = completed.get(part, [])

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.events import EVENT_TYPES, INPUT_TOPICS, TIME_MS_MAX, Event
+from streams.core.clock import NEVER_MS
+from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Event
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, OutRecord
 from streams.engine.simulate import BadLine, simulate
@@ -167,7 +168,7 @@ def event_lines(draw: st.DrawFn) -> bytes:
     rank, key, value = draw(mutated())
     line = {
         "topic": INPUT_TOPICS[rank],
-        "timestamp": draw(st.integers(0, TIME_MS_MAX)),
+        "timestamp": draw(st.integers(0, NEVER_MS - 1)),
         "key": (key or b"").decode(),
         "raw": value.decode(errors="replace"),
     }
@@ -202,7 +203,7 @@ def read(file: list[bytes]) -> str:
 
 @given(
     topic=st.one_of(st.sampled_from(INPUT_TOPICS), st.text(min_size=1)),
-    timestamp=st.integers(0, TIME_MS_MAX),
+    timestamp=st.integers(0, NEVER_MS - 1),
     content=st.one_of(
         JSON.map(lambda value: {"value": value}), st.text().map(lambda raw: {"raw": raw})
     ),

@@ -195,6 +195,18 @@ def test_dropped_violations_no_longer_count() -> None:
     assert shop.standing == again.standing
 
 
+def test_restored_shop_drops_what_was_released_before() -> None:
+    """What goes hangs on what the shop holds, never on restarts."""
+    shop, again = new_shop(), new_shop()
+    shop.stand(item("O1"))
+    assert shop.release("O1", MONDAY)[1] == []
+    for violation in shop.violations.values():
+        again.restore(copy.deepcopy(violation))
+    for each in (shop, again):
+        each.stand(item("O2", at=MONDAY + 7 * DAY_MS))
+        assert names(each.release("O2", MONDAY + 7 * DAY_MS)[1]) == ["O1:late-scan:1"]
+
+
 def test_banning_violations_are_kept_for_good() -> None:
     """A ban holds after its order can no longer be corrected."""
     shop = new_shop()

@@ -190,6 +190,34 @@ def test_garbage_does_not_stop_the_partition() -> None:
     assert (checkpoint.offsets, task.open_orders) == ([("order-paid", 3)], 1)
 
 
+def refused(*values: Value) -> list[tuple[str, int]]:
+    """Return reason and offset of the scans that are refused, in a task that knows order O1."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    offer(task, "first-scan", *values)
+    complete(task, PLACED_AT + HOUR_MS)
+    outputs = [json.loads(each.value) for each in step(task).outputs]
+    return [(value["reason"], value["source"]["offset"]) for value in outputs]
+
+
+def test_facts_of_an_order_are_bounded() -> None:
+    """A thousand is far above any real order; one known already is no more than before."""
+    scans = [scan(scanned_at=PLACED_AT + n) for n in range(1001)]
+    assert refused(*scans, scans[0]) == [("invalid", 1000)]
+
+
+def test_facts_that_wait_for_an_order_are_bounded() -> None:
+    """What waits for an order that may never come stays small enough to be written."""
+    scans = [scan("O9", scanned_at=PLACED_AT + n) for n in range(1001)]
+    assert refused(*scans, scans[0]) == [("no-order", 1000)]
+
+
+def test_bytes_that_wait_for_an_order_are_bounded() -> None:
+    """A few huge records are as bad as many small ones; a small one still fits in."""
+    huge = [scan("O9", scanned_at=PLACED_AT + n, note="x" * 900_000) for n in range(3)]
+    assert refused(*huge, scan("O9", scanned_at=PLACED_AT + 3)) == [("no-order", 2)]
+
+
 def test_live_record_of_the_future_fires_no_timer() -> None:
     """A producer's wrong clock stays its own trouble; in a replay the timestamp is taken as is."""
     fired = {}

@@ -13,7 +13,7 @@ from streams.codec.state import StateVersionError
 from streams.core.outputs import Determined, FrontierMark, Released, Revoked, ShopMessage
 from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, CorruptChangelog, InRecord
 from streams.engine.shops_task import ShopsTask
-from tests.unit.samples import DAY_MS, HOUR_MS, POLICY
+from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, policy_with
 
 MANY = 1_000_000
 NOON = 1_670_299_200_000  # 2022-12-06 12:00:00 +08:00
@@ -171,6 +171,52 @@ def test_third_violation_imposes_and_its_fall_lifts() -> None:
     assert bans(step(task)) == [("product-ban.imposed", "O1:late-scan:3")]
     offer(task, mark(later + 1))
     assert bans(step(task)) == [("product-ban.lifted", "O1:late-scan:2")]
+
+
+def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
+    """Another kind beyond the threshold at the same log time does not date it."""
+    overdue = [
+        determined(
+            n,
+            kind=kind,
+            at=NOON + n * DAY_MS + later,
+            log_time_ms=NOON + 9 * DAY_MS,
+            violation_id=f"O1:{kind}:{n}",
+        )
+        for kind, later in (("late-ship", 0), ("late-scan", HOUR_MS))
+        for n in (1, 2, 3)
+    ]
+    task = new_task()
+    offer(task, *overdue, mark(NOON + 10 * DAY_MS))
+    (ban,) = [json.loads(each.value) for each in step(task).outputs if each.topic == "product-ban"]
+    assert (ban["violation_id"], ban["effective_at"]) == ("O1:late-ship:3", NOON + 3 * DAY_MS)
+
+
+@pytest.mark.parametrize("copy", [{}, {"product_ids": ["P2"]}, {"log_time_ms": NOON + 5}])
+def test_order_that_two_sources_report_counts_once(copy: dict[str, Any]) -> None:
+    """Records of one order in two partitions are a producer's mistake, and stop no shop."""
+    task = new_task(sources=2)
+    later = MIDNIGHT + HOUR_MS
+    offer(task, determined(), determined(**copy), mark(later), mark(later, source=1))
+    charged = penalties(step(task))
+    assert [amount for _, amount, _ in charged] == [1, 1000]
+    again = [revoked(log_time_ms=later), revoked(log_time_ms=later)]
+    offer(task, *again, mark(later + 1), mark(later + 1, source=1))
+    assert [amount for _, amount, _ in penalties(step(task))] == [-1000, -1]
+    offer(task, determined(revision=2, log_time_ms=later + 1), mark(later + 2), mark(later + 2, 1))
+    assert [amount for _, amount, _ in penalties(step(task))] == [1000, 1]
+
+
+def test_message_names_at_most_a_thousand_entries() -> None:
+    """The journal holds all of a large settlement, its message must fit the topic."""
+    free = policy_with(("weekly_max = 20", ""), ("daily_max = 50000", ""))
+    task = ShopsTask(0, free, 1)
+    task.restored()
+    offer(task, *(determined(order_id=f"O{n}") for n in range(1001)), mark(MIDNIGHT + 1))
+    checkpoint = step(task)
+    assert len(penalties(checkpoint)) == 2 * 1001
+    messages = [each.value for each in checkpoint.outputs if each.topic == "notification"]
+    assert [len(json.loads(message)["subjects"]) for message in messages] == [1000]
 
 
 def test_step_stops_at_its_limit_and_says_there_is_more() -> None:

@@ -25,6 +25,7 @@ from tests.unit.samples import (
 )
 
 Output = dict[str, Any]
+YEAR_9999_MS = 253_370_764_800_000
 
 
 def run(*lines: bytes, until: int | None = None) -> list[Output]:
@@ -75,8 +76,10 @@ def sources(outputs: list[Output]) -> list[tuple[str, int, int]]:
         (line("first-scan", {}, timestamp=-1), "at `$.timestamp`"),
         (line("first-scan", {}, timestamp=1.5), "at `$.timestamp`"),
         (line("first-scan", {}, timestamp=253_402_300_800_000), "at `$.timestamp`"),
+        (line("first-scan", scan(), timestamp=YEAR_9999_MS), "at `$.timestamp`"),
         (line("first-scan", {"order_id": "O1"}), "`timestamp` is missing"),
         (line("first-scan", scan(scanned_at="now")), "`timestamp` is missing"),
+        (line("first-scan", scan(scanned_at=YEAR_9999_MS)), "`timestamp` is missing"),
         (line("first-scan", None), "`timestamp` is missing"),
         (line("elsewhere", scan()), "`timestamp` is missing"),
         (raw({"topic": "first-scan", "raw": "x"}), "`timestamp` is missing"),
@@ -235,6 +238,17 @@ def test_until_counts_the_grace() -> None:
     ):
         outputs = [json.loads(each) for each in simulate(lines, policy, until)]
         assert {value["account"] for value in values(outputs, "penalty")} == accounts
+
+
+def test_closure_further_off_than_any_instant_lets_a_shop_forget() -> None:
+    """A shop that is told an order is gone counts back by the closure, at most to the epoch."""
+    policy = policy_with(('after_placed = "150d"', 'after_placed = "99999999d"'))
+    lines = [
+        line("order-paid", paid()),
+        line("first-scan", scan(scanned_at=DEADLINE + 1)),
+        line("first-scan", scan("O2", scanned_at=DEADLINE + 100 * DAY_MS)),
+    ]
+    assert timeouts([json.loads(each) for each in simulate(lines, policy)]) == ["O1:late-scan:1"]
 
 
 def test_waiting_fact_expires_in_log_time_alone() -> None:
