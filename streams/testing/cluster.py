@@ -169,7 +169,7 @@ async def wait_until_done(
             await admin.close()
 
 
-async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
+async def committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
     """Ask for a group's offsets; none while a fresh broker has no coordinator for it."""
     try:
         return dict(await admin.list_consumer_group_offsets(group))
@@ -182,8 +182,8 @@ async def _wait_for_inputs(admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, g
         tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end
     }
     while True:
-        committed = await _committed(admin, group)
-        if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
+        found = await committed(admin, group)
+        if all(tp in found and found[tp].offset >= end for tp, end in wanted.items()):
             return
         await asyncio.sleep(_POLL_S)
 
@@ -204,8 +204,8 @@ async def _wait_for_marks(
                     passed[tp].setdefault(mark.source, record.offset)
     wanted = {tp: max(found.values()) + 1 for tp, found in passed.items()}
     while True:
-        committed = await _committed(admin, group)
-        if all(tp in committed and committed[tp].offset >= end for tp, end in wanted.items()):
+        found = await committed(admin, group)
+        if all(tp in found and found[tp].offset >= end for tp, end in wanted.items()):
             return
         await asyncio.sleep(_POLL_S)
 

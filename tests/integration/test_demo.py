@@ -108,13 +108,13 @@ def test_demo_adds_up_and_leaves_nothing(run: Callable[..., Run], tmp_path: Path
 @pytest.mark.parametrize(
     ("phase", "number"),
     [
-        ("format", signal.SIGINT),
+        pytest.param("format", signal.SIGINT, marks=pytest.mark.long),
         ("start", signal.SIGINT),
-        ("start", signal.SIGTERM),
-        ("worker", signal.SIGINT),
-        ("story", signal.SIGINT),
+        pytest.param("start", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("worker", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("story", signal.SIGINT, marks=pytest.mark.long),
         ("story", signal.SIGTERM),
-        ("story", signal.SIGHUP),
+        pytest.param("story", signal.SIGHUP, marks=pytest.mark.long),
     ],
 )
 def test_a_signal_leaves_nothing(
@@ -141,6 +141,7 @@ def test_a_signal_leaves_nothing(
     assert "Stopping." in demo.text
 
 
+@pytest.mark.long
 def test_impatience_leaves_nothing(run: Callable[..., Run], tmp_path: Path) -> None:
     """Further Ctrl-C while it tidies up do not disturb it."""
     demo = run()
@@ -166,7 +167,7 @@ def test_killed_demo_takes_its_processes_along(run: Callable[..., Run]) -> None:
     ("victim", "is_victim"),
     [
         ("worker", lambda process: any("spawn_main" in word for word in process.cmdline())),
-        ("broker", lambda process: process.name() == "java"),
+        pytest.param("broker", lambda process: process.name() == "java", marks=pytest.mark.long),
     ],
 )
 def test_a_death_is_an_error(
@@ -206,6 +207,7 @@ async def test_guest_is_careful(
         assert "hold records already" in second.text
 
 
+@pytest.mark.long
 async def test_guest_does_not_meet_a_worker(
     run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

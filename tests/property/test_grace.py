@@ -77,4 +77,17 @@ def test_what_stands_is_that_of_events_on_time(seed: int, policy: Policy) -> Non
     assume(not judged.forgettable and not judged.refusals)
     stands = account_of(play(log, policy, Chaos(random.Random(seed))).outputs())
     assert stands == account_of(parse(simulate(lines_of(punctual), POLICY)))
-    assert stands == account_of(parse(simulate(lines_of(punctual), policy)))
+
+
+@given(seed=SEEDS, policy=WAITING)
+def test_live_runs_leave_the_same_standing_with_a_grace(seed: int, policy: Policy) -> None:
+    """Against a clock, records up to an hour late and idle topics, what stands is the same."""
+    punctual = on_time(make_log(seed))
+    later = audit([{**event, "timestamp": event["timestamp"] + 2 * HOUR_MS} for event in punctual])
+    judged = audit(punctual)
+    # Log time may be up to an hour later, so nothing may hang on the hour.
+    assume(not judged.forgettable | later.forgettable)
+    assume(not judged.refusals + later.refusals)
+    chaos = rough(random.Random(seed), live=True)
+    stands = account_of(play(punctual, policy, chaos, live_delay_max=HOUR_MS).outputs())
+    assert stands == account_of(parse(simulate(lines_of(punctual), POLICY)))
