@@ -89,8 +89,8 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
 
 
 def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:
+    from streams.engine.event_file import BadLine
     from streams.engine.evidence import evidence_of_events
-    from streams.engine.simulate import BadLine
 
     try:
         if str(events) == "-":

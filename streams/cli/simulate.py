@@ -35,7 +35,7 @@ def simulate(
 
     One JSON line a record, {"key", "topic", "value"}, in the order a worker would emit them.
     """
-    from streams.engine.simulate import BadLine
+    from streams.engine.event_file import BadLine
     from streams.engine.simulate import simulate as run
 
     rules = chosen_policy(policy)

@@ -15,7 +15,6 @@ from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGrante
 from streams.core.order import Order, OrderState
 from streams.core.outputs import (
     DeadLetter,
-    FrontierMark,
     OrderClosure,
     Penalty,
     ProductBan,
@@ -23,17 +22,15 @@ from streams.core.outputs import (
 )
 from streams.core.policy import Millis, Policy
 from streams.core.shop import Violation
-from streams.engine.orders_task import OrdersTask
-from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord
-from streams.engine.shops_task import ShopsTask
-from streams.engine.simulate import _before, _log, _parse
+from streams.engine.event_file import Log, read_log
+from streams.engine.records import META_KEY, Checkpoint
+from streams.engine.simulate import ORDERS, judge_log
 
 SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
 """Output topics that tell of an order; their key is its shop."""
 DEAD_LETTERS = "dead-letter"
 
 _EXEMPTION_KEY = b"\x00exemption:"
-_OUTPUTS_PER_STEP = 50_000
 
 # Longer than any log: an order explained from a file is not forgotten.
 _FOR_EVER = Millis(END_OF_TIME_MS)
@@ -169,7 +166,7 @@ def evidence_of_events(
     Raises:
         BadLine: A line is no event line, or an order stands in two partitions.
     """
-    log = _log(_parse(lines))
+    log = read_log(lines)
     evidence = _judge(log, policy, until, order_id)
     if evidence.state is None:
         # It may have come and gone within the log: keep it, to have something to explain.
@@ -180,57 +177,23 @@ def evidence_of_events(
     return evidence
 
 
-def _judge(
-    log: dict[tuple[str, int], list[InRecord]], policy: Policy, until: int | None, order_id: str
-) -> Evidence:
+def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Evidence:
     evidence = Evidence(order_id)
     key = order_id.encode()
     home = next(
         (place for (_, place), records in log.items() if any(r.key == key for r in records)), 0
     )
-    shops = ShopsTask(0, policy, sources=1)
     checkpoints: list[Checkpoint] = []
-    for partition in sorted({partition for _, partition in log}):
-        for checkpoint in _orders(log, partition, policy, until):
-            items = [item for item in checkpoint.outputs if item.topic == SHOP_VIOLATIONS]
-            shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, i.key, i.value) for i in items], 0)
-            if partition == home:
-                evidence.orders_changelog(checkpoint.changelog)
-                checkpoints.append(checkpoint)
-    mark = END_OF_TIME_MS if until is None else until - policy.grace
-    final = encode_value(FrontierMark(frontier_ms=mark, source=0))
-    shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, None, final)], 0)
-    for checkpoint in _checkpoints(shops):
-        evidence.shops_changelog(checkpoint.changelog)
+    for stage, partition, checkpoint in judge_log(log, policy, until):
+        if stage == ORDERS and partition != home:
+            continue
+        keep = evidence.orders_changelog if stage == ORDERS else evidence.shops_changelog
+        keep(checkpoint.changelog)
         checkpoints.append(checkpoint)
     for checkpoint in checkpoints:
         for record in checkpoint.outputs:
             evidence.outputs(record.topic, [(record.key, record.value)])
     return evidence
-
-
-def _orders(
-    log: dict[tuple[str, int], list[InRecord]], partition: int, policy: Policy, until: int | None
-) -> Iterator[Checkpoint]:
-    task = OrdersTask(partition, policy, shop_partitions=0, live=False)
-    last = 0
-    for topic in INPUT_TOPICS:
-        records = _before(log.get((topic, partition), []), until)
-        last = max([last, *(record.timestamp for record in records)])
-        task.offer(topic, records, now_ms=0)
-    for topic in INPUT_TOPICS:
-        task.complete(topic, last if until is None else until)
-    yield from _checkpoints(task)
-    if until is None:
-        task.drain()
-        yield from _checkpoints(task)
-
-
-def _checkpoints(task: OrdersTask | ShopsTask) -> Iterator[Checkpoint]:
-    while checkpoint := task.step(_OUTPUTS_PER_STEP, mark=False):
-        yield checkpoint
-        if not checkpoint.more:
-            return
 
 
 def _checkpoint(value: bytes) -> tuple[str, int]:

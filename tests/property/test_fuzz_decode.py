@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from streams.codec.decode import Decoder, Refused
 from streams.core.clock import NEVER_MS
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Event
+from streams.engine.event_file import BadLine
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, OutRecord
-from streams.engine.simulate import BadLine, simulate
+from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from tests.property.driver import EVERYTHING, LONG_AFTER_MS, records_of
 from tests.property.logs import MONDAY_MS, lines_of, make_log

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from streams.engine.simulate import BadLine, simulate
+from streams.engine.event_file import BadLine
+from streams.engine.simulate import simulate
 from tests.unit.samples import (
     DAY_MS,
     DEADLINE,
