@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.errors import UserError
+from streams.cli.options import DEFAULT_BOOTSTRAP, Bootstrap
 from streams.topics import TopicsError
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Create the Kafka topics from their files, or check them."
 )
 
-Bootstrap = Annotated[
-    str, typer.Option(envvar="SHIPCLOCK_BOOTSTRAP", help="The broker's address, host:port.")
-]
 Partitions = Annotated[
     int | None,
     typer.Option(min=1, help="Partitions of every topic.", show_default="as in the files"),
@@ -37,7 +35,7 @@ ShopPartitions = Annotated[
 
 @app.command()
 def create(
-    bootstrap: Bootstrap = "127.0.0.1:9092",
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     partitions: Partitions = None,
     shop_partitions: ShopPartitions = None,
     replication_factor: Annotated[
@@ -59,7 +57,7 @@ def create(
 
 @app.command()
 def check(
-    bootstrap: Bootstrap = "127.0.0.1:9092",
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     partitions: Partitions = None,
     shop_partitions: ShopPartitions = None,
 ) -> None:

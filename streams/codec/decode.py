@@ -14,6 +14,7 @@ from streams.core.events import (
     EXEMPTION_GRANTED,
     ORDER_PAID,
     OWN_TIME_FIELDS,
+    VALUE_BYTES_MAX,
     AppealDecided,
     Event,
     ExemptionGranted,
@@ -56,6 +57,8 @@ class Decoder:
         Raises:
             Refused: The record is no valid event.
         """
+        if value is not None and len(value) > VALUE_BYTES_MAX:
+            raise Refused("invalid", f"a value of {len(value)} bytes is too large")
         try:
             event: Any = self._decode[rank](value)  # type: ignore[arg-type]
             if not value.isascii():  # type: ignore[union-attr]

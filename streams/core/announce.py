@@ -6,9 +6,10 @@ What lives here: the fields, ids and notifications of output records. What must 
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Literal
 
-from streams.core.events import INPUT_TOPICS
+from streams.core.events import INPUT_TOPICS, VALUE_BYTES_MAX
 from streams.core.order import Occurrence, Order
 from streams.core.outputs import (
     DeadLetter,
@@ -108,11 +109,16 @@ def dead_letter(
     partition: int, rank: int, offset: int, timestamp: int, key: bytes | None,
     raw: bytes | None, reason: DeadLetterReason, detail: str, log_time: int,
 ) -> Output:  # fmt: skip
-    """Set a record aside whole, with the reason."""
+    """Set a record aside with the reason: whole, unless no topic could hold it."""
     topic = INPUT_TOPICS[rank]
+    raw = raw or b""
+    if len(raw) > VALUE_BYTES_MAX:
+        digest = hashlib.sha256(raw).hexdigest()
+        detail += f"; raw has the first {VALUE_BYTES_MAX} of {len(raw)} bytes, SHA-256 {digest}"
+        raw = raw[:VALUE_BYTES_MAX]
     value = DeadLetter(
         detail=detail,
-        raw=base64.b64encode(raw or b"").decode(),
+        raw=base64.b64encode(raw).decode(),
         reason=reason,
         source=Source(offset=offset, partition=partition, timestamp=timestamp, topic=topic),
     )

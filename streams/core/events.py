@@ -144,6 +144,10 @@ class RefundFailed(Struct, frozen=True, kw_only=True):
 LaterFact = TrackingNumberUploaded | FirstScan | OrderClosed | AppealDecided | RefundFailed
 Event = OrderPaid | LaterFact | ExemptionGranted
 
+# A larger value is refused unread: a topic's limit holds for compressed batches, and both what is
+# kept of a record and its dead letter must stay writable.
+VALUE_BYTES_MAX = 8 * 1024 * 1024
+
 ORDER_PAID = 0
 TRACKING_NUMBER_UPLOADED = 1
 FIRST_SCAN = 2

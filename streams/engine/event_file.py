@@ -116,7 +116,7 @@ def _lay_out(lines: list[_Line]) -> Log:
 
 def _parse_line(number: int, text: bytes) -> _Line:
     try:
-        line = _decode_envelope(text)
+        line = _decode_envelope(text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text)
     except (ValueError, RecursionError) as error:
         raise BadLine(number, f"not an event line: {error}") from None
     raw = bytes(line.value)
@@ -133,11 +133,19 @@ def _parse_line(number: int, text: bytes) -> _Line:
     if timestamp is None:
         timestamp = _own_time(line.topic, value)
     if timestamp is None:
-        raise BadLine(number, "`timestamp` is missing and the value has no time of its own")
+        raise BadLine(number, _no_time(line.topic))
     return _Line(
         number, line.topic, timestamp, line.partition,
         None if key is None else key.encode(), raw, value,
     )  # fmt: skip
+
+
+def _no_time(topic: str) -> str:
+    """Say why a line without a timestamp cannot default to its event's own time."""
+    if topic in _RANKS:
+        field = OWN_TIME_FIELDS[_RANKS[topic]]
+        return f"`timestamp` is missing and the value has no usable `{field}` to stand in for it"
+    return f"`timestamp` is missing, and {topic} is no input topic with a time of its own"
 
 
 def _lenient(raw: bytes) -> Any:

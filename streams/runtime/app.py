@@ -88,7 +88,10 @@ class WorkerApp(faust.App):
         now_s = time.monotonic()
         if now_s >= self._next_unreachable_s:
             self._next_unreachable_s = now_s + _UNREACHABLE_INTERVAL_S
-            warn(log, "broker-unreachable", bootstrap=self._bootstrap, detail=detail)
+            hint = "trying again; one on this machine: shipclock broker start"
+            warn(
+                log, "broker-unreachable", bootstrap=self._bootstrap, detail=detail, hint=hint
+            )  # fmt: skip
 
     async def on_first_start(self) -> None:
         """Leave out Faust's data folders: nothing of ours lies on disk."""

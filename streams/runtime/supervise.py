@@ -19,7 +19,8 @@ from streams.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_REFUSED = 1
+# Not 1, which is what any uncaught exception ends a process with.
+_REFUSED = 78
 _POLL_S = 0.2
 _RESTART_S_MIN, _RESTART_S_MAX = 1.0, 30.0
 # A worker that lived this long had no standing problem.

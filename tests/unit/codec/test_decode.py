@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
 import pytest
 
 from streams.codec.decode import Decoder, Refused
+from streams.core import announce
 from streams.core.events import (
     EVENT_TYPES,
     EXEMPTION_GRANTED,
     INPUT_TOPICS,
     OWN_TIME_FIELDS,
+    VALUE_BYTES_MAX,
     Event,
     ExemptionGranted,
 )
+from streams.core.outputs import DeadLetter
 from tests.unit.samples import (
     PLACED_AT,
     POLICY,
@@ -283,3 +288,14 @@ def test_optional_fields_may_be_left_out_or_null() -> None:
         "tracking-number-uploaded", upload()
     )
     assert decode("order-paid", paid(currency="CNY", region=None)) == decode("order-paid", paid())
+
+
+def test_value_too_large_for_any_topic_is_refused_unread() -> None:
+    """Its dead letter holds what a topic can hold, and the digest of the whole."""
+    value = b"x" * (VALUE_BYTES_MAX + 1)
+    with pytest.raises(Refused, match="invalid: a value of 8388609 bytes is too large"):
+        Decoder(POLICY).decode(0, b"O1", value, PLACED_AT)
+    letter = announce.dead_letter(0, 0, 5, PLACED_AT, b"O1", value, "invalid", "too large", 9)
+    assert isinstance(letter.value, DeadLetter)
+    assert base64.b64decode(letter.value.raw) == value[:-1]
+    assert hashlib.sha256(value).hexdigest() in letter.value.detail
