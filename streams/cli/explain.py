@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from streams.cli.options import (
     Bootstrap,
     PolicyName,
     chosen_policy,
+    event_lines,
     instant,
 )
 
@@ -89,24 +89,10 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
 
 
 def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:
-    from streams.engine.event_file import BadLine
     from streams.engine.evidence import evidence_of_events
 
-    try:
-        if str(events) == "-":
-            return evidence_of_events(sys.stdin.buffer, rules, until, order_id)
-        with events.open("rb") as file:
-            return evidence_of_events(file, rules, until, order_id)
-    except OSError as error:
-        raise UserError(
-            f"{events}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
-        ) from None
-    except BadLine as error:
-        raise UserError(
-            f"{events}: {error}",
-            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
-            exit_code=2,
-        ) from None
+    with event_lines(events) as file:
+        return evidence_of_events(file, rules, until, order_id)
 
 
 def _unknown(evidence: Evidence, rules: Policy) -> UserError:

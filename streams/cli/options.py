@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -52,6 +56,33 @@ def chosen_policy(name_or_file: str) -> Policy:
         return load_policy(name_or_file)
     except PolicyError as error:
         raise UserError(error.message, error.hint, exit_code=2) from None
+
+
+@contextmanager
+def event_lines(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of event lines, `-` for standard input, to be read within the block.
+
+    Raises:
+        UserError: It cannot be read, or one of its lines is no event line.
+    """
+    from streams.engine.event_file import BadLine
+
+    try:
+        if str(path) == "-":
+            yield sys.stdin.buffer
+        else:
+            with path.open("rb") as file:
+                yield file
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
+        ) from None
+    except BadLine as error:
+        raise UserError(
+            f"{path}: {error}",
+            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
+            exit_code=2,
+        ) from None
 
 
 def instant(text: str, option: str) -> int:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.errors import UserError
-from streams.cli.options import DEFAULT_POLICY, PolicyName, chosen_policy, instant
+from streams.cli.options import DEFAULT_POLICY, PolicyName, chosen_policy, event_lines, instant
 
 
 def simulate(
@@ -35,26 +34,11 @@ def simulate(
 
     One JSON line a record, {"key", "topic", "value"}, in the order a worker would emit them.
     """
-    from streams.engine.event_file import BadLine
     from streams.engine.simulate import simulate as run
 
     rules = chosen_policy(policy)
     end = None if until == "drain" else instant(until, "--until")
-    try:
-        if str(events) == "-":
-            lines = run(sys.stdin.buffer, rules, end)
-        else:
-            with events.open("rb") as file:
-                lines = run(file, rules, end)
-    except OSError as error:
-        raise UserError(
-            f"{events}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
-        ) from None
-    except BadLine as error:
-        raise UserError(
-            f"{events}: {error}",
-            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
-            exit_code=2,
-        ) from None
+    with event_lines(events) as file:
+        lines = run(file, rules, end)
     sys.stdout.buffer.writelines(line + b"\n" for line in lines)
     sys.stdout.buffer.flush()
