@@ -26,7 +26,7 @@ def encode_headers(output: Output) -> Headers:
         ("ce_id", output.id.encode()),
         _attribute("ce_source", "/shipclock/" + output.topic),
         ("ce_subject", output.subject.encode()),
-        _time_attribute(output.time_ms),
+        ("ce_time", format_instant(output.time_ms).encode()),
         _attribute("ce_type", output.type),
         _CONTENT_TYPE,
     )
@@ -37,12 +37,12 @@ def _attribute(name: str, value: str) -> tuple[str, bytes]:
     return name, value.encode()
 
 
-@lru_cache(maxsize=4096)
-def _time_attribute(instant_ms: int) -> tuple[str, bytes]:
-    return "ce_time", format_instant(instant_ms).encode()
-
-
 def format_instant(instant_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    moment = _EPOCH + timedelta(milliseconds=instant_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{instant_ms % 1000:03}Z"
+    minute, rest = divmod(instant_ms, 60_000)
+    return f"{_format_minute(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_minute(minute: int) -> str:
+    return f"{_EPOCH + timedelta(minutes=minute):%Y-%m-%dT%H:%M:}"

@@ -29,11 +29,9 @@ _SLOT_MS = 900_000
 _SLOTS_MAX = 50_000
 
 
-class Clock(NamedTuple):
-    """A running clock: when it started and the deadline before any exemption."""
-
-    start: int
-    deadline: int
+# A running clock: when it started and the deadline before any exemption. A plain tuple: one is
+# made for every event.
+Clock = tuple[int, int]
 
 
 class Subject(NamedTuple):
@@ -54,10 +52,10 @@ def running_clock(
     if rule is None:
         return None
     if rule.start == "placed":
-        return Clock(placed_at, placed_at + rule.limit)
+        return placed_at, placed_at + rule.limit
     if rule.start == "uploaded":
-        return None if uploaded_at is None else Clock(uploaded_at, uploaded_at + rule.limit)
-    return None if promised_ship_by is None else Clock(placed_at, promised_ship_by + rule.limit)
+        return None if uploaded_at is None else (uploaded_at, uploaded_at + rule.limit)
+    return None if promised_ship_by is None else (placed_at, promised_ship_by + rule.limit)
 
 
 def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int) -> bool:

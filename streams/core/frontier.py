@@ -30,7 +30,7 @@ class Frontier:
     def effective(self, topic: int, timestamps: Iterable[int]) -> list[int]:
         """Effective timestamps of the next records of a topic, read in replay."""
         last = self.last_ms[topic]
-        effective = []
+        effective: list[int] = []
         for timestamp in timestamps:
             if timestamp > last:
                 last = timestamp

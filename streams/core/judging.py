@@ -8,10 +8,9 @@ are told in `docs/semantics.md`, "Judging an order"). What must not: what is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
-from streams.core.events import ShippingMode
 from streams.core.order import Occurrence, OrderState
 from streams.core.policy import ClosureRules, KindRules, Policy
 
@@ -55,12 +54,8 @@ def judge(
         raise ValueError(f"order {order_id} is judged before it is known")
     uploaded_at, occurrences, appealed = state.uploaded_at, state.occurrences, state.appealed
     for kind, rules in policy.violations.items():
-        clock = running_clock(
-            rules.deadline.get(mode),
-            state.placed_at,
-            state.promised_ship_by,
-            uploaded_at,
-        )
+        rule = rules.deadline.get(mode)
+        clock = running_clock(rule, state.placed_at, state.promised_ship_by, uploaded_at)
         if clock is None:
             deadline = None
         else:
@@ -69,13 +64,14 @@ def judge(
                 deadline = deadline_of(kind, clock)
         stop = stop_instant(rules, uploaded_at, state.scanned_at, state.closed_at)
         standing: list[int] = []
-        for occurrence in occurrences:
-            if not occurrence.standing or occurrence.kind != kind:
-                continue
-            if _holds(occurrence, rules, deadline, stop, order_id, appealed):
-                standing.append(occurrence.number)
-            else:
-                revoked.append(occurrence)
+        if occurrences:
+            for occurrence in occurrences:
+                if not occurrence.standing or occurrence.kind != kind:
+                    continue
+                if _holds(occurrence, rules, deadline, stop, order_id, appealed):
+                    standing.append(occurrence.number)
+                else:
+                    revoked.append(occurrence)
         if deadline is None:
             continue
         for lead in rules.warn_before:
@@ -115,19 +111,6 @@ def judge(
     if len(due_now) > 1:
         due_now.sort()
     return revoked, due_now, next_due
-
-
-def upload_free_modes(policy: Policy) -> frozenset[ShippingMode]:
-    """Find the shipping modes in which no kind's clock or stop hangs on an upload."""
-    return frozenset(
-        mode
-        for mode in get_args(ShippingMode)
-        if all(
-            "tracking-number-uploaded" not in rules.stopped_by
-            and (mode not in rules.deadline or rules.deadline[mode].start != "uploaded")
-            for rules in policy.violations.values()
-        )
-    )
 
 
 def _holds(

@@ -66,39 +66,40 @@ class Waiting(Struct, frozen=True, array_like=True, gc=False):
     fact: Fact
 
 
-_encode = msgpack.Encoder().encode
+encode_fact = msgpack.Encoder().encode
+"""A fact, or an order's content, to what is kept of it."""
 _decode_order = msgpack.Decoder(Order).decode
 _decode_fact = msgpack.Decoder(list[Any]).decode
-_NO_ORDER = Raw(_encode(None))
+NO_ORDER = Raw(encode_fact(None))
 
 
-class OrderState(Struct, array_like=True, gc=False):
+class OrderState(Struct, gc=False):
     """Keyed state of one order.
 
-    Every event touches it, so what judging reads lies open and the rest stays packed: `order` and
-    `facts` are unpacked when asked for.
+    What judging reads lies open and the rest stays packed: `order` and `facts` are unpacked when
+    asked for.
     """
 
     due_ms: int = END_OF_TIME_MS
     last_change_ms: int = 0
+    retiring: bool = False
+    """Nothing is pending: `due_ms` is when the state goes."""
     shipping_mode: ShippingMode | None = None
     """`None` while only waiting facts are known."""
     placed_at: int = 0
     paid_at: int = 0
-    promised_ship_by: int | None = None
     uploaded_at: int | None = None
     scanned_at: int | None = None
+    promised_ship_by: int | None = None
     closed_at: int | None = None
     refund_failed_at: int | None = None
-    packed_order: Raw = _NO_ORDER
-    packed_facts: list[bytes] = []
     appealed: list[str] = []
     occurrences: list[Occurrence] = []
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
-    retiring: bool = False
-    """Nothing is pending: `due_ms` is when the state goes."""
+    packed_order: Raw = NO_ORDER
+    packed_facts: list[bytes] = []
 
     @property
     def order(self) -> Order | None:
@@ -117,7 +118,7 @@ def know(state: OrderState, order: Order) -> None:
     state.placed_at = order.placed_at
     state.paid_at = order.paid_at
     state.promised_ship_by = order.promised_ship_by
-    state.packed_order = Raw(_encode(order))
+    state.packed_order = Raw(encode_fact(order))
     waiting, state.waiting = state.waiting, []
     for entry in waiting:
         learn(state, entry.fact)
@@ -125,7 +126,7 @@ def know(state: OrderState, order: Order) -> None:
 
 def learn(state: OrderState, fact: Fact) -> bool:
     """Add a fact, the earliest of its kind counts; False if it was known."""
-    packed = _encode(fact)
+    packed = encode_fact(fact)
     if packed in state.packed_facts:
         return False
     state.packed_facts.append(packed)

@@ -13,11 +13,11 @@ order, batches and restarts cannot matter: the facts and the limit decide.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable
+from bisect import bisect_right, insort
 from operator import attrgetter
 from typing import Protocol
 
+from msgspec import Struct
 from msgspec.structs import astuple
 
 from streams.core import announce
@@ -30,9 +30,8 @@ from streams.core.events import (
     ExemptionGranted,
     LaterFact,
     OrderPaid,
-    TrackingNumberUploaded,
 )
-from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge, upload_free_modes
+from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge
 from streams.core.order import (
     Fact,
     Occurrence,
@@ -64,7 +63,7 @@ Record = tuple[int, int, int, int, bytes | None, bytes | None]
 
 
 # Bounds on one order's state, far above any real one: its changelog record must stay writable.
-_FACTS_MAX = 1_000
+FACTS_MAX = 1_000
 _WAITING_BYTES_MAX = 2 * 1024 * 1024
 
 
@@ -87,10 +86,21 @@ class OrderStore(Protocol):
         """All keys, sorted."""
 
 
+class Sweep(Struct):
+    """An exemption being applied to the orders there are, which may be millions."""
+
+    exemption: ExemptionGranted
+    log_time: int
+    keys: list[bytes]
+    """Orders it may concern, sorted."""
+    done: int = 0
+
+
 class OrdersStage:
     """The orders of one partition.
 
-    `process` takes records in order, `fire` timers up to an instant; the engine interleaves them.
+    `process` takes records in order, `fire` a timer that is due; the engine interleaves them. An
+    exemption leaves a sweep over the orders it concerns, to be ended before anything else is done.
     Results gather in `outputs` and `items` until the engine takes them.
     """
 
@@ -106,7 +116,7 @@ class OrdersStage:
         self._partition = partition
         self._policy = policy
         self._store = store
-        self._upload_free = upload_free_modes(policy)
+        self._sweep: Sweep | None = None
         self._wide: list[ExemptionGranted] = []
         self._of_shop: dict[str, list[ExemptionGranted]] = {}
         self._of_order: dict[str, list[ExemptionGranted]] = {}
@@ -168,24 +178,11 @@ class OrdersStage:
         state = self._store.get(key)
         if state is None or state.shipping_mode is None:
             self._wait(record, key, state, fact)
-        elif len(state.packed_facts) >= _FACTS_MAX and fact not in state.facts:
-            self.refuse(record, "invalid", f"the order has {_FACTS_MAX} facts already")
+        elif len(state.packed_facts) >= FACTS_MAX and fact not in state.facts:
+            self.refuse(record, "invalid", f"the order has {FACTS_MAX} facts already")
         elif learn(state, fact):
             state.last_change_ms = effective
-            if isinstance(event, TrackingNumberUploaded) and self._changes_nothing(state):
-                self._store.put(key, state)
-                return
             self._reconcile(key, order_id, state, effective, event)
-
-    def _changes_nothing(self, state: OrderState) -> bool:
-        """Tell whether an upload leaves an order's schedule as it is: a third of all events."""
-        closure = self._policy.closure
-        return (
-            state.shipping_mode in self._upload_free
-            and not state.retiring
-            # What is due next is no closure, which an upload may prevent.
-            and (closure is None or state.due_ms != state.placed_at + closure.after_placed)
-        )
 
     def _too_late(self, record: Record, at: int) -> bool:
         """Refuse a fact so old that its order may have been known and forgotten."""
@@ -204,13 +201,12 @@ class OrdersStage:
             state = OrderState()
         effective, rank, offset, timestamp, _, value = record
         size = sum(len(entry.raw) for entry in state.waiting) + len(value or b"")
-        if len(state.waiting) >= _FACTS_MAX or size > _WAITING_BYTES_MAX:
+        if len(state.waiting) >= FACTS_MAX or size > _WAITING_BYTES_MAX:
             self.refuse(record, "no-order", "too much waits for this order already")
             return
         expires_at = effective + self._policy.input.wait_for_order
         state.waiting.append(Waiting(expires_at, rank, offset, timestamp, value or b"", fact))
-        self._store.put(key, state)
-        self._set_timer(key, state, state.waiting[0].expires_at)
+        self._keep(key, state, state.waiting[0].expires_at)
 
     def _grant(self, record: Record, exemption: ExemptionGranted) -> None:
         known = self.exemptions.get(exemption.exemption_id)
@@ -220,20 +216,48 @@ class OrdersStage:
             return
         self.restore_exemption(exemption)
         self.granted.append(exemption)
+        self._sweep = Sweep(exemption, record[0], self._keys_in_scope(exemption))
+
+    def _keys_in_scope(self, exemption: ExemptionGranted) -> list[bytes]:
         order_ids = exemption.scope.order_ids
-        keys: Iterable[bytes] = (
-            self._store.keys()
-            if order_ids is None
-            else sorted(order_id.encode() for order_id in dict.fromkeys(order_ids))
-        )
-        for key in keys:
+        if order_ids is None:
+            return self._store.keys()
+        return sorted(order_id.encode() for order_id in dict.fromkeys(order_ids))
+
+    @property
+    def sweep(self) -> tuple[str, int, bytes] | None:
+        """How far the exemption at hand has been applied: its id, log time and last key done."""
+        sweep = self._sweep
+        if sweep is None:
+            return None
+        last = sweep.keys[sweep.done - 1] if sweep.done else b""
+        return sweep.exemption.exemption_id, sweep.log_time, last
+
+    def resume_sweep(self, exemption_id: str, log_time: int, last: bytes) -> None:
+        """Go on after a restart where the last checkpoint left the exemption at hand."""
+        exemption = self.exemptions[exemption_id]
+        keys = self._keys_in_scope(exemption)
+        self._sweep = Sweep(exemption, log_time, keys, bisect_right(keys, last))
+
+    def sweep_on(self, orders_max: int) -> bool:
+        """Judge the next orders anew under the exemption at hand; True if that was the last."""
+        sweep = self._sweep
+        if sweep is None:
+            return True
+        end = min(sweep.done + orders_max, len(sweep.keys))
+        for key in sweep.keys[sweep.done : end]:
             state = self._store.get(key)
             order = None if state is None else state.order
             if state is None or order is None:
                 continue
             order_id = key.decode()
-            if self._concerns(exemption, order_id, state, order):
-                self._reconcile(key, order_id, state, record[0], exemption)
+            if self._concerns(sweep.exemption, order_id, state, order):
+                self._reconcile(key, order_id, state, sweep.log_time, sweep.exemption)
+        sweep.done = end
+        if end < len(sweep.keys):
+            return False
+        self._sweep = None
+        return True
 
     def _concerns(
         self, exemption: ExemptionGranted, order_id: str, state: OrderState, order: Order
@@ -246,28 +270,24 @@ class OrdersStage:
                 order.promised_ship_by,
                 state.uploaded_at,
             )
-            if clock is not None and covers(exemption, kind, subject, clock.deadline):
+            if clock is not None and covers(exemption, kind, subject, clock[1]):
                 return True
         return False
 
     # Timers
 
-    def fire(self, limit_ms: int) -> int | None:
-        """Fire the first timer due at or before an instant; returns its due time."""
-        timer = self.timers.pop(limit_ms)
-        if timer is None:
-            return None
-        due, key = timer
+    def fire(self, due: int, key: bytes) -> None:
+        """Let a timer that was popped do its work."""
         state = self._store.get(key)
-        if state is not None:
-            if state.retiring:
-                if self.forgetting:
-                    self._forget(key, state, due)
-            elif state.shipping_mode is not None:
-                self._reconcile(key, key.decode(), state, due, None)
-            elif self.forgetting:
-                self._give_up_waiting(key, state, due)
-        return due
+        if state is None:
+            return
+        if state.retiring:
+            if self.forgetting:
+                self._forget(key, state, due)
+        elif state.shipping_mode is not None:
+            self._reconcile(key, key.decode(), state, due, None)
+        elif self.forgetting:
+            self._give_up_waiting(key, state, due)
 
     def _give_up_waiting(self, key: bytes, state: OrderState, due: int) -> None:
         for entry in state.waiting:
@@ -280,15 +300,16 @@ class OrdersStage:
                 )  # fmt: skip
         state.waiting = [entry for entry in state.waiting if entry.expires_at > due]
         if state.waiting:
-            self._store.put(key, state)
-            self._set_timer(key, state, state.waiting[0].expires_at)
+            self._keep(key, state, state.waiting[0].expires_at)
         else:
             self._store.remove(key)
 
-    def _set_timer(self, key: bytes, state: OrderState, due: int) -> None:
+    def _keep(self, key: bytes, state: OrderState, due: int) -> None:
+        """Put a state back and see that its timer is set."""
         if state.due_ms != due:
             state.due_ms = due
             self.timers.add(due, key)
+        self._store.put(key, state)
 
     # Reconciling
 
@@ -318,10 +339,7 @@ class OrdersStage:
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)
                 return
-        self._store.put(key, state)
-        if state.due_ms != next_due:
-            state.due_ms = next_due
-            self.timers.add(next_due, key)
+        self._keep(key, state, next_due)
 
     def _deadline_of(self, order_id: str, state: OrderState) -> DeadlineOf | None:
         """Say how the exemptions of an order move its deadlines."""
@@ -335,9 +353,10 @@ class OrdersStage:
         subject = subject_of(order_id, order)
 
         def deadline_of(kind: str, clock: Clock) -> int | None:
+            _, deadline = clock
             return exempted_deadline(
-                clock.deadline,
-                [grant for grant in exemptions if covers(grant, kind, subject, clock.deadline)],
+                deadline,
+                [grant for grant in exemptions if covers(grant, kind, subject, deadline)],
             )
 
         return deadline_of

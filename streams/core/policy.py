@@ -7,6 +7,7 @@ What lives here: the shape of a policy and what makes one wrong. What must not: 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import tomllib
 from datetime import datetime, timedelta
@@ -136,6 +137,11 @@ class Policy(_Strict, frozen=True, kw_only=True):
     deposit: DepositRules | None = None
     ban: BanRules | None = None
     retention: RetentionRules
+
+    @property
+    def digest(self) -> str:
+        """Identify what the policy says, whatever its name and version."""
+        return hashlib.sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()[:16]
 
     @property
     def label(self) -> str:

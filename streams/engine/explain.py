@@ -243,7 +243,7 @@ def _explain_kind(
     steps: list[ExemptionStep] = []
     deadline: int | None = None
     if running is not None and rule is not None:
-        deadline = running.deadline
+        _, deadline = running
         clock = ClockStep(
             deadline=deadline,
             limit=int(rule.limit),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from operator import itemgetter
 
 import msgspec
@@ -12,7 +13,7 @@ from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.codec.state import PackedOrders, due_of
 from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import INPUT_TOPICS, ExemptionGranted
+from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.core.frontier import Frontier
 from streams.core.orders import OrdersStage, Record
 from streams.core.outputs import FrontierMark, ShopItem
@@ -29,12 +30,15 @@ from streams.engine.records import (
     check_meta,
     out_record,
 )
+from streams.engine.shortcuts import Shortcuts
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTION_KEY = b"\x00exemption:"
 _EFFECTIVE = itemgetter(0)
 # States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
 _STATES_MAX = 20_000
+# Orders an exemption is applied to between two looks at these bounds.
+_SWEEP_ORDERS = 100
 
 
 class _Meta(Struct, array_like=True):
@@ -48,6 +52,9 @@ class _Meta(Struct, array_like=True):
     orders: int
     exemptions: int
     app_id: str = ""
+    policy_digest: str = ""
+    policy_since_ms: int = -1
+    sweep: tuple[str, int, bytes] | None = None
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -77,7 +84,9 @@ class OrdersTask:
         self._live = live
         self._store = PackedOrders()
         self._stage = OrdersStage(partition, policy, self._store)
+        self._shortcuts = Shortcuts(policy, self._stage, self._store)
         self._decoder = Decoder(policy)
+        self._policy_digest = policy.digest
         self._frontier = Frontier(len(INPUT_TOPICS))
         self._processed_ms = [0] * len(INPUT_TOPICS)
         self._offsets = [0] * len(INPUT_TOPICS)
@@ -126,6 +135,13 @@ class OrdersTask:
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
+            self._shortcuts.judged_after_ms = (
+                meta.policy_since_ms
+                if meta.policy_digest == self._policy_digest
+                else meta.reached_ms
+            )
+            if meta.sweep is not None:
+                self._stage.resume_sweep(*meta.sweep)
         add = self._stage.timers.add
         for key, value in packed.items():
             add(due_of(value), key)
@@ -172,20 +188,19 @@ class OrdersTask:
         Args:
             now_ms: The machine's clock, for the live rules.
         """
+        if not records:
+            return
         rank = _RANKS[topic]
-        timestamps = [record[1] for record in records]
-        effective = (
-            self._frontier.effective_live(rank, timestamps, now_ms)
-            if self._live
-            else self._frontier.effective(rank, timestamps)
-        )
+        offsets, timestamps, keys, values = zip(*records, strict=True)
         if self._live:
+            effective = self._frontier.effective_live(rank, timestamps, now_ms)
             # What is being worked off is below this, even where a step stopped amid it.
             below = self._ready_below_ms
-            effective = [max(below, at) for at in effective]
-        self._held[rank] += [
-            (at, rank, *record) for at, record in zip(effective, records, strict=True)
-        ]
+            if below > self._frontier.reached_ms:
+                effective = [max(below, at) for at in effective]
+        else:
+            effective = self._frontier.effective(rank, timestamps)
+        self._held[rank] += zip(effective, repeat(rank), offsets, timestamps, keys, values)
 
     def complete(self, topic: str, as_of_ms: int) -> None:
         """Note that a topic has been read to the end it had at an instant."""
@@ -222,7 +237,7 @@ class OrdersTask:
         reached = self._frontier.reached_ms
         items, stage.items = stage.items, []
         mark = (mark or bool(items)) and reached > self._marked_ms
-        if not (processed or changelog or stage.outputs or items or mark):
+        if finished and not (processed or changelog or stage.outputs or items or mark):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
@@ -235,7 +250,7 @@ class OrdersTask:
             for grant in stage.granted
         ]
         stage.granted.clear()
-        if processed or changelog or mark or reached > before:
+        if processed or changelog or mark or reached > before or not finished:
             changelog.append((META_KEY, self._meta_value()))
         offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in advanced]
         return Checkpoint(outputs, changelog, offsets, not finished)
@@ -277,10 +292,12 @@ class OrdersTask:
 
     def _work(self, max_outputs: int) -> bool:
         """Take records and timers in order; False if `max_outputs` was reached first."""
+        if not self._sweep(max_outputs):
+            return False
         stage, frontier = self._stage, self._frontier
         outputs, timers, grace = stage.outputs, stage.timers, self._policy.grace
-        dirty = self._store.dirty
-        decode, process = self._decoder.decode, stage.process
+        changes = self._store.changes
+        decode, take, process = self._decoder.decode, self._shortcuts.take, stage.process
         ready = self._ready
         for index in range(self._next, len(ready)):
             record = ready[index]
@@ -294,8 +311,14 @@ class OrdersTask:
             except Refused as refused:
                 stage.refuse(record, refused.reason, refused.detail)
             else:
-                process(record, event)
-            if len(outputs) >= max_outputs or len(dirty) >= _STATES_MAX:
+                if not take[rank](record, event):
+                    process(record, event)
+                    if rank == EXEMPTION_GRANTED and not self._sweep(max_outputs):
+                        # The record is taken again, and known, once the sweep is over.
+                        self._next = index
+                        frontier.reached_ms = max(frontier.reached_ms, effective)
+                        return False
+            if len(outputs) >= max_outputs or len(changes) >= _STATES_MAX:
                 self._next = index + 1
                 frontier.reached_ms = max(frontier.reached_ms, effective)
                 return False
@@ -305,14 +328,27 @@ class OrdersTask:
         frontier.reached_ms = max(frontier.reached_ms, self._ready_below_ms)
         return True
 
+    def _sweep(self, max_outputs: int) -> bool:
+        """Apply the exemption at hand; False if `max_outputs` was reached first."""
+        stage, changes, visited = self._stage, self._store.changes, 0
+        while not stage.sweep_on(_SWEEP_ORDERS):
+            visited += _SWEEP_ORDERS
+            if len(stage.outputs) >= max_outputs or max(visited, len(changes)) >= _STATES_MAX:
+                return False
+        return True
+
     def _fire(self, limit: int, max_outputs: int) -> bool:
         """Fire timers up to an instant; False if `max_outputs` was reached first."""
-        stage = self._stage
-        while stage.timers.earliest_ms <= limit:
-            due = stage.fire(limit)
-            if due is None:
+        stage, expire = self._stage, self._shortcuts.expire
+        timers = stage.timers
+        while timers.earliest_ms <= limit:
+            timer = timers.pop(limit)
+            if timer is None:
                 break
-            if len(stage.outputs) >= max_outputs or len(self._store.dirty) >= _STATES_MAX:
+            due, key = timer
+            if not expire(key):
+                stage.fire(due, key)
+            if len(stage.outputs) >= max_outputs or len(self._store.changes) >= _STATES_MAX:
                 # All records up to the timer's instant and its grace have been processed, and
                 # none may come there any more; but timers of that very instant are left.
                 reached = due + self._policy.grace + 1
@@ -344,6 +380,9 @@ class OrdersTask:
                 offsets=self._offsets,
                 orders=len(self._store.packed),
                 exemptions=len(self._stage.exemptions),
+                policy_digest=self._policy_digest,
+                policy_since_ms=self._shortcuts.judged_after_ms,
+                sweep=self._stage.sweep,
             )
         )
 

@@ -32,13 +32,13 @@ def granted(**fields: Any) -> ExemptionGranted:
 @pytest.mark.parametrize(
     ("mode", "promised", "uploaded", "clock"),
     [
-        ("normal", None, None, Clock(100, 100 + 72 * HOUR_MS)),
-        ("normal", 500, 300, Clock(100, 100 + 72 * HOUR_MS)),
+        ("normal", None, None, (100, 100 + 72 * HOUR_MS)),
+        ("normal", 500, 300, (100, 100 + 72 * HOUR_MS)),
         ("express", None, None, None),
-        ("express", 500, 300, Clock(300, 300 + DAY_MS)),
-        ("stepped", 500, 300, Clock(300, 300 + DAY_MS)),
+        ("express", 500, 300, (300, 300 + DAY_MS)),
+        ("stepped", 500, 300, (300, 300 + DAY_MS)),
         ("presale", None, 300, None),
-        ("presale", 500, 300, Clock(100, 500)),
+        ("presale", 500, 300, (100, 500)),
     ],
 )
 def test_clock_runs_from_what_the_mode_names(

@@ -366,3 +366,62 @@ def test_empty_changelog_is_a_start() -> None:
     """A partition never worked on has no checkpoint and begins at offset 0."""
     task = restored([])
     assert task.next_offsets == dict.fromkeys(INPUT_TOPICS, 0)
+
+
+def restarted(task: OrdersTask, *checkpoints: Checkpoint) -> OrdersTask:
+    """Return the partition's next task, restored from what was committed."""
+    for checkpoint in checkpoints:
+        task.restore(checkpoint.changelog)
+    task.restored()
+    return task
+
+
+def test_sweeping_exemption_is_applied_over_several_steps() -> None:
+    """Its offset is committed, and the mark passes its log time, with the last order only."""
+    names = [f"O{number:04}" for number in range(500)]
+    task = new_task(shop_partitions=1)
+    offer(task, "order-paid", *(paid(name) for name in names))
+    complete(task, LATER)
+    made = step(task)
+    waived_at = LATER + HOUR_MS
+    waiver = record("exemption-granted", exemption(), waived_at)
+    task.offer("exemption-granted", [waiver], LATER)
+    complete(task, LATER + DAY_MS)
+    undisturbed = restarted(new_task(shop_partitions=1), made)
+    undisturbed.offer("exemption-granted", [waiver], LATER)
+    complete(undisturbed, LATER + DAY_MS)
+    whole = step(undisturbed, mark=True)
+
+    parts = [step(task, max_outputs=1, mark=True)]
+    while parts[-1].more:
+        if len(parts) == 2:
+            # A crash amid the sweep: the record is read again.
+            task = restarted(new_task(shop_partitions=1), made, *parts)
+            task.offer("exemption-granted", [waiver], LATER)
+            complete(task, LATER + DAY_MS)
+        parts.append(step(task, max_outputs=1, mark=True))
+    assert len(parts) > 4
+    written = by_topic([output for part in parts for output in part.outputs])
+    assert written == by_topic(whole.outputs)
+    revoking = [part for part in parts if "timeout" in topics_of(part)]
+    for part in revoking:
+        assert all(mark <= waived_at for _, mark in marks_of(part)) or not part.more
+    assert [part.offsets for part in revoking[:-1]] == [[]] * (len(revoking) - 1)
+    assert [entry for part in parts for entry in part.offsets] == [("exemption-granted", 1)]
+    assert whole.offsets == [("exemption-granted", 1)]
+
+
+@pytest.mark.parametrize("label_changes", [True, False])
+def test_changed_policy_judges_an_order_anew_at_its_next_event(label_changes: bool) -> None:
+    """A scan in time by the old rules is late by the new ones, whatever the policy is called."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, PLACED_AT + HOUR_MS)
+    checkpoint = step(task)
+    changes = [('limit = "72h"', 'limit = "10h"')]
+    if label_changes:
+        changes.append(("version = 1", "version = 2"))
+    stricter = restarted(OrdersTask(3, policy_with(*changes), 2, live=False), checkpoint)
+    offer(stricter, "first-scan", scan(scanned_at=PLACED_AT + 12 * HOUR_MS))
+    complete(stricter, PLACED_AT + DAY_MS)
+    assert topics_of(step(stricter)) == ["timeout"]

@@ -1,0 +1,202 @@
+"""Events that change nothing but what is remembered, taken without unpacking the order's state.
+
+Nearly every order is paid, uploaded, scanned in time and forgotten. Each of these steps leaves a
+state that follows from the head of the last one, so it is written straight away; whatever is not
+certain here goes the long way through `streams.core.orders`, which takes every event. Both give the
+same bytes: a property test plays logs with and without this module.
+
+All of it rests on one promise of the long way: `due_ms` is the next instant at which anything can
+happen to an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from msgspec.structs import astuple
+
+from streams.codec.state import (
+    ARRAY,
+    EVENTFUL,
+    FLAGS_AT,
+    HEAD,
+    MODE_FLAG,
+    NOT_YET,
+    RETIRING,
+    STATE_VERSION,
+    PackedOrders,
+)
+from streams.core.clock import END_OF_TIME_MS, NEVER_MS
+from streams.core.events import (
+    FIRST_SCAN,
+    INPUT_TOPICS,
+    ORDER_PAID,
+    TRACKING_NUMBER_UPLOADED,
+    Event,
+    FirstScan,
+    OrderPaid,
+    ShippingMode,
+    TrackingNumberUploaded,
+)
+from streams.core.order import encode_fact
+from streams.core.orders import FACTS_MAX, OrdersStage, Record
+from streams.core.policy import DeadlineRule, KindRules, Policy
+
+# Whether the event has been taken.
+Shortcut = Callable[[Record, Any], bool]
+
+_HEAD_BYTES = HEAD.size
+
+
+def _nothing(record: Record, event: Event) -> bool:  # noqa: ARG001
+    """Take no event of a topic."""
+    return False
+
+
+class Shortcuts:
+    """The short ways of one partition.
+
+    Attributes:
+        take: By the rank of a topic, what takes its events.
+        judged_after_ms: States last changed at or before it may have been judged by another policy,
+            and go the long way.
+    """
+
+    def __init__(self, policy: Policy, stage: OrdersStage, store: PackedOrders) -> None:
+        take: list[Shortcut] = [_nothing] * len(INPUT_TOPICS)
+        take[ORDER_PAID] = self._pay
+        take[TRACKING_NUMBER_UPLOADED] = self._upload
+        take[FIRST_SCAN] = self._scan
+        self.take = tuple(take)
+        self.judged_after_ms = -1
+        self._stage = stage
+        self._store = store
+        self._packed = store.packed
+        self._changes = store.changes
+        self._grace = policy.grace
+        self._wait_for_order = policy.input.wait_for_order
+        self._clean = policy.retention.clean
+        self._closure = END_OF_TIME_MS if policy.closure is None else policy.closure.after_placed
+        self._first_due: dict[ShippingMode, int | None] = {}
+        self._upload_free: dict[int, None] = {}
+        self._scan_ends: dict[int, None] = {}
+        for mode in get_args(ShippingMode):
+            running = [
+                (rules, rules.deadline[mode])
+                for rules in policy.violations.values()
+                if mode in rules.deadline
+            ]
+            self._first_due[mode] = self._first_due_after_placing(running)
+            if not any(
+                rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
+                for rules, rule in running
+            ):
+                self._upload_free[MODE_FLAG[mode]] = None
+            if all("first-scan" in rules.stopped_by for rules, _ in running):
+                self._scan_ends[MODE_FLAG[mode]] = None
+
+    def _first_due_after_placing(self, running: list[tuple[KindRules, DeadlineRule]]) -> int | None:
+        """When anything is due first, from placing on; `None` if that hangs on the order itself."""
+        if any(rule.start == "promised" for _, rule in running):
+            return None
+        dues = [self._closure]
+        for rules, rule in running:
+            if rule.start == "placed":
+                leads = [lead for lead in rules.warn_before if lead < rule.limit]
+                dues.append(rule.limit - max(leads, default=0))
+        return min(dues)
+
+    def expire(self, key: bytes) -> bool:
+        """Forget an order without determinations whose retention is over."""
+        packed = self._packed.get(key)
+        if packed is None or packed[FLAGS_AT] & (RETIRING | EVENTFUL) != RETIRING:
+            return False
+        if self._stage.forgetting:
+            self._store.remove(key)
+        return True
+
+    def _pay(self, record: Record, event: OrderPaid) -> bool:
+        """Take the first that is heard of an order: it waits for what is due first."""
+        effective, key = record[0], record[4] or b""
+        first = self._first_due.get(event.shipping_mode)
+        paid_at, placed_at = event.paid_at, event.placed_at
+        if (
+            first is None
+            or key in self._packed
+            or self._stage.exemptions
+            or paid_at < effective - self._wait_for_order
+        ):
+            return False
+        due = placed_at + first
+        if not effective - self._grace <= due < NEVER_MS:
+            return False
+        order = astuple(event)[1:]
+        rest = (order, event.promised_ship_by, None, None, (), (), False, False, ())
+        head = HEAD.pack(
+            STATE_VERSION, due, effective, MODE_FLAG[event.shipping_mode], placed_at, paid_at,
+            NOT_YET, NOT_YET, ARRAY, 1,
+        )  # fmt: skip
+        self._changes[key] = self._packed[key] = head + encode_fact(rest)
+        self._stage.timers.add(due, key)
+        return True
+
+    def _upload(self, record: Record, event: TrackingNumberUploaded) -> bool:
+        """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
+        key = record[4] or b""
+        packed = self._packed.get(key)
+        if packed is None:
+            return False
+        _, due, changed, flags, placed, paid, uploaded, scanned, _, size = HEAD.unpack_from(packed)
+        if (
+            flags & ~EVENTFUL not in self._upload_free
+            or due == placed + self._closure
+            or size > FACTS_MAX
+            or changed <= self.judged_after_ms
+        ):
+            return False
+        at = event.uploaded_at
+        fact = encode_fact(
+            (TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, at, event.replaces)
+        )
+        if packed.find(fact) >= 0:
+            return False
+        if uploaded == NOT_YET or at < uploaded:
+            uploaded = at
+        head = HEAD.pack(
+            STATE_VERSION, due, record[0], flags, placed, paid, uploaded, scanned, ARRAY, size + 1
+        )
+        self._changes[key] = self._packed[key] = head + packed[_HEAD_BYTES:] + fact
+        return True
+
+    def _scan(self, record: Record, event: FirstScan) -> bool:
+        """Let an order retire whose parcel was scanned before anything was due."""
+        key = record[4] or b""
+        packed = self._packed.get(key)
+        if packed is None:
+            return False
+        _, due, changed, flags, placed, paid, uploaded, scanned, _, size = HEAD.unpack_from(packed)
+        at = event.scanned_at
+        # By its flags nothing more than facts is kept, and something is still due.
+        if (
+            flags not in self._scan_ends
+            or at >= due
+            or scanned != NOT_YET
+            or size > FACTS_MAX
+            or changed <= self.judged_after_ms
+        ):
+            return False
+        fact = encode_fact((FIRST_SCAN, event.tracking_number, event.carrier, at))
+        if packed.find(fact) >= 0:
+            return False
+        effective = record[0]
+        due = max(effective + self._clean, paid + self._wait_for_order)
+        if due >= NEVER_MS:
+            return False
+        head = HEAD.pack(
+            STATE_VERSION, due, effective, flags | RETIRING, placed, paid, uploaded, at, ARRAY,
+            size + 1,
+        )  # fmt: skip
+        self._changes[key] = self._packed[key] = head + packed[_HEAD_BYTES:] + fact
+        self._stage.timers.add(due, key)
+        return True

@@ -1,0 +1,122 @@
+"""Events taken the short way, against the long way for every event."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace as with_changes
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from streams.core.policy import Policy, parse_policy
+from streams.engine import orders_task
+from streams.engine.records import OutRecord
+from streams.engine.shortcuts import Shortcuts
+from streams.policies import load_policy
+from tests.auditor.naive import DAY_MS, HOUR_MS, Event
+from tests.property.driver import Chaos, Entry, OrdersMachine, records_of
+from tests.property.logs import make_log
+
+SEEDS = st.integers(min_value=0, max_value=2**32)
+POLICY = load_policy("douyin-first-scan")
+KINDS = parse_policy(
+    """
+name = "several-kinds"
+version = 1
+time_zone = "Asia/Shanghai"
+grace = "0s"
+
+[input]
+future_tolerance = "5m"
+earliest = 2010-01-01T00:00:00Z
+wait_for_order = "7d"
+
+[violations.late-upload]
+stopped_by = ["tracking-number-uploaded", "order-closed"]
+repeat_every = "12h"
+occurrences_max = 2
+warn_before = ["2h"]
+
+[violations.late-upload.deadline]
+express = { start = "placed", limit = "24h" }
+
+[violations.late-scan]
+stopped_by = ["first-scan"]
+repeat_every = "24h"
+occurrences_max = 3
+warn_before = ["80h", "4h"]
+
+[violations.late-scan.deadline]
+normal = { start = "placed", limit = "72h" }
+express = { start = "uploaded", limit = "24h" }
+
+[closure]
+after_placed = "60h"
+
+[retention]
+clean = "7d"
+violated = "90d"
+""",
+    "several-kinds",
+)
+POLICIES = st.sampled_from(
+    [
+        POLICY,
+        replace(POLICY, grace=HOUR_MS),
+        replace(POLICY, grace=2 * DAY_MS),
+        replace(POLICY, closure=None),
+        KINDS,
+    ]
+)
+
+
+class LongWay(Shortcuts):
+    """Takes nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.take = (lambda record, event: False,) * len(self.take)
+
+    def expire(self, key: bytes) -> bool:
+        """Leave every timer to the long way."""
+        return False
+
+
+def committed(
+    events: list[Event], policy: Policy, chaos: Chaos, live: bool
+) -> list[tuple[list[OutRecord], list[Entry]]]:
+    """Return outputs and changelog of every partition."""
+    log = records_of(events)
+    end_ms = max(
+        (r.timestamp for topics in log.values() for records in topics.values() for r in records),
+        default=0,
+    )
+    machines = [
+        OrdersMachine(partition, topics, policy, 1, end_ms + 40 * DAY_MS, chaos)
+        for partition, topics in log.items()
+    ]
+    for machine in machines:
+        if live:
+            machine.run_live(2 * HOUR_MS)
+        else:
+            machine.run()
+    return [(machine.committed.outputs, machine.committed.changelog) for machine in machines]
+
+
+@given(seed=SEEDS, policy=POLICIES, live=st.booleans())
+def test_short_and_long_way_write_the_same_bytes(seed: int, policy: Policy, live: bool) -> None:
+    """Outputs, items, marks and every state in the changelog, in one order."""
+    events = make_log(seed)
+    rng = random.Random(seed)
+    chaos = Chaos(
+        rng, batch_max=rng.choice((1, 5, 1000)), outputs_max=rng.choice((1, 10, 1000)),
+        crash=0.1, lost_commit=0.1, mark=0.5, live=live,
+    )  # fmt: skip
+    short = committed(events, policy, with_changes(chaos, rng=random.Random(seed)), live)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders_task, "Shortcuts", LongWay)
+        long = committed(events, policy, with_changes(chaos, rng=random.Random(seed)), live)
+    assert short == long
