@@ -42,6 +42,7 @@ MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
 _Rest = tuple[
     Raw, int | None, int | None, int | None, list[str], list[Occurrence], bool, bool, list[Waiting]
 ]
+_int = int.from_bytes
 _encode = msgspec.msgpack.Encoder().encode
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
 _decode_rest = msgspec.msgpack.Decoder(_Rest).decode
@@ -105,7 +106,7 @@ def unpack_order(packed: bytes) -> OrderState:
 
 def due_of(packed: bytes) -> int:
     """Due time of a packed state."""
-    return int.from_bytes(packed[_DUE], "big")
+    return _int(packed[_DUE], "big")
 
 
 class PackedOrders:
@@ -137,7 +138,7 @@ class PackedOrders:
     def due_ms(self, key: bytes) -> int:
         """Due time of a key's timer."""
         packed = self.packed.get(key)
-        return END_OF_TIME_MS if packed is None else due_of(packed)
+        return END_OF_TIME_MS if packed is None else _int(packed[_DUE], "big")
 
     def keys(self) -> list[bytes]:
         """All keys that have a state, sorted."""

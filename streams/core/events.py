@@ -41,7 +41,7 @@ ViolationId = Annotated[str, Meta(min_length=5, max_length=300)]
 ShippingMode = Literal["normal", "express", "stepped", "presale"]
 
 
-class OrderPaid(Struct, frozen=True, kw_only=True):
+class OrderPaid(Struct, frozen=True, kw_only=True, gc=False):
     """The order exists and is paid."""
 
     order_id: Identifier
@@ -60,7 +60,7 @@ class OrderPaid(Struct, frozen=True, kw_only=True):
     promised_ship_by: Instant | None = None
 
 
-class TrackingNumberUploaded(Struct, frozen=True, kw_only=True):
+class TrackingNumberUploaded(Struct, frozen=True, kw_only=True, gc=False):
     """The shop says it shipped. The earliest upload starts a clock; a replaced number does not."""
 
     order_id: Identifier
@@ -70,7 +70,7 @@ class TrackingNumberUploaded(Struct, frozen=True, kw_only=True):
     replaces: Identifier | None = None
 
 
-class FirstScan(Struct, frozen=True, kw_only=True):
+class FirstScan(Struct, frozen=True, kw_only=True, gc=False):
     """The carrier has the parcel. The earliest scan of the order counts."""
 
     order_id: Identifier
@@ -79,7 +79,7 @@ class FirstScan(Struct, frozen=True, kw_only=True):
     scanned_at: Instant
 
 
-class OrderClosed(Struct, frozen=True, kw_only=True):
+class OrderClosed(Struct, frozen=True, kw_only=True, gc=False):
     """The order ended without shipping: whatever is due after `closed_at` is not judged."""
 
     order_id: Identifier
@@ -87,7 +87,7 @@ class OrderClosed(Struct, frozen=True, kw_only=True):
     reason: Literal["refund-agreed", "refunded", "cancelled"]
 
 
-class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an exemption does to a deadline; exactly one field is given."""
 
     waive: Literal[True] | None = None
@@ -95,7 +95,7 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     extend_by: Duration | None = None
 
 
-class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Which orders an exemption covers: every field given must match, `{}` covers all.
 
     A list matches by membership (an empty list nothing); `*_from` and `*_until` are inclusive.
@@ -113,7 +113,7 @@ class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_until: Instant | None = None
 
 
-class ExemptionGranted(Struct, frozen=True, kw_only=True):
+class ExemptionGranted(Struct, frozen=True, kw_only=True, gc=False):
     """A platform exemption, or an approved report of a shop or order."""
 
     exemption_id: Identifier
@@ -124,7 +124,7 @@ class ExemptionGranted(Struct, frozen=True, kw_only=True):
     kinds: list[Identifier] | None = []
 
 
-class AppealDecided(Struct, frozen=True, kw_only=True):
+class AppealDecided(Struct, frozen=True, kw_only=True, gc=False):
     """An appeal's outcome. A granted one means the violation never stands again."""
 
     appeal_id: AppealId
@@ -134,7 +134,7 @@ class AppealDecided(Struct, frozen=True, kw_only=True):
     decided_at: Instant
 
 
-class RefundFailed(Struct, frozen=True, kw_only=True):
+class RefundFailed(Struct, frozen=True, kw_only=True, gc=False):
     """The refund on the original payment path failed."""
 
     order_id: Identifier

@@ -26,7 +26,7 @@ DeadLetterReason = Literal[
 ]
 
 
-class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A violation determined, or a determination revoked (topic `timeout`)."""
 
     cause: str | None = None
@@ -45,7 +45,7 @@ class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True):
     violation_id: ViolationId
 
 
-class Penalty(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Penalty(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One entry of a shop's append-only journal (topic `penalty`); a reversal is negative."""
 
     account: Literal["points", "deposit", "compensation"]
@@ -61,7 +61,7 @@ class Penalty(Struct, frozen=True, kw_only=True, omit_defaults=True):
     violation_id: ViolationId
 
 
-class ProductBan(Struct, frozen=True, kw_only=True):
+class ProductBan(Struct, frozen=True, kw_only=True, gc=False):
     """A product of a shop is banned, or no longer (topic `product-ban`)."""
 
     effective_at: Instant
@@ -72,7 +72,7 @@ class ProductBan(Struct, frozen=True, kw_only=True):
     violation_id: ViolationId
 
 
-class DeadlineWarning(Struct, frozen=True, kw_only=True):
+class DeadlineWarning(Struct, frozen=True, kw_only=True, gc=False):
     """A deadline comes near (topic `deadline-warning`); `warned_at` is deadline - lead."""
 
     deadline: Instant
@@ -83,7 +83,7 @@ class DeadlineWarning(Struct, frozen=True, kw_only=True):
     warned_at: Instant
 
 
-class Notification(Struct, frozen=True, kw_only=True):
+class Notification(Struct, frozen=True, kw_only=True, gc=False):
     """A message for the shop's in-site mail box (topic `notification`)."""
 
     channel: Literal["in-site-message"]
@@ -93,7 +93,7 @@ class Notification(Struct, frozen=True, kw_only=True):
     template: str
 
 
-class Refund(Struct, frozen=True, kw_only=True):
+class Refund(Struct, frozen=True, kw_only=True, gc=False):
     """How the buyer gets the money back."""
 
     amount: Amount
@@ -101,7 +101,7 @@ class Refund(Struct, frozen=True, kw_only=True):
     path: Literal["original", "alternative"]
 
 
-class OrderClosure(Struct, frozen=True, kw_only=True):
+class OrderClosure(Struct, frozen=True, kw_only=True, gc=False):
     """An order closed because it was never shipped (topic `order-closure`)."""
 
     closed_at: Instant
@@ -111,7 +111,7 @@ class OrderClosure(Struct, frozen=True, kw_only=True):
     shop_id: Identifier
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class Source(Struct, frozen=True, kw_only=True, gc=False):
     """Where a dead letter came from."""
 
     offset: int
@@ -120,7 +120,7 @@ class Source(Struct, frozen=True, kw_only=True):
     topic: str
 
 
-class DeadLetter(Struct, frozen=True, kw_only=True):
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     """A record that could not be taken, whole (topic `dead-letter`); `raw` is base64."""
 
     detail: str
@@ -149,7 +149,7 @@ class Output(NamedTuple):
     subject: str
 
 
-class ShopItem(Struct, frozen=True, kw_only=True, tag_field="type"):
+class ShopItem(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """Base of what the orders stage tells the shops stage (topic `shop-violations`)."""
 
     log_time_ms: int
@@ -157,7 +157,7 @@ class ShopItem(Struct, frozen=True, kw_only=True, tag_field="type"):
     shop_id: Identifier
 
 
-class Determined(ShopItem, frozen=True, kw_only=True, tag="determined"):
+class Determined(ShopItem, frozen=True, kw_only=True, tag="determined", gc=False):
     """A violation stands from now on."""
 
     determined_at: Instant
@@ -168,7 +168,7 @@ class Determined(ShopItem, frozen=True, kw_only=True, tag="determined"):
     violation_id: ViolationId
 
 
-class Revoked(ShopItem, frozen=True, kw_only=True, tag="revoked"):
+class Revoked(ShopItem, frozen=True, kw_only=True, tag="revoked", gc=False):
     """A violation stands no longer."""
 
     determined_at: Instant
@@ -176,11 +176,11 @@ class Revoked(ShopItem, frozen=True, kw_only=True, tag="revoked"):
     violation_id: ViolationId
 
 
-class Released(ShopItem, frozen=True, kw_only=True, tag="released"):
+class Released(ShopItem, frozen=True, kw_only=True, tag="released", gc=False):
     """The order's state is gone: no correction of its violations can come any more."""
 
 
-class FrontierMark(Struct, frozen=True, kw_only=True, tag_field="type", tag="mark"):
+class FrontierMark(Struct, frozen=True, kw_only=True, tag_field="type", tag="mark", gc=False):
     """No item of this source partition with a log time below `frontier_ms` will follow."""
 
     frontier_ms: int

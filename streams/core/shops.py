@@ -73,6 +73,7 @@ class ShopsStage:
         self._received = 0
         self._settlements: list[tuple[int, str]] = []
         self._settling: dict[tuple[int, str], None] = {}
+        self._visits = 0
 
     @property
     def frontier_ms(self) -> int:
@@ -107,9 +108,15 @@ class ShopsStage:
             if violation.standing:
                 self._set_settlement(violation)
 
-    def advance(self, outputs_max: int) -> bool:
-        """Work off instants below the frontier; True if some remain beyond `outputs_max`."""
+    def advance(self, outputs_max: int, visits_max: int) -> bool:
+        """Work off instants below the frontier; True if some remain beyond a limit.
+
+        Args:
+            visits_max: Items and violations to look at: a correction makes a shop go over all that
+                stands since the week it concerns, and may put out nothing.
+        """
         frontier = self.frontier_ms
+        self._visits = 0
         while True:
             due_item = self._pending[0][0] if self._pending else NEVER_MS
             due_settlement = self._settlements[0][0] if self._settlements else NEVER_MS
@@ -118,7 +125,7 @@ class ShopsStage:
                 self.reached_ms = max(self.reached_ms, frontier)
                 return False
             self.reached_ms = instant
-            if len(self.outputs) >= outputs_max:
+            if len(self.outputs) >= outputs_max or self._visits >= visits_max:
                 return True
             if due_item == instant:
                 self._take_next_shop(instant)
@@ -164,9 +171,11 @@ class ShopsStage:
             earliest = min(earliest, item.determined_at)
             touched[violation.violation_id] = violation
             shop.note_crossing(violation, crossings)
+        self._visits += len(items)
         if not touched:
             return
         if re_run:
+            self._visits += len(shop.standing)
             for violation in shop.allocate_from(earliest):
                 touched[violation.violation_id] = violation
         else:
@@ -219,6 +228,7 @@ class ShopsStage:
             for violation in shop.standing[shop.place((start, "")) : shop.place((end, ""))]
             if violation.deposit
         ]
+        self._visits += len(of_day)
         entries = self._book(of_day, due, settled_before=due + 1)
         self._notify_entries(shop_id, entries, due, f"{shop_id}:settlement:{due}")
         for violation in of_day:

@@ -11,7 +11,7 @@ from streams.engine import orders_task
 
 @pytest.fixture(scope="package", autouse=True)
 def sweeps_in_small_steps() -> Iterator[None]:
-    """An exemption is applied to one order at a time, so that a step may end amid it."""
+    """Apply an exemption to one order at a time, so that a step may end amid it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders_task, "_SWEEP_ORDERS", 1)
         yield

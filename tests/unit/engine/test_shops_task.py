@@ -11,6 +11,7 @@ import pytest
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
 from streams.core.outputs import Determined, FrontierMark, Released, Revoked, ShopMessage
+from streams.engine import shops_task
 from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, CorruptChangelog, InRecord
 from streams.engine.shops_task import ShopsTask
 from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, policy_with
@@ -44,15 +45,17 @@ def determined(number: int = 1, order_id: str = "O1", at: int = NOON, **fields: 
     return Determined(**given | fields)
 
 
-def revoked(number: int = 1, log_time_ms: int = NOON, at: int = NOON) -> Revoked:
-    """Return a revocation of a determination of order O1."""
+def revoked(
+    number: int = 1, log_time_ms: int = NOON, at: int = NOON, order_id: str = "O1"
+) -> Revoked:
+    """Return a revocation of a determination."""
     return Revoked(
         determined_at=at,
         log_time_ms=log_time_ms,
-        order_id="O1",
+        order_id=order_id,
         revision=1,
         shop_id="S1",
-        violation_id=f"O1:late-scan:{number}",
+        violation_id=f"{order_id}:late-scan:{number}",
     )
 
 
@@ -305,3 +308,21 @@ def test_violation_of_a_newer_program_is_refused() -> None:
     changelog[b"S1:O1:late-scan:1"] = b"\x02" + packed[1:]
     with pytest.raises(StateVersionError, match="version 2, known is 1"):
         restored(changelog.items())
+
+
+def test_corrections_of_a_large_shop_are_cut_into_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes over all that stands, and may put out nothing: outputs alone are no bound."""
+    monkeypatch.setattr(shops_task, "_VISITS_MAX", 100)
+    names = [f"O{number:02}" for number in range(50)]
+    task = new_task()
+    offer(task, *(determined(order_id=name) for name in names), mark(NOON + 1))
+    assert not step(task).more
+    corrections = [
+        revoked(log_time_ms=NOON + at, order_id=name) for at, name in enumerate(names, 1)
+    ]
+    offer(task, *corrections, mark(NOON + 100))
+    steps = [step(task)]
+    while steps[-1].more:
+        steps.append(step(task))
+    assert len(steps) > 10
+    assert sum(len(penalties(each)) for each in steps) == 50 + 30
