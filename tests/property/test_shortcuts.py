@@ -19,6 +19,7 @@ from streams.policies import load_policy
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
 from tests.property.driver import Chaos, Entry, OrdersMachine, records_of
 from tests.property.logs import make_log
+from tests.unit.samples import PLACED_AT, paid, scan
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 POLICY = load_policy("douyin-first-scan")
@@ -115,6 +116,31 @@ def test_short_and_long_way_write_the_same_bytes(seed: int, policy: Policy, live
         rng, batch_max=rng.choice((1, 5, 1000)), outputs_max=rng.choice((1, 10, 1000)),
         crash=0.1, lost_commit=0.1, mark=0.5, live=live,
     )  # fmt: skip
+    assert_equal_ways(events, policy, chaos, seed, live)
+
+
+def test_order_paid_a_little_ahead_of_its_record_is_kept_as_long() -> None:
+    """Retention counts from the payment where that lies after the last change."""
+    minute = 60_000
+    events: list[Event] = [
+        {
+            "topic": "order-paid",
+            "timestamp": PLACED_AT,
+            "value": paid(paid_at=PLACED_AT + 4 * minute),
+        },
+        {
+            "topic": "first-scan",
+            "timestamp": PLACED_AT + minute,
+            "value": scan(scanned_at=PLACED_AT + minute),
+        },
+    ]
+    assert_equal_ways(events, POLICY, Chaos(random.Random(0)), 0, live=False)
+
+
+def assert_equal_ways(
+    events: list[Event], policy: Policy, chaos: Chaos, seed: int, live: bool
+) -> None:
+    """Run the log twice under the same accidents, and compare all bytes."""
     short = committed(events, policy, with_changes(chaos, rng=random.Random(seed)), live)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders_task, "Shortcuts", LongWay)
