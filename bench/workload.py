@@ -7,6 +7,7 @@ any of the product's code.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -100,3 +101,85 @@ def merged(topics: list[list[Event]]) -> Iterator[Event]:
     """All events, a topic after the other."""
     for events in topics:
         yield from events
+
+
+def disputes(orders: int, seed: int) -> list[Event]:
+    """Make what goes wrong around the orders of a job: about one event for 25 of its own.
+
+    Exemptions, appeals, closes and scans reported days later for the orders that `make` leaves
+    unscanned, so that much of what was charged is taken back; conflicts, copies and garbage around
+    the others; and orders that never ship.
+    """
+    rng = random.Random(seed)
+    events: list[Event] = []
+
+    def put(timestamp: int, topic: str, key: bytes, **value: object) -> None:
+        encoded = json.dumps(value, separators=(",", ":")).encode()
+        events.append(Event(timestamp, topic, key, encoded))
+
+    for number in range(0, orders, 50):
+        if rng.random() < 0.75:
+            continue
+        order_id = f"{number:012d}"
+        key = order_id.encode()
+        placed_at = START_MS + SPAN_MS * number // orders
+        deadline = placed_at + LIMIT_MS
+        at = deadline + rng.randrange(-10 * HOUR_MS, 90 * HOUR_MS)
+        match rng.randrange(5):
+            case 0:
+                scan = {"tracking_number": "T1", "carrier": "SF"}
+                scanned_at = placed_at + rng.randrange(20 * HOUR_MS, 110 * HOUR_MS)
+                put(max(at, scanned_at), "first-scan", key,
+                    order_id=order_id, **scan, scanned_at=scanned_at)  # fmt: skip
+            case 1:
+                violation_id = f"{order_id}:late-scan:{rng.randrange(1, 4)}"
+                put(at, "appeal-decided", key, appeal_id=f"A{number}", violation_id=violation_id,
+                    order_id=order_id, outcome=rng.choice(("granted", "granted", "rejected")),
+                    decided_at=at)  # fmt: skip
+            case 2:
+                put(at, "order-closed", key,
+                    order_id=order_id, closed_at=at, reason="refund-agreed")  # fmt: skip
+            case 3:
+                effect = rng.choice(({"extend_by": 30 * HOUR_MS}, {"waive": True}))
+                put(at, "exemption-granted", b"X%d" % number, exemption_id=f"X{number}",
+                    source="report", granted_at=at, effect=effect,
+                    scope={"order_ids": [order_id]})  # fmt: skip
+            case 4:
+                put(at, "refund-failed", key, order_id=order_id, failed_at=at)
+    for number in range(4):
+        at = START_MS + SPAN_MS * (number + 1) // 4
+        scope = {"shop_ids": [f"s{number + 1}"]} if number % 2 else {}
+        put(at, "exemption-granted", b"P%d" % number, exemption_id=f"P{number}", source="platform",
+            granted_at=at, effect={"extend_by": 12 * HOUR_MS},
+            scope={**scope, "deadline_from": at - 8 * HOUR_MS, "deadline_until": at})  # fmt: skip
+    for number in range(0, orders, 500):
+        at = START_MS + SPAN_MS * number // orders
+        never = f"N{number}"
+        put(at, "order-paid", never.encode(), order_id=never, shop_id=f"s{number % 7}",
+            product_ids=["p1", "p2"], shipping_mode="normal", placed_at=at, paid_at=at,
+            paid_amount=5_000)  # fmt: skip
+        if rng.random() < 0.5:
+            put(at + HOUR_MS, "refund-failed", never.encode(), order_id=never, failed_at=at)
+    for number in range(0, orders, 40):
+        order_id = f"{number + 1:012d}"
+        key = order_id.encode()
+        at = START_MS + SPAN_MS * number // orders + rng.randrange(HOUR_MS, 60 * HOUR_MS)
+        scan = {"order_id": order_id, "tracking_number": "T1", "carrier": "SF"}
+        match rng.randrange(6):
+            case 0:
+                put(at, "order-paid", key, order_id=order_id, shop_id="other", product_ids=["p1"],
+                    shipping_mode="normal", placed_at=at, paid_at=at, paid_amount=1)  # fmt: skip
+            case 1:
+                put(at, "first-scan", key, **scan, scanned_at=at + HOUR_MS)
+            case 2:
+                put(at, "first-scan", b"no order", **scan, scanned_at=at)
+            case 3:
+                put(at, "order-closed", key, order_id=order_id, closed_at="now", reason="refunded")
+            case 4:
+                put(at, "first-scan", b"U%d" % number, **scan | {"order_id": f"U{number}"},
+                    scanned_at=at)  # fmt: skip
+            case 5:
+                close = {"order_id": order_id, "closed_at": at, "reason": "cancelled"}
+                put(at, "order-closed", key, **close)
+                put(at + HOUR_MS, "order-closed", key, **close)
+    return sorted(events)

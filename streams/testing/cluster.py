@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,8 @@ class LogRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    offset: int = -1
+    """Where it was read; unknown before."""
 
 
 async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
@@ -129,7 +131,15 @@ async def read(bootstrap: str, topics: Iterable[str]) -> list[LogRecord]:
         while any([await consumer.position(tp) < ends[tp] for tp in assigned]):
             for fetched in (await consumer.getmany(timeout_ms=200)).values():
                 records += [
-                    LogRecord(r.topic, r.partition, r.timestamp, r.key, r.value, tuple(r.headers))
+                    LogRecord(
+                        r.topic,
+                        r.partition,
+                        r.timestamp,
+                        r.key,
+                        r.value,
+                        tuple(r.headers),
+                        r.offset,
+                    )
                     for r in fetched
                 ]
     finally:
@@ -161,7 +171,8 @@ async def wait_until_done(
         await ends.start()
         await marks.start()
         try:
-            await _wait_for_inputs(admin, ends, f"{app_id}-orders")
+            wanted = await ends.end_offsets(list(ends.assignment()))
+            await _wait_for_commits(admin, f"{app_id}-orders", wanted)
             await _wait_for_marks(admin, marks, f"{app_id}-shops", until_ms, ends)
         finally:
             await marks.stop()
@@ -177,13 +188,12 @@ async def committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartiti
         return {}
 
 
-async def _wait_for_inputs(admin: AIOKafkaAdminClient, ends: AIOKafkaConsumer, group: str) -> None:
-    wanted = {
-        tp: end for tp, end in (await ends.end_offsets(list(ends.assignment()))).items() if end
-    }
+async def _wait_for_commits(
+    admin: AIOKafkaAdminClient, group: str, wanted: Mapping[TopicPartition, int]
+) -> None:
     while True:
         found = await committed(admin, group)
-        if all(tp in found and found[tp].offset >= end for tp, end in wanted.items()):
+        if all(tp in found and found[tp].offset >= end for tp, end in wanted.items() if end):
             return
         await asyncio.sleep(_POLL_S)
 
@@ -203,11 +213,7 @@ async def _wait_for_marks(
                 if mark.frontier_ms >= until_ms:
                     passed[tp].setdefault(mark.source, record.offset)
     wanted = {tp: max(found.values()) + 1 for tp, found in passed.items()}
-    while True:
-        found = await committed(admin, group)
-        if all(tp in found and found[tp].offset >= end for tp, end in wanted.items()):
-            return
-        await asyncio.sleep(_POLL_S)
+    await _wait_for_commits(admin, group, wanted)
 
 
 def now_ms() -> int:
