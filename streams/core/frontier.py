@@ -6,7 +6,8 @@ partition may be processed. What must not: wall-clock reads; live callers pass `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import accumulate
 
 
 class Frontier:
@@ -27,30 +28,26 @@ class Frontier:
         self._complete_ms = [0] * topics
         self.reached_ms = 0
 
-    def effective(self, topic: int, timestamps: Iterable[int]) -> list[int]:
+    def effective(self, topic: int, timestamps: Sequence[int]) -> list[int]:
         """Effective timestamps of the next records of a topic, read in replay."""
-        last = self.last_ms[topic]
-        effective: list[int] = []
-        for timestamp in timestamps:
-            if timestamp > last:
-                last = timestamp
-            effective.append(last)
-        self.last_ms[topic] = last
-        return effective
+        effective = list(accumulate(timestamps, max, initial=self.last_ms[topic]))
+        self.last_ms[topic] = effective[-1]
+        return effective[1:]
 
-    def effective_live(self, topic: int, timestamps: Iterable[int], now_ms: int) -> list[int]:
+    def effective_live(self, topic: int, timestamps: Sequence[int], now_ms: int) -> list[int]:
         """Effective timestamps of the next records of a topic, read live.
 
         A timestamp later than the machine's clock counts as now, so that a producer with a wrong
         clock cannot fire other orders' timers; below the frontier reached it counts as that.
         """
-        last, reached = self.last_ms[topic], self.reached_ms
-        effective = []
-        for timestamp in timestamps:
-            if timestamp > last:
-                last = min(timestamp, now_ms) if now_ms > last else last
-            effective.append(max(reached, last))
-        self.last_ms[topic] = last
+        latest = max(now_ms, self.last_ms[topic])
+        effective = self.effective(topic, timestamps)
+        if self.last_ms[topic] > latest:
+            effective = [min(at, latest) for at in effective]
+            self.last_ms[topic] = latest
+        reached = self.reached_ms
+        if effective and effective[0] < reached:
+            effective = [max(at, reached) for at in effective]
         return effective
 
     def complete(self, topic: int, as_of_ms: int) -> None:
