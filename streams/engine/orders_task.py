@@ -162,6 +162,11 @@ class OrdersTask:
         return dict(zip(INPUT_TOPICS, self._offsets, strict=True))
 
     @property
+    def last_ms(self) -> dict[str, int]:
+        """Largest effective timestamp read, per input topic."""
+        return dict(zip(INPUT_TOPICS, self._frontier.last_ms, strict=True))
+
+    @property
     def frontier_ms(self) -> int:
         """Everything below it has been processed."""
         return self._frontier.reached_ms

@@ -8,9 +8,7 @@ import gc
 import logging
 import multiprocessing
 import os
-import signal
-import threading
-import time
+import resource
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
@@ -19,18 +17,17 @@ from faust.app.base import BootStrategy
 
 from streams.core.policy import Policy
 from streams.runtime.errors import WorkerError
-from streams.runtime.logs import event, warn
+from streams.runtime.logs import Standing, event, warn
 from streams.runtime.partition import Batch
 from streams.runtime.settings import Settings
 from streams.runtime.source import Source
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
+from streams.runtime.stopping import stopped_by_signals
 
 log = logging.getLogger(__name__)
 
 _CHANNEL_BATCHES_MAX = 64
-_STOP_SECONDS_MAX = 4.5
-_UNREACHABLE_INTERVAL_S = 5.0
 # At Python's default of 700 the collector walks all open orders again and again, for a third of
 # the throughput; never collecting leaks.
 _GC_THRESHOLD = 200_000
@@ -57,7 +54,7 @@ class WorkerApp(faust.App):
             autodiscover=False,
         )
         self._bootstrap = settings.bootstrap
-        self._next_unreachable_s = 0.0
+        self._unreachable = Standing()
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
         self.sources = [self._add_stage(settings, stage) for stage in stages]
 
@@ -84,10 +81,8 @@ class WorkerApp(faust.App):
             self.fatal.set_result(exc)
 
     def _on_unreachable(self, detail: str) -> None:
-        """Say once for all stages that the broker is away."""
-        now_s = time.monotonic()
-        if now_s >= self._next_unreachable_s:
-            self._next_unreachable_s = now_s + _UNREACHABLE_INTERVAL_S
+        """Say for all stages, once a minute, that the broker is away."""
+        if self._unreachable.news("broker"):
             hint = "trying again; one on this machine: shipclock broker start"
             warn(
                 log, "broker-unreachable", bootstrap=self._bootstrap, detail=detail, hint=hint
@@ -119,51 +114,46 @@ def run_worker(settings: Settings, policy: Policy) -> None:
     SIGTERM, SIGINT and the end of a supervising parent stop it within 5 seconds. Raises WorkerError
     if it cannot work at all.
     """
+    run_stages(settings, product_stages(policy, settings.app_id))
+
+
+def run_stages(settings: Settings, stages: Sequence[Stage]) -> None:
+    """Run a worker process of any stages; see `run_worker`."""
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
-    asyncio.run(_run(settings, product_stages(policy, settings.app_id)))
+    _allow_files()
+    asyncio.run(_run(settings, stages))
+
+
+def _allow_files() -> None:
+    """Open as many files as we may: each partition's producer has three connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(settings: Settings, stages: Sequence[Stage]) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_loop_error)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _request_stop, stop, signal.Signals(number).name)
+    asyncio.get_running_loop().set_exception_handler(_on_loop_error)
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop.add_reader(parent.sentinel, _request_stop, stop, "the supervisor is gone")
-    app = WorkerApp(settings, stages)
-    event(
-        log,
-        "started",
-        app_id=settings.app_id,
-        pid=os.getpid(),
-        bootstrap=settings.bootstrap,
-        stages="+".join(stage.name for stage in stages),
-    )
-    await app.start()
-    app.fatal.add_done_callback(lambda _: stop.set())
-    await stop.wait()
-    with contextlib.suppress(ValueError):
-        if parent is not None:
-            loop.remove_reader(parent.sentinel)
-    # Together: Faust would stop one after the other.
-    await asyncio.gather(*(source.stop() for source in app.sources))
-    await app.stop()
-    event(log, "stopped", pid=os.getpid())
+    with stopped_by_signals(stop, None if parent is None else int(parent.sentinel)):
+        app = WorkerApp(settings, stages)
+        event(
+            log,
+            "started",
+            app_id=settings.app_id,
+            pid=os.getpid(),
+            bootstrap=settings.bootstrap,
+            stages="+".join(stage.name for stage in stages),
+        )
+        await app.start()
+        app.fatal.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        # Together: Faust would stop one after the other.
+        await asyncio.gather(*(source.stop() for source in app.sources))
+        await app.stop()
+        event(log, "stopped", pid=os.getpid())
     if app.fatal.done():
         raise app.fatal.result()
-
-
-def _request_stop(stop: asyncio.Event, why: str) -> None:
-    if stop.is_set():
-        return
-    event(log, "stopping", pid=os.getpid(), why=why)
-    stop.set()
-    # Nothing is lost by a hard end: an open transaction is aborted by the next owner.
-    watchdog = threading.Timer(_STOP_SECONDS_MAX, os._exit, args=(0,))
-    watchdog.daemon = True
-    watchdog.start()
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001

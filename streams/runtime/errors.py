@@ -1,14 +1,87 @@
-"""What can stop a worker, in words for people."""
+"""What can stop a worker or a partition, in words for people."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiokafka import errors as kafka
+
+from streams.codec.state import StateVersionError
+from streams.core.errors import UserError
+from streams.engine.records import CorruptChangelog
+from streams.runtime.logs import reason
 
 
-class WorkerError(Exception):
-    """A worker that cannot go on: `message` says why, `hint` what to do."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class WorkerError(UserError):
+    """Why a worker cannot go on."""
 
 
 class PartitionRefused(Exception):
     """One partition whose log and state do not fit together; the others go on."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class PositionLost(Exception):
+    """What the broker has to give is not what comes next: the partition must begin again."""
+
+
+class TopicCreatedAnew(PartitionRefused):
+    """An input's old records are gone, and its offsets count other ones: no retry mends that."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "start with another --app-id and empty changelogs")
+
+
+_GRANT = "grant the worker what it needs, or correct its credentials"
+_TOO_LARGE = "raise the topic's max.message.bytes; compare with: shipclock topics check"
+_VERSION = "the broker is too old for this worker"
+_HINTS: dict[type[BaseException], str] = {
+    kafka.MessageSizeTooLargeError: _TOO_LARGE,
+    kafka.RecordListTooLargeError: _TOO_LARGE,
+    kafka.RecordTooLargeError: _TOO_LARGE,
+    kafka.TopicAuthorizationFailedError: _GRANT,
+    kafka.GroupAuthorizationFailedError: _GRANT,
+    kafka.ClusterAuthorizationFailedError: _GRANT,
+    kafka.TransactionalIdAuthorizationFailed: _GRANT,
+    kafka.SaslAuthenticationFailed: _GRANT,
+    kafka.AuthenticationFailedError: _GRANT,
+    kafka.InvalidTopicError: "compare with: shipclock topics check",
+    kafka.InvalidTimestampError: "compare with: shipclock topics check",
+    kafka.PolicyViolationError: "the cluster's policy must allow it",
+    kafka.InvalidTransactionTimeout: "raise the broker's transaction.max.timeout.ms to 30 s",
+    kafka.InvalidSessionTimeoutError: "the broker must allow group sessions of 10 s",
+    kafka.InvalidGroupIdError: "give another --app-id",
+    kafka.UnsupportedVersionError: _VERSION,
+    kafka.IncompatibleBrokerVersion: _VERSION,
+    kafka.UnsupportedForMessageFormatError: _VERSION,
+    kafka.UnsupportedCodecError: "a producer compresses in a way this worker cannot read",
+    kafka.CorruptRecordException: "the broker's log is damaged: restore it from a replica",
+    CorruptChangelog: "see what a failure costs in docs/semantics.md",
+    StateVersionError: "run the program that wrote the changelog, or a newer one",
+}
+
+
+class Refusal(NamedTuple):
+    """A failure that no retry mends, and what somebody must do."""
+
+    detail: str
+    hint: str
+
+
+def refusal(exc: BaseException) -> Refusal | None:
+    """Tell a failure that no retry mends from one that passes.
+
+    The client wraps what it did not expect, so the causes are looked at too.
+    """
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, PartitionRefused):
+            return Refusal(str(cause), cause.hint)
+        for kind, hint in _HINTS.items():
+            if isinstance(cause, kind):
+                return Refusal(reason(cause), hint)
+        cause = cause.__cause__
+    return None

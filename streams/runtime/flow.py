@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from streams.engine.records import InRecord
+
+# A held record besides its value: the tuple, four numbers and a key.
+_RECORD_BYTES = 300
+
+
+def weigh(records: Sequence[InRecord]) -> int:
+    """Estimate the bytes that held records take in memory."""
+    values = [record[3] for record in records]
+    return _RECORD_BYTES * len(values) + sum([len(value) for value in values if value])
+
+
+class _Held:
+    """What was handed over of one topic and is not yet processed."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._chunks: deque[tuple[int, int, int]] = deque()
+
+    def add(self, begin: int, end: int, size: int) -> None:
+        self._chunks.append((begin, end, size))
+        self.bytes += size
+
+    def drop_below(self, offset: int) -> None:
+        """Let go of what lies before an offset; within a chunk in proportion."""
+        chunks = self._chunks
+        while chunks and chunks[0][0] < offset:
+            begin, end, size = chunks.popleft()
+            self.bytes -= size
+            if end > offset:
+                left = size * (end - offset) // (end - begin)
+                chunks.appendleft((offset, end, left))
+                self.bytes += left
 
 
 class Flow:
-    """Count what was handed over and is not yet processed.
+    """Weigh what was handed over and is not yet processed.
 
     A task holds the records above its frontier, the lowest of its topics' last timestamps. So a
     topic that is ahead of another may rest when too much of it is held, but the slowest one may
@@ -15,43 +50,89 @@ class Flow:
     """
 
     def __init__(self, topics: Iterable[str]) -> None:
-        self._read_to = dict.fromkeys(topics, 0)
-        self._done_to = dict(self._read_to)
-        self._newest_ms = dict.fromkeys(self._read_to, -1)
+        self.read_to = dict.fromkeys(topics, 0)
+        """Per topic the offset to read next: all before it was handed over."""
+        self._held = {topic: _Held() for topic in self.read_to}
+        self._newest_ms = dict.fromkeys(self.read_to, -1)
         self._resting: set[str] = set()
-        self.pending = False
-        """Handed over since the task last said that nothing more is to be done."""
+        self._sent = self._taken = self._seen = self._worked_off = 0
 
-    def start(self, offsets: Mapping[str, int]) -> None:
-        """Begin at these offsets with nothing held."""
-        for topic in self._read_to:
-            self._read_to[topic] = self._done_to[topic] = offsets.get(topic, 0)
-            self._newest_ms[topic] = -1
+    def start(self, offsets: Mapping[str, int], last_ms: Mapping[str, int]) -> None:
+        """Begin at these offsets with nothing held, the task's time at `last_ms`."""
+        for topic in self.read_to:
+            self.read_to[topic] = offsets.get(topic, 0)
+            self._held[topic] = _Held()
+            self._newest_ms[topic] = last_ms.get(topic, -1)
         self._resting.clear()
-        self.pending = False
+        self._sent = self._taken = self._seen = self._worked_off = 0
 
-    def delivered(self, topic: str, next_offset: int, newest_ms: int) -> None:
-        """Note records handed over up to before `next_offset`."""
-        self._read_to[topic] = next_offset
+    # --- between the source and the task
+
+    def delivered(self, topic: str, records: Sequence[InRecord], newest_ms: int) -> None:
+        """Note records handed over, the newest of them as the task will see it."""
+        begin, end = records[0][0], records[-1][0] + 1
+        self.read_to[topic] = end
+        self._held[topic].add(begin, end, weigh(records))
         self._newest_ms[topic] = max(self._newest_ms[topic], newest_ms)
-        self.pending = True
+
+    def passed(self, topic: str, offset: int) -> None:
+        """Note that nothing comes any more before an offset: markers have none to give."""
+        self.read_to[topic] = max(self.read_to[topic], offset)
 
     def completed(self, topic: str, as_of_ms: int) -> None:
         """Note that the topic was read to its end as of an instant."""
         self._newest_ms[topic] = max(self._newest_ms[topic], as_of_ms)
 
+    def sent(self) -> None:
+        """Note that one more batch is under way to the task."""
+        self._sent += 1
+
+    def taken(self) -> None:
+        """Note that the task has got one more batch."""
+        self._taken += 1
+
+    def stepping(self) -> None:
+        """Note that the task begins to work on all it has."""
+        self._seen = self._taken
+
+    def worked_off(self) -> None:
+        """Note that the step that began last left nothing to be done."""
+        self._worked_off = self._seen
+
     def processed(self, offsets: Iterable[tuple[str, int]]) -> None:
         """Note a commit: everything before these offsets is done."""
-        self._done_to.update(offsets)
+        for topic, offset in offsets:
+            self._held[topic].drop_below(offset)
 
-    def resting(self, held_max: int) -> set[str]:
+    # --- what follows from it
+
+    @property
+    def pending(self) -> bool:
+        """Whether the task may still work something off without further input."""
+        return self._worked_off < self._sent
+
+    def resting(self, bytes_max: int) -> set[str]:
         """Return the topics that must rest; a resting one wakes when half of its share is free."""
         slowest_ms = min(self._newest_ms.values())
         resting = set()
-        for topic, read_to in self._read_to.items():
-            share = held_max // 2 if topic in self._resting else held_max
-            full = read_to - self._done_to[topic] > share
-            if full and (self.pending or self._newest_ms[topic] > slowest_ms):
+        for topic, held in self._held.items():
+            share = bytes_max // 2 if topic in self._resting else bytes_max
+            if held.bytes > share and (self.pending or self._newest_ms[topic] > slowest_ms):
                 resting.add(topic)
         self._resting = resting
         return resting
+
+    def crowded(self, share: int, bytes_max: int) -> list[tuple[str, int]]:
+        """Return the slowest topics if too much is held at one instant of them, and that instant.
+
+        The frontier cannot pass the records of an instant before the topic shows a later one, so
+        neither resting nor waiting frees what they take: the caller must let it step over them.
+        """
+        if self.pending or sum(held.bytes for held in self._held.values()) <= bytes_max:
+            return []
+        slowest_ms = min(self._newest_ms.values())
+        return [
+            (topic, slowest_ms)
+            for topic, held in self._held.items()
+            if held.bytes > share and self._newest_ms[topic] == slowest_ms
+        ]

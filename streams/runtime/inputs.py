@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from streams.engine.records import InRecord
 from streams.runtime.errors import WorkerError
@@ -31,6 +31,7 @@ class Inputs:
 
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self._stage = stage
+        self._bootstrap = settings.bootstrap
         self.group_id = f"{settings.app_id}-{stage.name}"
         self._fetch_wait_ms = settings.fetch_wait_ms
         common = {
@@ -42,13 +43,15 @@ class Inputs:
         self._consumer = AIOKafkaConsumer(
             group_id=self.group_id,
             value_deserializer=as_it_is if lean_rows() else None,
-            auto_offset_reset="earliest",
+            # Where to read is ours to say: the client must not skip what was deleted.
+            auto_offset_reset="none",
             isolation_level="read_committed",
             # Partition p of all inputs lands on one member, as all have the same count.
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            metadata_max_age_ms=settings.metadata_max_age_ms,
             fetch_max_wait_ms=settings.fetch_wait_ms,
             fetch_max_bytes=settings.fetch_bytes_max,
             max_partition_fetch_bytes=settings.fetch_partition_bytes,
@@ -85,8 +88,16 @@ class Inputs:
         await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
 
     async def fetch(self) -> Records:
-        """Return what has arrived; wait a little if nothing has."""
-        fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+        """Return what has arrived; wait a little if nothing has.
+
+        Raises OffsetOutOfRangeError, with the positions concerned as its argument, if the broker
+        has not (any more) what comes next.
+        """
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+        except NoOffsetForPartitionError:
+            # It looked for a committed offset before its owner had said from where to read.
+            return {}
         return {tp: rows(records) for tp, records in fetched.items()}
 
     async def position(self, tp: TopicPartition) -> int:
@@ -108,19 +119,17 @@ class Inputs:
         answer = await self._admin.list_consumer_group_offsets(self.group_id, partitions=list(tps))
         return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
 
-    def seek(self, partition: int, offsets: dict[str, int]) -> None:
+    def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
         """Read a partition of all topics on from these offsets."""
         for tp in self.owned(partition):
             self._consumer.seek(tp, offsets[tp.topic])
 
     def rest(self, partition: int, resting: Iterable[str]) -> None:
         """Read a partition of all topics but the resting ones."""
-        paused = self._consumer.paused()
         for tp in self.owned(partition):
             if tp.topic in resting:
-                if tp not in paused:
-                    self._consumer.pause(tp)
-            elif tp in paused:
+                self._consumer.pause(tp)
+            else:
                 self._consumer.resume(tp)
 
     def owned(self, partition: int) -> list[TopicPartition]:
@@ -129,13 +138,21 @@ class Inputs:
         tps = (TopicPartition(topic, partition) for topic in self._stage.inputs)
         return [tp for tp in tps if tp in assigned]
 
+    def missing(self, partition: int) -> list[str]:
+        """Return the input topics that have not, or no more, a partition of this number."""
+        owned = {tp.topic for tp in self.owned(partition)}
+        return [topic for topic in self._stage.inputs if topic not in owned]
+
     async def _partition_counts(self) -> dict[str, int]:
-        described = await self._admin.describe_topics(list(self._stage.topics))
+        # All are listed: asking for one by name may create it.
+        described = await self._admin.describe_topics()
         counts = {found["topic"]: len(found["partitions"]) for found in described}
         missing = [topic for topic in self._stage.topics if not counts.get(topic)]
         if missing:
             raise WorkerError(
-                f"topics do not exist: {', '.join(missing)}",
+                f"topics do not exist: {', '.join(missing)}"
+                if len(missing) < len(self._stage.topics)
+                else f"the cluster at {self._bootstrap} has none of the worker's topics",
                 hint="create them with: shipclock topics create",
             )
         together = (*self._stage.inputs, self._stage.changelog)
@@ -146,7 +163,7 @@ class Inputs:
                 f"they have: {listed}",
                 hint="compare with: shipclock topics check",
             )
-        return counts
+        return {topic: counts[topic] for topic in self._stage.topics}
 
 
 async def _quietly(stopping: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 _CLIENT_LINE_INTERVAL_S = 5.0
+_STANDING_INTERVAL_S = 60.0
 
 
 def event(log: logging.Logger, name: str, /, *, level: int = logging.INFO, **fields: Any) -> None:
@@ -32,6 +33,25 @@ def reason(exc: BaseException) -> str:
     text = " ".join(str(exc).split())
     name = type(exc).__name__
     return text if text.startswith(name) else f"{name}: {text}" if text else name
+
+
+class Standing:
+    """Failures of one thing: each kind is news at first, and once a minute while it stands."""
+
+    def __init__(self) -> None:
+        self._next_s: dict[str, float] = {}
+
+    def news(self, kind: str) -> bool:
+        """Tell whether to say it now."""
+        now_s = time.monotonic()
+        if now_s < self._next_s.get(kind, 0.0):
+            return False
+        self._next_s[kind] = now_s + _STANDING_INTERVAL_S
+        return True
+
+    def over(self) -> None:
+        """Forget them: the thing works again."""
+        self._next_s.clear()
 
 
 def _text(value: Any) -> str:

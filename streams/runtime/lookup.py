@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import connected, count_of
+from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
 
 _FETCH_WAIT_MS = 500
 _FETCH_PARTITION_BYTES = 4 * 1024 * 1024
@@ -51,7 +52,7 @@ async def look_up(bootstrap: str, order_id: str, progress: ProgressListener) -> 
                 places += [place(topic, shop_id) for topic in (SHOPS_CHANGELOG, *SHOP_OUTPUTS)]
             await _read(consumer, places, evidence, progress)
         finally:
-            await consumer.stop()
+            await let_go(consumer.stop())
     return evidence
 
 
@@ -70,16 +71,20 @@ async def _read(
     consumer.assign(open_places)
     for tp in open_places:
         consumer.seek(tp, begins[tp])
-    while open_places:
-        for tp, records in (await consumer.getmany(timeout_ms=_FETCH_WAIT_MS)).items():
-            _take(evidence, tp.topic, [(record.key, record.value) for record in records])
-        for tp in list(open_places):
-            position = await consumer.position(tp)
-            done[tp] = min(position, ends[tp]) - begins[tp]
-            if position >= ends[tp]:
-                consumer.pause(tp)
-                open_places.remove(tp)
-        progress(sum(done.values()), total)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_TIMEOUT_S) as patience:
+        while open_places:
+            for tp, records in (await consumer.getmany(timeout_ms=_FETCH_WAIT_MS)).items():
+                _take(evidence, tp.topic, [(record.key, record.value) for record in records])
+                # The client itself waits for ever for a broker that is away.
+                patience.reschedule(loop.time() + CONNECT_TIMEOUT_S)
+            for tp in list(open_places):
+                position = await consumer.position(tp)
+                done[tp] = min(position, ends[tp]) - begins[tp]
+                if position >= ends[tp]:
+                    consumer.pause(tp)
+                    open_places.remove(tp)
+            progress(sum(done.values()), total)
 
 
 def _take(evidence: Evidence, topic: str, entries: list[tuple[bytes | None, bytes | None]]) -> None:

@@ -13,17 +13,16 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from streams.codec.state import StateVersionError
-from streams.engine.records import CorruptChangelog, InRecord
+from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
-from streams.runtime.errors import PartitionRefused
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, refusal
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import error, event, reason, warn
+from streams.runtime.logs import Standing, error, event, reason, warn
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
-from streams.runtime.stage import LiveTask, Stage, Task
+from streams.runtime.stage import LiveTask, Stage, Task, TimedTask
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,27 @@ class Counters:
 
     def clear(self) -> None:
         """Begin to count anew."""
-        self.records = self.outputs = self.states = self.transactions = 0
+        self.records = self.outputs = self.states = self.marks = self.transactions = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing but frontier marks came or went."""
+        return not (self.records or self.outputs or self.states)
+
+    def took(self, topic: str, records: Sequence[InRecord]) -> None:
+        """Count records read; of those between the stages the marks have no key."""
+        marks = sum(record[2] is None for record in records) if topic == SHOP_VIOLATIONS else 0
+        self.records += len(records) - marks
+        self.marks += marks
+
+    def wrote(self, checkpoint: Checkpoint) -> None:
+        """Count a transaction; of its outputs only marks name their partition."""
+        marks = sum(output.partition is not None for output in checkpoint.outputs)
+        self.outputs += len(checkpoint.outputs) - marks
+        self.marks += marks
+        changelog = checkpoint.changelog
+        self.states += len(changelog) - bool(changelog and changelog[-1][0] == META_KEY)
+        self.transactions += 1
 
 
 class Partition:
@@ -74,10 +93,9 @@ class Partition:
     ) -> None:
         self.number = number
         self.flow = Flow(stage.inputs)
-        self.held_max = settings.buffered_records_max
+        self.held_bytes_max = settings.buffered_bytes_max
+        self.instant_bytes_max = settings.instant_bytes_max
         self.ready = False
-        self.offsets: dict[str, int] = {}
-        """Where reading goes on after a rebalance."""
         self._settings = settings
         self._stage = stage
         self._inputs = inputs
@@ -89,6 +107,14 @@ class Partition:
         self._transactions: Transactions | None = None
         self._incarnation = 0
         self._broken: Exception | None = None
+        self._anew: TopicCreatedAnew | None = None
+        self._begun: dict[str, int] = {}
+        """Where this owner began to read last."""
+        self._read_to: dict[str, int] = {}
+        """Up to where it had read when it last gave up."""
+        self._failures = Standing()
+        self._crowds = Standing()
+        self._retry_s = _RETRY_S_MIN
         self._closing = asyncio.Event()
         self._held = False
         self._wake = asyncio.Event()
@@ -108,6 +134,7 @@ class Partition:
         as_of_ms: int,
     ) -> Batch:
         """Make a batch for this life of the partition: after an error it means nothing."""
+        self.flow.sent()
         return Batch(self, self._incarnation, records, now_ms, completed, as_of_ms)
 
     def take(self, batch: Batch) -> None:
@@ -119,17 +146,23 @@ class Partition:
         try:
             for topic, records in batch.records:
                 task.offer(topic, records, batch.now_ms)
-                self._counters.records += len(records)
+                self._counters.took(topic, records)
             if isinstance(task, LiveTask):
                 for topic in batch.completed:
                     task.complete(topic, batch.as_of_ms)
         except Exception as exc:  # noqa: BLE001 - the loop raises it: the agent serves others too
-            self._broken = exc
+            self.fail(exc)
+        self.flow.taken()
+
+    def fail(self, exc: Exception) -> None:
+        """Give up this life of the partition: the loop says why and begins another."""
+        self._broken = self._broken or exc
+        self._wake.set()
 
     def regulate(self) -> None:
         """Pause and resume topics by what is held."""
         if self.ready:
-            self._inputs.rest(self.number, self.flow.resting(self.held_max))
+            self._inputs.rest(self.number, self.flow.resting(self.held_bytes_max))
 
     async def hold(self) -> None:
         """Finish the commit in flight and begin none until released; keep the memory."""
@@ -141,7 +174,7 @@ class Partition:
         self._held = False
         self._wake.set()
         if self.ready:
-            self._inputs.seek(self.number, self.offsets)
+            self._inputs.seek(self.number, self.flow.read_to)
         self._inputs.rest(self.number, () if self.ready else self._stage.inputs)
         self.regulate()
 
@@ -158,29 +191,13 @@ class Partition:
     # --- the loop
 
     async def _run(self) -> None:
-        retry_s = _RETRY_S_MIN
-        where = {"stage": self._stage.name, "partition": self.number}
         while not self._closing.is_set():
+            pause_s = 0.0
             try:
                 task, transactions = await self._open()
-                retry_s = _RETRY_S_MIN
                 await self._work(task, transactions)
-                pause_s = 0.0
-            except ProducerFenced:
-                # Another worker took over. If it was right, a rebalance will close us; if not
-                # (we owned the partition again before we noticed), we take it back.
-                pause_s = self._settings.session_timeout_ms / 1000
-                warn(log, "fenced", **where, detail="another worker has taken the partition over")
-            except (CorruptChangelog, StateVersionError, PartitionRefused) as exc:
-                pause_s = _REFUSED_S
-                error(log, "refused", **where, detail=str(exc), retry_s=pause_s)
-            except (KafkaError, OSError) as exc:
-                if retry_s == _RETRY_S_MIN:
-                    warn(log, "failed", **where, detail=reason(exc), retrying="until it works")
-                pause_s, retry_s = retry_s, min(2 * retry_s, _RETRY_S_MAX)
-            except Exception:
-                pause_s = _REFUSED_S
-                log.exception("broken stage=%s partition=%s", self._stage.name, self.number)
+            except Exception as exc:  # noqa: BLE001 - what nobody expected is told, and tried again
+                pause_s = self._say(exc)
             finally:
                 await self._drop()
             # Closing ends the pause, and so does a rebalance that leaves us the partition.
@@ -189,8 +206,35 @@ class Partition:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
 
+    def _say(self, exc: Exception) -> float:
+        """Tell what ended a life, now and once a minute; return how long to wait, in seconds."""
+        where = {"stage": self._stage.name, "partition": self.number}
+        news = self._failures.news(type(exc).__name__)
+        if isinstance(exc, TopicCreatedAnew):
+            self._anew = exc
+        if isinstance(exc, ProducerFenced):
+            # If the other is right, a rebalance will close us; if not (we owned the partition
+            # again before we noticed), we take it back.
+            if news:
+                warn(log, "fenced", **where, detail="another worker has taken the partition over")
+            return self._settings.session_timeout_ms / 1000
+        if refused := refusal(exc):
+            if news:
+                error(log, "refused", **where, detail=refused.detail, hint=refused.hint,
+                      retry_s=_REFUSED_S)  # fmt: skip
+            return _REFUSED_S
+        if isinstance(exc, (KafkaError, OSError, PositionLost)):
+            if news:
+                warn(log, "failed", **where, detail=reason(exc), retrying="until it works")
+            pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, _RETRY_S_MAX)
+            return pause_s
+        if news:
+            log.error("broken stage=%s partition=%s", *where.values(), exc_info=exc)
+        return _REFUSED_S
+
     async def _open(self) -> tuple[Task, Transactions]:
         """Fence the last owner, restore, compare with the group's offsets, and start reading."""
+        self._check_inputs()
         started_s = time.monotonic()
         transactions = Transactions(
             self._settings, self._stage, self.number, self._counts, self._partition_of
@@ -200,7 +244,7 @@ class Partition:
             await transactions.start()
             task = self._stage.new_task(self.number, self._counts)
             states = await restore(self._settings, self._stage, self.number, task)
-        self.offsets = await self._checked_offsets(task)
+        self._begun = await self._checked_offsets(task)
         if task.restored_policy not in (None, task.policy):
             warn(log, "policy-changed", stage=self._stage.name, partition=self.number,
                  before=task.restored_policy, now=task.policy,
@@ -208,11 +252,12 @@ class Partition:
         if states >= _FREEZE_STATES_MIN:
             # Restored states live long: no full collection need look at them again.
             gc.freeze()
+        self._check_inputs()
         self._task = task
-        self.flow.start(self.offsets)
+        self.flow.start(self._begun, task.last_ms if isinstance(task, TimedTask) else {})
         self.ready = True
         self._wake.set()
-        self._inputs.seek(self.number, self.offsets)
+        self._inputs.seek(self.number, self._begun)
         self.regulate()
         event(
             log,
@@ -223,6 +268,16 @@ class Partition:
             seconds=time.monotonic() - started_s,
         )
         return task, transactions
+
+    def _check_inputs(self) -> None:
+        if self._anew is not None:
+            raise self._anew
+        # Amid a rebalance nothing is known: the one who began it will close, release or fail us.
+        if not self._held and (missing := self._inputs.missing(self.number)):
+            raise PartitionRefused(
+                f"no partition {self.number} of {', '.join(missing)}: without it nothing is judged",
+                "compare with: shipclock topics check",
+            )
 
     async def _checked_offsets(self, task: Task) -> dict[str, int]:
         tps = [TopicPartition(topic, self.number) for topic in self._stage.inputs]
@@ -240,15 +295,22 @@ class Partition:
                     f"offset {offset}, the group {self._inputs.group_id} says {committed[tp]}; "
                     "one of the two was reset or is incomplete"
                 )
-            if offset > ends[tp]:
-                raise PartitionRefused(
-                    f"{name} was processed up to offset {offset} but ends at {ends[tp]}: "
-                    "the topic was created anew; start with another --app-id and empty changelogs"
+            read_to = max(offset, self._read_to.get(tp.topic, 0))
+            if read_to > ends[tp]:
+                raise TopicCreatedAnew(
+                    f"{name} was read up to offset {read_to} but ends at {ends[tp]}: "
+                    "the topic was created anew, or its broker lost data"
                 )
-            if 0 < offset < begins[tp]:
+            if offset and committed and tp not in committed:
+                raise TopicCreatedAnew(
+                    f"the changelog says {name} was processed up to offset {offset}, but the group "
+                    f"{self._inputs.group_id} has forgotten it: the topic was created anew"
+                )
+            first = max(offset, self._begun.get(tp.topic, 0))
+            if first < begins[tp] and (offset or tp.topic in self._begun):
                 error(log, "records-lost", topic=tp.topic, partition=tp.partition,
-                      first=offset, last=begins[tp] - 1,
-                      detail="retention deleted them before they were read")  # fmt: skip
+                      first=first, last=begins[tp] - 1,
+                      detail="retention deleted them before they were processed")  # fmt: skip
         return {tp.topic: max(offset, begins[tp]) for tp, offset in mine.items()}
 
     async def _work(self, task: Task, transactions: Transactions) -> None:
@@ -262,9 +324,30 @@ class Partition:
                 await asyncio.sleep(delay_s)
             if self._closing.is_set():
                 return
-            if await self._step_while_more(task, transactions):
+            worked = await self._step_while_more(task, transactions)
+            if self._stepped_over_crowd(task) or worked:
                 next_commit_s = time.monotonic() + interval_s
             self.regulate()
+
+    def _stepped_over_crowd(self, task: Task) -> bool:
+        """Let the frontier pass an instant of which more is held than may be; tell whether so."""
+        if self._held or not isinstance(task, LiveTask):
+            return False
+        crowded = self.flow.crowded(self.held_bytes_max, self.instant_bytes_max)
+        for topic, instant_ms in crowded:
+            if self._crowds.news(topic):
+                warn(log, "crowded", stage=self._stage.name, topic=topic, partition=self.number,
+                     detail="too many records of one instant to be held: those that follow count "
+                     "as a millisecond later")  # fmt: skip
+            beyond_ms = max(task.frontier_ms, instant_ms) + 1
+            task.complete(topic, beyond_ms)
+            self.flow.completed(topic, beyond_ms)
+        if crowded:
+            # News for the task: until it has stepped there is no more to be said.
+            self.flow.sent()
+            self.flow.taken()
+            self._wake.set()
+        return bool(crowded)
 
     async def _step_while_more(self, task: Task, transactions: Transactions) -> bool:
         """Step and commit until nothing more is to be done; tell whether anything was."""
@@ -277,22 +360,23 @@ class Partition:
                 # By the clock, so that all partitions mark at once and the shops commit once.
                 slot = time.time_ns() // self._mark_interval_ns
                 mark = slot != self._marked_slot
-                self.flow.pending = False
+                self.flow.stepping()
                 checkpoint = task.step(self._settings.step_outputs_max, mark)
                 self._marked_slot = slot
                 if checkpoint is None:
+                    self.flow.worked_off()
                     break
                 await transactions.commit(checkpoint)
             finally:
                 self._idle.set()
             committed = True
             self.flow.processed(checkpoint.offsets)
-            self._counters.outputs += len(checkpoint.outputs)
-            self._counters.states += len(checkpoint.changelog)
-            self._counters.transactions += 1
+            self._counters.wrote(checkpoint)
+            self._failures.over()
+            self._retry_s = _RETRY_S_MIN
             if not checkpoint.more:
+                self.flow.worked_off()
                 break
-            self.flow.pending = True
             await asyncio.sleep(0)
         return committed
 
@@ -300,6 +384,7 @@ class Partition:
         """Forget task and producer; batches under way for this life are ignored."""
         if self.ready:
             self._inputs.rest(self.number, self._stage.inputs)
+            self._read_to = dict(self.flow.read_to)
         self.ready = False
         self._incarnation += 1
         self._broken = None

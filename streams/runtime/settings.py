@@ -31,6 +31,8 @@ class Settings:
     """Also how soon a member learns of a rebalance."""
     rebalance_timeout_ms: int = 30_000
     """Members finish the commit in flight before they join again."""
+    metadata_max_age_ms: int = 30_000
+    """How soon an input that was deleted and created again is noticed."""
     request_timeout_ms: int = 10_000
     retry_backoff_ms: int = 50
     """aiokafka waits this long when the last transaction's markers are still being written; its
@@ -46,8 +48,14 @@ class Settings:
     """Each order partition tells every shop partition its frontier this often; shops lag by it."""
     step_outputs_max: int = 4_000
     """Outputs of one transaction: bounds how long the loop is away from the heartbeat."""
-    buffered_records_max: int = 200_000
-    """Records a stage may hold in memory, shared by its topic partitions (about 300 bytes each)."""
+    buffered_bytes_max: int = 128 * 1024 * 1024
+    """What a stage may hold in memory of records not yet processed, shared by its topic partitions:
+    a quarter of a million small orders, or far fewer large ones. Each may exceed its share by one
+    fetch."""
+    instant_bytes_max: int = 512 * 1024 * 1024
+    """What a stage may hold of records that all count as one instant, which the frontier passes
+    only when their topic has been read on. Beyond it the rest of them count as a millisecond later:
+    an order among them may be judged before its scan and corrected, but the worker stays alive."""
 
     fetch_partition_bytes: int = 512 * 1024
     fetch_bytes_max: int = 8 * 1024 * 1024

@@ -34,7 +34,18 @@ class Task(Protocol):
 class LiveTask(Task, Protocol):
     """A task whose frontier follows the clock where its inputs are read to their ends."""
 
+    @property
+    def frontier_ms(self) -> int: ...
+
     def complete(self, topic: str, as_of_ms: int) -> None: ...
+
+
+@runtime_checkable
+class TimedTask(Task, Protocol):
+    """A task that tells its place in time: after a restore the source cannot know it."""
+
+    @property
+    def last_ms(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)

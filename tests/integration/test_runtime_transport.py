@@ -1,14 +1,21 @@
 """The runtime on a real broker with a task that only counts: fencing, restore, frontier, flow."""
 
 import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import ProducerFenced
 
 from streams.engine.records import Checkpoint, InRecord, OutRecord
@@ -42,6 +49,10 @@ class Counter:
     def next_offsets(self) -> Mapping[str, int]:
         return self.offsets
 
+    @property
+    def frontier_ms(self) -> int:
+        return min(max(self.last_ms[t], self.complete_ms[t]) for t in self.inputs)
+
     def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
         for key, value in entries:
             name, _, number = (value or b"").rpartition(b"=")
@@ -63,7 +74,7 @@ class Counter:
         self.complete_ms[topic] = max(self.complete_ms[topic], as_of_ms)
 
     def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
-        below = min(max(self.last_ms[t], self.complete_ms[t]) for t in self.inputs)
+        below = self.frontier_ms
         changed: dict[bytes, bytes | None] = {}
         offsets = []
         for topic, held in self.held.items():
@@ -87,8 +98,10 @@ class Counter:
 class Bench:
     """A stage on topics of its own, and a settings object of its own."""
 
-    def __init__(self, bootstrap: str, inputs: int, partitions: int) -> None:
-        name = uuid.uuid4().hex[:8]
+    def __init__(
+        self, bootstrap: str, inputs: int, partitions: int, name: str | None = None
+    ) -> None:
+        self.name = name = name or uuid.uuid4().hex[:8]
         self.inputs = tuple(f"in-{rank}-{name}" for rank in range(inputs))
         self.tasks: list[Counter] = []
         self.partitions = partitions
@@ -106,18 +119,37 @@ class Bench:
         self.tasks.append(Counter(self.inputs, partition))
         return self.tasks[-1]
 
-    async def create(self, odd: str | None = None) -> None:
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
         await admin.start()
         try:
-            await admin.create_topics(
-                [
-                    NewTopic(topic, self.partitions + (topic == odd), 1)
-                    for topic in self.stage.topics
-                ]
-            )
+            yield admin
         finally:
             await admin.close()
+
+    async def create(
+        self, odd: str | None = None, changelog: Mapping[str, str] | None = None
+    ) -> None:
+        async with self.admin() as admin:
+            await admin.create_topics(
+                [
+                    NewTopic(
+                        topic, self.partitions + (topic == odd), 1,
+                        topic_configs=changelog if topic == self.stage.changelog else None,
+                    )
+                    for topic in self.stage.topics
+                ]
+            )  # fmt: skip
+
+    async def create_anew(self, topic: str, meanwhile: Callable[[], bool]) -> None:
+        """Delete a topic, wait for something, and create it again."""
+        async with self.admin() as admin:
+            await admin.delete_topics([topic])
+            await until(meanwhile, 40)
+            while topic in await admin.list_topics():
+                await asyncio.sleep(0.1)
+            await admin.create_topics([NewTopic(topic, self.partitions, 1)])
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WorkerApp]:
@@ -129,13 +161,14 @@ class Bench:
             await app.stop()
 
     async def send(
-        self, topic: str, first: int, count: int, timestamp_ms: int, partition: int = 0
-    ) -> None:
+        self, topic: str, first: int, count: int, timestamp_ms: int, partition: int = 0,
+        step_ms: int = 1,
+    ) -> None:  # fmt: skip
         async with AIOKafkaProducer(bootstrap_servers=self.settings.bootstrap) as producer:
             for number in range(first, first + count):
                 await producer.send(
                     topic, b"v" * 50, key=b"k%d" % (number % 100), partition=partition,
-                    timestamp_ms=timestamp_ms + number,
+                    timestamp_ms=timestamp_ms + number * step_ms,
                 )  # fmt: skip
 
     def total(self) -> int:
@@ -337,3 +370,147 @@ async def test_a_task_that_breaks_on_a_record_restores_the_partition(
         await bench.send(bench.inputs[0], 0, 500, old, partition)
     async with bench.running():
         await until(lambda: bench.total() == 1000)
+
+
+async def test_records_deleted_under_a_running_worker_are_told(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Retention that overtakes the reader is an error with offsets, and reading goes on behind."""
+    bench = Bench(broker, inputs=2, partitions=1)
+    await bench.create()
+    old = int(time.time() * 1000) - 3_600_000
+    await bench.send(bench.inputs[0], 0, 60_000, old)
+    slow = AIOKafkaProducer(
+        bootstrap_servers=broker, transactional_id=f"slow-{bench.settings.app_id}"
+    )
+    await slow.start()
+    await slow.begin_transaction()
+    await slow.send_and_wait(bench.inputs[1], b"v", key=b"k", partition=0, timestamp_ms=old - 1)
+    async with bench.running(), bench.admin() as admin:
+        # It has read some thousand records, and the topic rests.
+        await until(lambda: any(task.held_most > 5_000 for task in bench.tasks))
+        tp = TopicPartition(bench.inputs[0], 0)
+        await admin.delete_records({tp: RecordsToDelete(before_offset=50_000)})
+        await slow.commit_transaction()
+        await until(lambda: "records-lost" in caplog.text)
+        line = rf"records-lost topic={tp.topic} partition=0 first=(\d+) last=49999"
+        lost = re.search(line, caplog.text)
+        assert lost is not None, caplog.text
+        await until(lambda: bench.total() == 60_001 - (50_000 - int(lost[1])))
+    await slow.stop()
+    assert caplog.text.count("records-lost") == 1
+    assert int(lost[1]) > 5_000
+
+
+async def test_a_topic_created_anew_under_a_running_worker_is_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deletion is told at once, and offsets of other records are not taken for those known."""
+    monkeypatch.setattr("streams.runtime.partition._REFUSED_S", 0.5)
+    monkeypatch.setattr("streams.runtime.logs.Standing.news", lambda *_: True)
+    bench.settings = replace(bench.settings, metadata_max_age_ms=2_000)
+    old = int(time.time() * 1000) - 3_600_000
+    await bench.send(bench.inputs[0], 0, 10, old)
+    await bench.send(bench.inputs[1], 0, 10, old)
+    async with bench.running():
+        await until(lambda: bench.total() == 20)
+        await bench.create_anew(bench.inputs[1], lambda: "input-missing" in caplog.text)
+        await until(lambda: "created anew" in caplog.text, 40)
+        await bench.send(bench.inputs[1], 0, 30, old)
+        # There are offsets enough now, and no further try may pass.
+        tries = caplog.text.count("created anew")
+        await until(lambda: caplog.text.count("created anew") >= tries + 4)
+        assert bench.total() == 20
+    assert f"input-missing stage=bench topic={bench.inputs[1]} partitions=0-1" in caplog.text
+    caplog.clear()
+    async with bench.running():
+        await until(lambda: "has forgotten it" in caplog.text)
+        assert bench.total() == 20
+
+
+async def test_more_records_of_one_instant_than_may_be_held(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The frontier waits for a later instant of their topic; memory does not."""
+    bench = Bench(broker, inputs=2, partitions=1)
+    bench.settings = replace(bench.settings, instant_bytes_max=5_000_000)
+    await bench.create()
+    old = int(time.time() * 1000) - 3_600_000
+    await bench.send(bench.inputs[0], 0, 60_000, old, step_ms=0)
+    async with bench.running():
+        await until(lambda: bench.total() == 60_000)
+    assert max(task.held_most for task in bench.tasks) < 30_000
+    assert caplog.text.count("crowded") == 1
+
+
+async def test_what_no_retry_mends_is_refused(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A record too large for its topic is told with a hint, and not tried again each second."""
+    bench = Bench(broker, inputs=2, partitions=1)
+    await bench.create(changelog={"max.message.bytes": "100"})
+    await bench.send(bench.inputs[0], 0, 500, int(time.time() * 1000) - 3_600_000)
+    async with bench.running():
+        await until(lambda: "refused" in caplog.text)
+        await asyncio.sleep(2)
+        assert len(bench.tasks) == 1
+    assert re.search(r"refused stage=bench partition=0 .*MessageSizeTooLarge.* hint=", caplog.text)
+
+
+async def test_several_hundred_partitions_in_one_worker(broker: str) -> None:
+    """All are taken over, read and committed within a session's time."""
+    bench = Bench(broker, inputs=2, partitions=300)
+    await bench.create()
+    old = int(time.time() * 1000) - 3_600_000
+    async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+        for number in range(3_000):
+            await producer.send(
+                bench.inputs[0], b"v", key=b"k", partition=number % 300, timestamp_ms=old + number
+            )
+    async with bench.running():
+        await until(lambda: len(bench.tasks) == 300 and bench.total() == 3_000, 60)
+        await bench.send(bench.inputs[1], 0, 100, old, partition=299)
+        await until(lambda: bench.total() == 3_100)
+
+
+STUCK = """
+import sys, time
+from streams.runtime import logs
+from streams.runtime.app import run_stages
+from tests.integration.test_runtime_transport import Bench, Counter
+
+def step(self, max_outputs, mark):
+    print("stuck", flush=True)
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        pass
+
+logs.setup()
+Counter.step = step
+bench = Bench(sys.argv[1], inputs=1, partitions=1, name=sys.argv[2])
+run_stages(bench.settings, [bench.stage])
+"""
+
+
+async def test_a_worker_amid_a_long_step_ends_in_time(broker: str) -> None:
+    """SIGTERM is heard though the event loop is not, and the transaction is aborted by the next."""
+    bench = Bench(broker, inputs=1, partitions=1, name=uuid.uuid4().hex[:8])
+    await bench.create()
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(  # noqa: ASYNC220 - it is waited for in threads
+        [sys.executable, "-c", STUCK, broker, bench.name],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline) == "stuck\n"
+            process.send_signal(signal.SIGTERM)
+            asked_s = time.monotonic()
+            _, log = await asyncio.to_thread(process.communicate, timeout=30)
+        finally:
+            process.kill()
+    assert time.monotonic() - asked_s < 5
+    assert process.returncode == 0
+    assert "stopping" in log
+    assert "why=SIGTERM" in log

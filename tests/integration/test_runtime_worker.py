@@ -223,6 +223,33 @@ async def test_two_processes_share_the_work(topics: str) -> None:
     assert log.count(" stopped ") >= 2
 
 
+async def test_a_worker_that_slept_longer_than_its_session_comes_back(topics: str) -> None:
+    """Another takes over what it held; awake, it writes nothing of that, and joins again."""
+    events = surge(6_000)
+    await send(topics, events)
+    expected = simulated(events)
+    with worker(topics) as sleeper, worker(topics) as other:
+        await asyncio.sleep(4)
+        sleeper.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(15)
+        sleeper.send_signal(signal.SIGCONT)
+        await outputs(topics, expected.total())
+        other_log = stop(other)
+        # Now all is the sleeper's: refused records show that it works.
+        later = placed([
+            {"topic": "order-paid", "timestamp": int(time.time() * 1000),
+             "value": {"order_id": f"X{number}"}}
+            for number in range(20)
+        ])  # fmt: skip
+        await send(topics, later)
+        expected = simulated(events + later)
+        found = await outputs(topics, expected.total())
+        log = stop(sleeper)
+    assert found == expected
+    assert "assigned stage=orders partitions=0-2" in other_log
+    assert "Traceback" not in log + other_log
+
+
 async def test_missing_topics_are_said_in_one_line(broker: str) -> None:
     """A worker on an empty cluster says what to do and exits with 1."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
@@ -232,9 +259,24 @@ async def test_missing_topics_are_said_in_one_line(broker: str) -> None:
     with worker(broker) as process:
         _, log = await asyncio.to_thread(process.communicate, timeout=20)
     assert process.returncode == 1
-    assert "error: topics do not exist: " in log
+    assert log.count("error: ") == 1
+    assert f"error: the cluster at {broker} has none of the worker's topics" in log
     assert "hint: create them with: shipclock topics create" in log
     assert "Traceback" not in log
+
+
+async def test_some_missing_topics_are_named(topics: str) -> None:
+    """What is there is not listed with what is not."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=topics)
+    await admin.start()
+    await admin.delete_topics(["orders-changelog"])
+    while "orders-changelog" in await admin.list_topics():
+        await asyncio.sleep(0.1)
+    await admin.close()
+    with worker(topics) as process:
+        _, log = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == 1
+    assert "error: topics do not exist: orders-changelog\n" in log
 
 
 async def test_a_worker_without_a_broker_waits_and_can_be_stopped() -> None:

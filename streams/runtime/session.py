@@ -1,0 +1,280 @@
+"""One membership in a stage's consumer group, from joining to leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+
+from streams.engine.records import InRecord
+from streams.runtime.batches import KeyPartitioner
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
+from streams.runtime.inputs import Inputs, Records
+from streams.runtime.logs import error, event
+from streams.runtime.partition import Counters, Partition
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+log = logging.getLogger(__name__)
+
+# A stage that idles says so once a minute.
+_QUIET_S, _QUIET_RECORDS = 60.0, 1_000
+# A topic partition's share of what may be held: some hundred records, some ten thousand.
+_SHARE_MIN, _SHARE_MAX = 256 * 1024, 4 * 1024 * 1024
+
+
+class Ends:
+    """Where the topics ended, who had read up to where, and when that was asked."""
+
+    def __init__(self, asked_ms: int, read_to: Mapping[TopicPartition, int]) -> None:
+        self.asked_ms = asked_ms
+        self.read_to = read_to
+        self.offsets: Mapping[TopicPartition, int] = {}
+
+
+class Session(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Reads the stage's topics, puts each partition's news on the channel, and owns the partitions.
+
+    News are records and, separately, "read to its end as of an instant": the ends are asked for
+    after the instant was noted, so an answer that comes late says something old, never wrong.
+    """
+
+    def __init__(self, settings: Settings, stage: Stage, channel: Any) -> None:
+        self._settings = settings
+        self._stage = stage
+        self._channel = channel
+        self._inputs = Inputs(settings, stage)
+        self._partition_of = KeyPartitioner()
+        self._partitions: dict[int, Partition] = {}
+        self._counts: dict[str, int] = {}
+        self._rebalancing = False
+        self._ending = False
+        self._fault: Exception | None = None
+        self._ends: Ends | None = None
+        self._lag = 0
+        self._counters = Counters()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Read until cancelled, or until the client gives up.
+
+        Raises WorkerError if the worker cannot work at all, KafkaError without a broker.
+        """
+        helpers: list[asyncio.Task[None]] = []
+        try:
+            self._counts = await self._inputs.open()
+            await self._inputs.join(self)
+            helpers = [
+                asyncio.create_task(self._ask_for_ends()),
+                asyncio.create_task(self._summarise()),
+            ]
+            while True:
+                await self._read()
+        finally:
+            # The group may still assign partitions to us, until we have left it.
+            self._ending = True
+            for helper in helpers:
+                helper.cancel()
+            closing = [part.close() for part in self._partitions.values()]
+            self._partitions.clear()
+            await asyncio.gather(*closing, *self._closing)
+            await self._inputs.close()
+
+    # --- reading
+
+    async def _read(self) -> None:
+        try:
+            fetched = await self._inputs.fetch()
+        except OffsetOutOfRangeError as exc:
+            self._lose(exc.args[0])
+            return
+        if self._fault is not None:
+            raise self._fault
+        await self._pump(fetched)
+
+    async def _pump(self, fetched: Records) -> None:
+        now_ms = self._settings.clock.now_ms()
+        news: dict[Partition, list[tuple[str, Sequence[InRecord]]]] = {}
+        for tp, records in fetched.items():
+            part = self._partitions.get(tp.partition)
+            # What arrives around a rebalance is read again from where the partition goes on.
+            if part is None or not part.ready or self._rebalancing:
+                continue
+            if records[0][0] < part.flow.read_to[tp.topic]:
+                part.fail(PositionLost(f"{_name(tp)} came again from offset {records[0][0]}"))
+                continue
+            newest_ms = max([record[1] for record in records])
+            part.flow.delivered(tp.topic, records, min(newest_ms, now_ms))
+            news.setdefault(part, []).append((tp.topic, records))
+        completed, as_of_ms = await self._completed()
+        for part in news.keys() | completed.keys():
+            topics = completed.get(part, [])
+            for topic in topics:
+                part.flow.completed(topic, as_of_ms)
+            await self._channel.put(part.batch(news.get(part, ()), now_ms, topics, as_of_ms))
+        for part in news:
+            part.regulate()
+
+    def _lose(self, positions: Iterable[TopicPartition]) -> None:
+        """Start partitions again whose next record is gone: they find out what was lost."""
+        for tp in positions:
+            part = self._partitions.get(tp.partition)
+            if part is not None and part.ready:
+                part.fail(PositionLost(f"{_name(tp)} has not, or not any more, what comes next"))
+
+    async def _completed(self) -> tuple[dict[Partition, list[str]], int]:
+        """Return the topics read to their ends, as of when; nothing if no answer is new."""
+        answer, self._ends = self._ends, None
+        if answer is None or self._rebalancing:
+            return {}, 0
+        completed: dict[Partition, list[str]] = {}
+        lag = 0
+        for tp, end in answer.offsets.items():
+            part = self._partitions.get(tp.partition)
+            if part is None or not part.ready:
+                continue
+            if end < answer.read_to[tp]:
+                part.fail(TopicCreatedAnew(
+                    f"{_name(tp)} was read up to offset {answer.read_to[tp]} but ends at {end}: "
+                    "the topic was created anew, or its broker lost data"
+                ))  # fmt: skip
+                continue
+            try:
+                behind = end - await self._inputs.position(tp)
+            except IllegalStateError:
+                # A rebalance took the partition away while we looked.
+                continue
+            lag += max(0, behind)
+            if behind <= 0:
+                completed.setdefault(part, []).append(tp.topic)
+        self._lag = lag
+        return completed, answer.asked_ms - self._settings.idle_slack_ms
+
+    async def _ask_for_ends(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.probe_interval_ms / 1000)
+            read_to = {
+                tp: part.flow.read_to[tp.topic]
+                for part in self._partitions.values()
+                if part.ready
+                for tp in self._inputs.owned(part.number)
+            }
+            if not read_to:
+                continue
+            answer = Ends(self._settings.clock.now_ms(), read_to)
+            # Without an answer nothing is known to be read to its end, and time stands still.
+            with contextlib.suppress(KafkaError):
+                answer.offsets = await self._inputs.end_offsets(read_to)
+                self._ends = answer
+
+    # --- the group's rebalances: the client swallows what goes wrong in them
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Finish commits in flight and hold everything until the new assignment is known."""
+        self._rebalancing = True
+        try:
+            await asyncio.gather(*(part.hold() for part in self._partitions.values()))
+            for tp in revoked:
+                part = self._partitions.get(tp.partition)
+                if part is not None and part.ready:
+                    with contextlib.suppress(IllegalStateError):
+                        part.flow.passed(tp.topic, await self._inputs.position(tp))
+        except Exception as exc:  # noqa: BLE001
+            self._fault = exc
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Go on with the partitions we keep, take over new ones, drop the rest."""
+        if self._ending:
+            return
+        try:
+            self._take_over({tp.partition for tp in assigned})
+        except Exception as exc:  # noqa: BLE001
+            self._fault = exc
+
+    def _take_over(self, numbers: set[int]) -> None:
+        inputs = self._inputs
+        for number in numbers:
+            # Nothing is read before the owner has restored and says from where.
+            inputs.seek(number, dict.fromkeys(self._stage.inputs, 0))
+            inputs.rest(number, self._stage.inputs)
+        kept = numbers & self._partitions.keys()
+        lost = [self._partitions.pop(number) for number in self._partitions.keys() - numbers]
+        restoring = asyncio.Semaphore(self._settings.restore_concurrency)
+        for number in sorted(numbers - kept):
+            self._partitions[number] = Partition(
+                number, self._settings, self._stage, inputs, self._counts,
+                self._partition_of, self._counters, restoring,
+            )  # fmt: skip
+        held_max = self._settings.buffered_bytes_max // max(1, len(numbers))
+        instant_max = self._settings.instant_bytes_max // max(1, len(numbers))
+        for part in self._partitions.values():
+            share = held_max // len(self._stage.inputs)
+            part.held_bytes_max = min(max(share, _SHARE_MIN), _SHARE_MAX)
+            part.instant_bytes_max = instant_max
+        for number in kept:
+            self._partitions[number].release()
+        self._ends = None
+        self._rebalancing = False
+        event(log, "assigned", stage=self._stage.name, partitions=_ranges(numbers),
+              kept=len(kept), new=len(numbers - kept), lost=len(lost))  # fmt: skip
+        self._tell_missing(numbers, kept)
+        # In the background: the heartbeat starts again only when this returns.
+        for part in lost:
+            closing = asyncio.create_task(part.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    def _tell_missing(self, numbers: set[int], kept: set[int]) -> None:
+        """Say which inputs were deleted or have fewer partitions; what needs them must end."""
+        missing: dict[str, set[int]] = {}
+        for number in numbers:
+            for topic in self._inputs.missing(number):
+                missing.setdefault(topic, set()).add(number)
+        for topic, gone in missing.items():
+            error(log, "input-missing", stage=self._stage.name, topic=topic,
+                  partitions=_ranges(gone),
+                  hint="compare with: shipclock topics check")  # fmt: skip
+            for number in gone & kept:
+                self._partitions[number].fail(PartitionRefused(f"{topic} was deleted"))
+
+    # --- the summary
+
+    async def _summarise(self) -> None:
+        since_s = time.monotonic()
+        while True:
+            await asyncio.sleep(self._settings.summary_interval_ms / 1000)
+            done, interval_s = self._counters, time.monotonic() - since_s
+            if interval_s < _QUIET_S and done.records < _QUIET_RECORDS:
+                continue
+            since_s += interval_s
+            stage, partitions = self._stage.name, len(self._partitions)
+            if done.idle:
+                event(log, "idle", stage=stage, partitions=partitions, marks=done.marks,
+                      lag=self._lag, detail="no records came")  # fmt: skip
+            else:
+                event(log, "committed", stage=stage, partitions=partitions,
+                      records=done.records, outputs=done.outputs, states=done.states,
+                      transactions=done.transactions, lag=self._lag,
+                      records_per_s=round(done.records / interval_s))  # fmt: skip
+            done.clear()
+
+
+def _name(tp: TopicPartition) -> str:
+    return f"{tp.topic}[{tp.partition}]"
+
+
+def _ranges(numbers: set[int]) -> str:
+    """Write {0, 1, 2, 5} as 0-2,5."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"

@@ -1,0 +1,239 @@
+"""The source without a broker: rebalances at the wrong moment, faults, and what it counts."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord
+from streams.policies import load_policy
+from streams.runtime import session, source
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
+from streams.runtime.flow import Flow
+from streams.runtime.partition import Counters
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+TOPIC, OTHER = "in-0", "in-1"
+
+
+def unused(partition: int, counts: Mapping[str, int]) -> Any:
+    """No task is made in these tests."""
+    raise AssertionError
+
+
+STAGE = Stage("bench", (TOPIC, OTHER), (), "changelog", (), unused)
+
+
+class Inputs:
+    """A group membership in which everything asked for is answered from a dictionary."""
+
+    def __init__(self, settings: Settings, stage: Stage) -> None:
+        self.positions: dict[TopicPartition, int] = {}
+        self.sought: list[int] = []
+
+    def owned(self, partition: int) -> list[TopicPartition]:
+        return [tp for tp in self.positions if tp.partition == partition]
+
+    def missing(self, partition: int) -> list[str]:
+        owned = {tp.topic for tp in self.owned(partition)}
+        return [topic for topic in STAGE.inputs if topic not in owned]
+
+    async def position(self, tp: TopicPartition) -> int:
+        if tp not in self.positions:
+            raise IllegalStateError(tp)
+        return self.positions[tp]
+
+    def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
+        self.sought.append(partition)
+
+    def rest(self, partition: int, resting: Iterable[str]) -> None: ...
+
+
+class Owner:
+    """A partition that notes what it is told."""
+
+    def __init__(self, number: int, *_: object) -> None:
+        self.number, self.ready = number, True
+        self.flow = Flow(STAGE.inputs)
+        self.failures: list[Exception] = []
+        self.batches: list[Any] = []
+        self.held_bytes_max = self.instant_bytes_max = 0
+
+    def fail(self, exc: Exception) -> None:
+        self.failures.append(exc)
+
+    def batch(self, *news: object) -> Any:
+        self.batches.append(news)
+        return news
+
+    def regulate(self) -> None: ...
+    def release(self) -> None: ...
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> session.Session:
+    """Give a session that has joined its group, with partitions 0 and 1 assigned."""
+    monkeypatch.setattr(session, "Inputs", Inputs)
+    monkeypatch.setattr(session, "Partition", Owner)
+    made = session.Session(Settings(), STAGE, asyncio.Queue())
+    inputs_of(made).positions = {
+        TopicPartition(topic, number): 0 for topic in STAGE.inputs for number in range(2)
+    }
+    return made
+
+
+def inputs_of(joined: session.Session) -> Inputs:
+    """Return the fake."""
+    return joined._inputs  # type: ignore[return-value]
+
+
+def owners(joined: session.Session) -> dict[int, Owner]:
+    """Return the fakes."""
+    return joined._partitions  # type: ignore[return-value]
+
+
+async def assign(joined: session.Session) -> None:
+    """Assign all there is."""
+    await joined.on_partitions_assigned(set(inputs_of(joined).positions))
+
+
+async def test_an_assignment_amid_the_end_makes_no_partition(joined: session.Session) -> None:
+    """Nobody would ever close it: it would write on beside its successor."""
+    await assign(joined)
+    assert owners(joined).keys() == {0, 1}
+    joined._ending = True
+    joined._partitions.clear()
+    await assign(joined)
+    assert owners(joined) == {}
+
+
+async def test_a_deleted_input_ends_what_needs_it(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it an order would be judged without its scans: an error, and no judgement."""
+    await assign(joined)
+    del inputs_of(joined).positions[TopicPartition(OTHER, 1)]
+    await assign(joined)
+    assert [type(exc) for exc in owners(joined)[1].failures] == [PartitionRefused]
+    assert owners(joined)[0].failures == []
+    assert f"input-missing stage=bench topic={OTHER} partitions=1" in caplog.text
+
+
+async def test_a_fault_in_a_rebalance_is_not_swallowed(
+    joined: session.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client logs what a listener raises and goes on as if nothing had happened."""
+    monkeypatch.setattr(Inputs, "seek", lambda *_: 1 / 0)
+    await assign(joined)
+    assert isinstance(joined._fault, ZeroDivisionError)
+
+
+async def test_records_that_come_again_are_not_processed_twice(joined: session.Session) -> None:
+    """Whatever made the client go back, the partition starts again from its last commit."""
+    await assign(joined)
+    tp = TopicPartition(TOPIC, 0)
+    rows = [InRecord(offset, 1, b"k", b"v") for offset in range(5)]
+    await joined._pump({tp: rows})
+    await joined._pump({tp: rows[3:]})
+    part = owners(joined)[0]
+    assert [type(exc) for exc in part.failures] == [PositionLost]
+    assert len(part.batches) == 1
+
+
+async def test_a_position_out_of_range_restarts_its_partition_alone(
+    joined: session.Session,
+) -> None:
+    """It finds out what was lost; the others go on."""
+    await assign(joined)
+
+    async def fetch() -> None:
+        raise OffsetOutOfRangeError({TopicPartition(TOPIC, 1): 7})
+
+    inputs_of(joined).fetch = fetch  # type: ignore[attr-defined]
+    await joined._read()
+    assert len(owners(joined)[1].failures) == 1
+    assert owners(joined)[0].failures == []
+
+
+async def test_a_partition_taken_away_does_not_hide_the_ends_of_others(
+    joined: session.Session,
+) -> None:
+    """Time goes on where it can."""
+    await assign(joined)
+    tps = list(inputs_of(joined).positions)
+    del inputs_of(joined).positions[tps[0]]
+    answer = session.Ends(asked_ms=1_000, read_to=dict.fromkeys(tps, 0))
+    answer.offsets = dict.fromkeys(tps, 0)
+    joined._ends = answer
+    completed, as_of_ms = await joined._completed()
+    found = {(part.number, topic) for part, topics in completed.items() for topic in topics}
+    assert found == {(tp.partition, tp.topic) for tp in tps[1:]}
+    assert as_of_ms == 500
+
+
+async def test_a_topic_that_ends_before_what_was_read_is_another_one(
+    joined: session.Session,
+) -> None:
+    """It is not "read to its end": its records have not been seen at all."""
+    await assign(joined)
+    tp = TopicPartition(TOPIC, 0)
+    answer = session.Ends(asked_ms=1_000, read_to={tp: 10})
+    answer.offsets = {tp: 3}
+    joined._ends = answer
+    assert await joined._completed() == ({}, 500)
+    assert [type(exc) for exc in owners(joined)[0].failures] == [TopicCreatedAnew]
+
+
+async def test_an_unexpected_exception_restarts_the_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug costs a restart with a traceback in the log, not the worker."""
+    begun = asyncio.Semaphore(0)
+
+    async def run(self: object) -> None:
+        begun.release()
+        if begun._value < 3:
+            raise ValueError("a bug")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=lambda: run(None)))
+    monkeypatch.setattr(source, "_BROKEN_S_MIN", 0.01)
+    made = source.Source(Settings(), STAGE, None, pytest.fail, pytest.fail)
+    await made.on_started()
+    async with asyncio.timeout(10):
+        while begun._value < 3:
+            await asyncio.sleep(0.01)
+    await made.on_stop()
+    broken = [r for r in caplog.records if r.getMessage().startswith("broken stage=bench")]
+    assert [(r.levelno, r.exc_info is not None) for r in broken] == [(logging.ERROR, True)] * 2
+
+
+def test_marks_alone_are_no_traffic() -> None:
+    """Both stages exchange marks each second; a summary must not look like work."""
+    orders = OrdersTask(0, load_policy("douyin-first-scan"), shop_partitions=2, live=True)
+    orders.restored()
+    for topic in orders.next_offsets:
+        orders.complete(topic, 1_700_000_000_000)
+    checkpoint = orders.step(100, mark=True)
+    assert checkpoint is not None
+    counters = Counters()
+    counters.wrote(checkpoint)
+    assert (counters.idle, counters.marks, counters.transactions) == (True, 2, 1)
+    counters.took(SHOP_VIOLATIONS, [InRecord(0, 0, None, checkpoint.outputs[0].value)])
+    assert (counters.idle, counters.marks) == (True, 3)
+    counters.took(SHOP_VIOLATIONS, [InRecord(1, 0, b"S1", b"{}")])
+    assert not counters.idle
+
+
+def test_a_changed_state_is_traffic() -> None:
+    """Only the checkpoint's own record does not count."""
+    counters = Counters()
+    counters.wrote(Checkpoint([], [(b"O1", b"state"), (b"\x00meta", b"")], [], False))
+    assert (counters.idle, counters.states) == (False, 1)
