@@ -1,5 +1,8 @@
 """`python -m streams`: the same as the `shipclock` command."""
 
-from streams.cli import main
+try:
+    from streams.cli import main
 
-main()
+    main()
+except KeyboardInterrupt:
+    raise SystemExit(130) from None

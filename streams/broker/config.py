@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from streams.broker.errors import BrokerError
+from streams.broker.lock import LOCK_FILE
 
 HOST = "127.0.0.1"
 NODE_ID = 1
@@ -83,6 +84,16 @@ def write_server_properties(data_dir: Path, port: int, controller_port: int) -> 
     }
     lines = [f"{key}={value}\n" for key, value in properties.items()]
     (data_dir / PROPERTIES_FILE).write_text("".join(lines))
+
+
+def refuse_foreign(data_dir: Path) -> None:
+    """Refuse a folder that holds something and was never a broker's of ours; write nothing."""
+    marked = formatted(data_dir) or (data_dir / LOCK_FILE).exists()
+    if not marked and any(data_dir.iterdir()):
+        raise BrokerError(
+            f"{data_dir} is not empty, and what it holds is not a broker's",
+            hint="choose a new or an empty data folder",
+        )
 
 
 def formatted(data_dir: Path) -> bool:

@@ -20,6 +20,7 @@ from streams.broker.config import (
     JAVA_OPTIONS_SHORT_LIVED,
     PROPERTIES_FILE,
     formatted,
+    refuse_foreign,
     write_server_properties,
 )
 from streams.broker.errors import BrokerError
@@ -143,6 +144,7 @@ class EmbeddedBroker:
     def _lock_data_dir(self) -> int:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
+            refuse_foreign(self.data_dir)
             descriptor = lock.acquire(self.data_dir)
         except OSError as error:
             raise BrokerError(

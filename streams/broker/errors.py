@@ -1,10 +1,7 @@
 """The one exception of the embedded broker."""
 
+from streams.core.errors import UserError
 
-class BrokerError(Exception):
-    """Say why the broker cannot do what was asked, and what to do about it."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class BrokerError(UserError):
+    """Why the broker cannot do what was asked."""

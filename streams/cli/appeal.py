@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -15,6 +14,7 @@ from streams.cli.options import (
     chosen_policy,
     instant,
 )
+from streams.core.errors import UserError
 
 
 def appeal(
@@ -44,10 +44,9 @@ def appeal(
     """
     import msgspec
 
-    from streams.cli.publishing import checked, now_ms, run
+    from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
     from streams.codec.decode import Decoder
     from streams.core.events import AppealDecided
-    from streams.runtime.publish import publisher
 
     if violation_id.count(":") != 2:
         raise UserError(
@@ -65,10 +64,6 @@ def appeal(
     )
     value = msgspec.json.encode(decided)
     event = checked(Decoder(chosen_policy(policy)), "appeal-decided", value, now)
-
-    async def publish() -> None:
-        async with publisher(bootstrap) as connected:
-            await connected.publish([event])
-
-    run(publish())
+    publish_one(bootstrap, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")
+    told_of_refusals()

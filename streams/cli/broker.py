@@ -2,8 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from streams.broker import BrokerError, EmbeddedBroker, Progress, broker_status, stop_broker
-from streams.cli.errors import UserError
+from streams.broker import EmbeddedBroker, Progress, broker_status, stop_broker
+from streams.core.errors import UserError
 
 app = typer.Typer(
     name="broker",
@@ -33,7 +31,8 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Folder of the broker's data and log; a later start finds its topics again.",
+        help="Folder of the broker's data and log, new or empty at the first start; a later one "
+        "finds its topics again.",
         show_default="shipclock/broker in your data folder",
     ),
 ]
@@ -89,8 +88,7 @@ def status(data_dir: DataDir = DATA_DIR) -> None:
 @app.command()
 def stop(data_dir: DataDir = DATA_DIR) -> None:
     """End the broker that runs on the data folder, gracefully; its data is kept."""
-    with broker_errors():
-        stopped = stop_broker(data_dir)
+    stopped = stop_broker(data_dir)
     if stopped is None:
         typer.echo(f"No broker runs on {data_dir}.")
     else:
@@ -98,14 +96,11 @@ def stop(data_dir: DataDir = DATA_DIR) -> None:
 
 
 def start_with_progress(broker: EmbeddedBroker, detached: bool = False) -> None:
-    """Start the broker with a progress bar on stderr; raise UserError if it fails."""
+    """Start the broker with a progress bar on stderr; raise BrokerError if it fails."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     live = console.is_terminal
-    with (
-        ProgressBar(*columns, console=console, transient=True, disable=not live) as bar,
-        broker_errors(),
-    ):
+    with ProgressBar(*columns, console=console, transient=True, disable=not live) as bar:
         task = bar.add_task("Looking for Java and Kafka", total=None)
 
         def show(progress: Progress) -> None:
@@ -119,12 +114,3 @@ def start_with_progress(broker: EmbeddedBroker, detached: bool = False) -> None:
                 console.print(progress.step)
 
         broker.start(show, detached)
-
-
-@contextmanager
-def broker_errors() -> Iterator[None]:
-    """Turn the broker's errors into those of the command line."""
-    try:
-        yield
-    except BrokerError as error:
-        raise UserError(error.message, error.hint) from error

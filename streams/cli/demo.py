@@ -18,8 +18,8 @@ import typer
 from rich.console import Console
 
 from streams.cli.broker import start_with_progress
-from streams.cli.errors import UserError
 from streams.cli.options import DEFAULT_POLICY
+from streams.core.errors import UserError
 from streams.demo.surge import END_MS, HOUR_MS, ORDERS_MAX, ORDERS_MIN, START_MS, make_surge
 
 if TYPE_CHECKING:
@@ -60,20 +60,12 @@ def demo(
     usual rules, with a clock that runs faster. Timeouts, penalties, bans and corrections are shown
     as they come, and at the end all of it must add up. Ctrl-C stops it and leaves nothing behind.
     """
-    from streams.demo.errors import DemoError
-    from streams.topics import TopicsError
-
     console = Console(highlight=False)
     for name in ("aiokafka", "asyncio"):
         # What the client has to complain of comes as an error of ours, or does not matter.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with _tidy_end(console) as stack:
-            _run(console, stack, bootstrap, orders, seed, speed, yes)
-    except DemoError as error:
-        raise UserError(error.message, error.hint) from None
-    except TopicsError as error:
-        raise UserError(error.message, error.hint, error.exit_code) from None
+    with _tidy_end(console) as stack:
+        _run(console, stack, bootstrap, orders, seed, speed, yes)
 
 
 def _run(
@@ -134,7 +126,8 @@ def _play(
     console.print(
         f"{orders:,} orders of a sale (seed {seed}), and the six days after it, judged under "
         f"{policy.label}: {hours:.3g} h a second, {seconds:.0f} s in all."
-        "\nTimes are those of the shops. Ctrl-C stops it.\n",
+        "\nTimes are those of the shops. The lines are a selection; the sums at the end count all."
+        "\nCtrl-C stops it.\n",
         soft_wrap=True,
     )
     with Screen(console, narrator, surge.shops) as screen:

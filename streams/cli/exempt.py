@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -16,7 +15,9 @@ from streams.cli.options import (
     chosen_policy,
     instant,
 )
+from streams.core.errors import UserError
 from streams.core.events import ShippingMode
+from streams.core.words import counted
 
 if TYPE_CHECKING:
     from streams.core.events import Effect
@@ -105,10 +106,9 @@ def exempt(
     """
     import msgspec
 
-    from streams.cli.publishing import checked, now_ms, run
+    from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
     from streams.codec.decode import Decoder
     from streams.core.events import ExemptionGranted, Scope
-    from streams.runtime.publish import publisher
 
     rules = chosen_policy(policy)
     for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
@@ -157,18 +157,13 @@ def exempt(
     if dry_run:
         typer.echo(value)
         return
-
-    async def publish() -> tuple[int, int]:
-        async with publisher(bootstrap) as connected:
-            await connected.publish([event])
-            return len(connected.targets(event)), connected.partitions("exemption-granted")
-
-    copies, partitions = run(publish())
+    copies, partitions = publish_one(bootstrap, event)
     typer.echo(
-        f"exemption {exemption_id}: published to {copies} of {partitions} "
-        f"partition{'s' * (partitions > 1)}, at once"
+        f"exemption {exemption_id}: published to {copies} of "
+        f"{counted(partitions, 'partition')}, at once"
     )
     typer.echo(value)
+    told_of_refusals()
 
 
 def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -17,6 +16,9 @@ from streams.cli.options import (
     event_lines,
     instant,
 )
+from streams.cli.printable import printable, printable_json
+from streams.core.errors import UserError
+from streams.core.words import counted
 
 if TYPE_CHECKING:
     from streams.core.policy import Policy
@@ -70,7 +72,6 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
     from rich.progress import Progress
 
     from streams.codec.state import StateVersionError
-    from streams.runtime.client import ClientError
     from streams.runtime.lookup import look_up
 
     console = Console(stderr=True)
@@ -82,8 +83,6 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
                 bar.update(task, completed=done, total=total)
 
             return asyncio.run(look_up(bootstrap, order_id, show))
-    except ClientError as error:
-        raise UserError(error.message, error.hint, error.exit_code) from None
     except StateVersionError as error:
         raise UserError(str(error), "a newer shipclock wrote it: explain with that one") from None
 
@@ -112,13 +111,14 @@ def _unknown(evidence: Evidence, rules: Policy) -> UserError:
     elif evidence.dead_letters:
         letters = {letter.source.topic: letter for letter in evidence.dead_letters}
         letter = letters.get("order-paid", evidence.dead_letters[-1])
-        detail = f"its {letter.source.topic} was refused: {letter.reason}: {letter.detail}"
+        told = f"{letter.reason}: {printable(letter.detail)}"
+        detail = f"its {letter.source.topic} was refused: {told}"
     else:
         detail = "nothing of it has been taken"
     return UserError(
         f"{name} is not known: {detail}",
         "check the order_id; an order is forgotten "
-        f"{rules.retention.clean // 86_400_000} days after its last change, "
+        f"{counted(rules.retention.clean // 86_400_000, 'day')} after its last change, "
         f"{rules.retention.violated // 86_400_000} if it had a violation",
     )
 
@@ -131,8 +131,12 @@ def _show(evidence: Evidence, rules: Policy, as_json: bool) -> None:
 
     explanation = explained(evidence, rules)
     if as_json:
-        typer.echo(msgspec.json.encode(explanation))
+        typer.echo(printable_json(msgspec.json.encode(explanation)))
         return
     for line in told(explanation):
-        typer.secho(line.text, fg=_COLOURS.get(line.tone), bold=line.tone == "heading" or None,
-                    dim=line.tone == "quiet" or None)  # fmt: skip
+        typer.secho(
+            printable(line.text),
+            fg=_COLOURS.get(line.tone),
+            bold=line.tone == "heading" or None,
+            dim=line.tone == "quiet" or None,
+        )

@@ -215,7 +215,8 @@ class _Teller:
                 )
         if len(left_out) > _OUTSIDE_MAX:
             more = len(left_out) - _OUTSIDE_MAX
-            yield Line(f"  {more} earlier exemptions leave it out too (--json tells)", "quiet")
+            they = "1 earlier exemption leaves" if more == 1 else f"{more} earlier exemptions leave"
+            yield Line(f"  {they} it out too (--json tells)", "quiet")
 
     def _effect(self, effect: Effect) -> str:
         if effect.waive:
@@ -304,7 +305,8 @@ class _Teller:
         if charge.status != "capped":
             return None
         if charge.cap == "order":
-            return f"not charged, the order's {charge.limit} charges are used up"
+            charges = "1 charge is" if charge.limit == 1 else f"{charge.limit} charges are"
+            return f"not charged, the order's {charges} used up"
         used, limit = money(charge.used or 0, charge.unit), money(charge.limit or 0, charge.unit)
         return f"not charged, the shop had {used} of at most {limit} that {charge.cap}"
 

@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from streams.cli.errors import UserError
+from streams.core.errors import UserError
 from streams.core.policy import Policy, PolicyError
 from streams.policies import load_policy
 

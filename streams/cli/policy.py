@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.errors import UserError
+from streams.core.errors import UserError
 from streams.core.policy import PolicyError
 from streams.policies import load_policy, policy_names
 

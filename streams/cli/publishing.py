@@ -1,23 +1,24 @@
-"""What the publishing commands share: run, and say what a worker would refuse."""
+"""What the publishing commands share: say what a worker would refuse, and send the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
+import typer
 from msgspec.structs import fields
 
-from streams.cli.errors import UserError
 from streams.codec.decode import Decoder, Refused
+from streams.core.errors import UserError
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, OWN_TIME_FIELDS, Instant
+from streams.core.words import counted
 
 if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
-
-_Result = TypeVar("_Result")
 
 
 class _Logged(msgspec.Struct):
@@ -31,16 +32,6 @@ class _Logged(msgspec.Struct):
 def now_ms() -> int:
     """Tell the machine's time, epoch milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run work on a cluster; what a person can put right is told as a UserError."""
-    from streams.runtime.client import ClientError
-
-    try:
-        return asyncio.run(work)
-    except ClientError as error:
-        raise UserError(error.message, error.hint, error.exit_code) from None
 
 
 def logged(text: bytes) -> tuple[str, bytes, int]:
@@ -65,11 +56,18 @@ def logged(text: bytes) -> tuple[str, bytes, int]:
         )
     if line.timestamp is not None:
         return line.topic, bytes(line.value), line.timestamp
-    value = msgspec.json.decode(line.value)
-    field = OWN_TIME_FIELDS[INPUT_TOPICS.index(line.topic)]
-    own_time = value.get(field) if isinstance(value, dict) else None
+    value = bytes(line.value)
+    at = own_time(line.topic, value)
     # Without one the event is refused anyway, for that.
-    return line.topic, bytes(line.value), own_time if type(own_time) is int else now_ms()
+    return line.topic, value, now_ms() if at is None else at
+
+
+def own_time(topic: str, value: bytes) -> int | None:
+    """Read when an event happened, where its JSON says so."""
+    fields = msgspec.json.decode(value)
+    field = OWN_TIME_FIELDS[INPUT_TOPICS.index(topic)]
+    at = fields.get(field) if isinstance(fields, dict) else None
+    return at if type(at) is int else None
 
 
 def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:
@@ -88,6 +86,68 @@ def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> In
             _hint(topic, refused.reason),
             exit_code=2,
         ) from None
+
+
+def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
+    """Send one event, all its copies at once; return how many, and its topic's partition count.
+
+    Raises:
+        UserError: The cluster cannot be reached or refuses; nothing was sent.
+    """
+    from streams.runtime.publish import publisher
+
+    async def publish() -> tuple[int, int]:
+        async with publisher(bootstrap) as connected:
+            await connected.publish([event])
+            return len(connected.targets(event)), connected.partitions(event.topic)
+
+    return asyncio.run(publish())
+
+
+def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
+    """Send batches as they come, each as a whole; return how many events of each topic.
+
+    Raises:
+        UserError: The cluster cannot be reached or refuses, or the batches end in this error; it
+            says how many events were sent before.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from streams.runtime.publish import publisher
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events sent"), TimeElapsedColumn())
+    sent: Counter[str] = Counter()
+
+    async def publish() -> None:
+        with Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
+            task = bar.add_task("", total=None)
+            async with publisher(bootstrap) as connected:
+                async for batch in batches:
+                    await connected.publish(batch)
+                    sent.update(event.topic for event in batch)
+                    bar.advance(task, len(batch))
+
+    try:
+        asyncio.run(publish())
+    except UserError as error:
+        if not sent:
+            raise
+        message = f"{error.message} ({counted(sent.total(), 'event')} sent before)"
+        raise UserError(message, error.hint, error.exit_code) from None
+    return sent
+
+
+def told_of_refusals() -> None:
+    """Say, beside the output, that sent is not taken."""
+    typer.echo(
+        "note: a worker may still refuse it, as conflict, no-order or too-late; "
+        "`shipclock dead-letters` tells",
+        err=True,
+    )
 
 
 def _hint(topic: str, reason: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -20,6 +18,8 @@ from streams.cli.options import (
     chosen_policy,
     instant,
 )
+from streams.core.errors import UserError
+from streams.core.words import counted
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -66,8 +66,10 @@ def send(
     Every event is checked first as a worker checks it. Events given as arguments are sent
     together; lines are sent as they come, a megabyte at a time. What is sent together is sent as a
     whole, or not at all if a worker would refuse an event of it. An exemption goes to the
-    partitions of the orders it names, or else to all, at once.
+    partitions of the orders it names, or else to all, at once. What only the orders' history
+    decides (conflict, no-order, too-late) shows later, in `shipclock dead-letters`.
     """
+    from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
     from streams.core.events import INPUT_TOPICS
 
@@ -86,7 +88,11 @@ def send(
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
     reader = _Reader(Decoder(chosen_policy(policy)), topic, at)
-    _publish(bootstrap, reader.batches(arguments))
+    sent = publish_all(bootstrap, reader.batches(arguments))
+    topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
+    typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))
+    if sent:
+        told_of_refusals()
 
 
 class _Reader:
@@ -162,41 +168,3 @@ def _unreadable(name: str, error: OSError) -> UserError:
     return UserError(
         f"{name}: {error.strerror}", "give a file as @FILE, or - for standard input", exit_code=2
     )
-
-
-def _publish(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> None:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from streams.cli.publishing import run
-    from streams.runtime.publish import publisher
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events sent"), TimeElapsedColumn())
-
-    sent: Counter[str] = Counter()
-
-    async def publish() -> None:
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("", total=None)
-            async with publisher(bootstrap) as connected:
-                async for batch in batches:
-                    await connected.publish(batch)
-                    sent.update(event.topic for event in batch)
-                    bar.advance(task, len(batch))
-
-    try:
-        run(publish())
-    except UserError as error:
-        if not sent:
-            raise
-        message = f"{error.message} ({_events(sent.total())} sent before)"
-        raise UserError(message, error.hint, error.exit_code) from None
-    topics = ", ".join(f"{topic} {count}" for topic, count in sent.items())
-    typer.echo(f"sent {_events(sent.total())}" + (f": {topics}" if topics else ""))
-
-
-def _events(count: int) -> str:
-    return f"{count} event{'s' * (count != 1)}"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.options import DEFAULT_POLICY, PolicyName, chosen_policy, event_lines, instant
+from streams.cli.printable import printable_json
 
 
 def simulate(
@@ -40,5 +41,5 @@ def simulate(
     end = None if until == "drain" else instant(until, "--until")
     with event_lines(events) as file:
         lines = run(file, rules, end)
-    sys.stdout.buffer.writelines(line + b"\n" for line in lines)
+    sys.stdout.buffer.writelines(printable_json(line) + b"\n" for line in lines)
     sys.stdout.buffer.flush()

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import DEFAULT_BOOTSTRAP, Bootstrap
-from streams.topics import TopicsError
+from streams.core.errors import UserError
 
 if TYPE_CHECKING:
     from streams.topics.admin import TopicState
@@ -68,18 +67,19 @@ def check(
 
 
 def _run(work: Coroutine[Any, Any, list[TopicState]]) -> None:
-    try:
-        states = asyncio.run(work)
-    except TopicsError as error:
-        raise UserError(error.message, error.hint, error.exit_code) from error
+    states = asyncio.run(work)
     _show(states)
     missing = sum(state.status == "missing" for state in states)
     different = sum(bool(state.differences) for state in states)
     if missing:
-        raise UserError(f"{missing} of {len(states)} topics are missing", "shipclock topics create")
+        raise UserError(
+            f"{missing} of {len(states)} topics {'is' if missing == 1 else 'are'} missing",
+            "shipclock topics create",
+        )
     if different:
         raise UserError(
-            f"{different} of {len(states)} topics differ from their files",
+            f"{different} of {len(states)} topics "
+            + ("differs from its file" if different == 1 else "differ from their files"),
             "change settings with Kafka's kafka-configs.sh; give other counts with --partitions",
         )
 

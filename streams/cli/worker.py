@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.errors import UserError
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -40,17 +39,13 @@ def worker(
     """
     from streams.runtime import logs
     from streams.runtime.app import run_worker
-    from streams.runtime.errors import WorkerError
     from streams.runtime.settings import Settings
     from streams.runtime.supervise import supervise
 
     rules = chosen_policy(policy)
     logs.setup()
     settings = Settings(bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack)
-    try:
-        if workers == 1:
-            run_worker(settings, rules)
-        else:
-            supervise(settings, rules, workers)
-    except WorkerError as error:
-        raise UserError(error.message, error.hint) from error
+    if workers == 1:
+        run_worker(settings, rules)
+    else:
+        supervise(settings, rules, workers)

@@ -1,10 +1,7 @@
 """Why a demo cannot go on."""
 
+from streams.core.errors import UserError
 
-class DemoError(Exception):
-    """Say what went wrong in one line, and a hint."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class DemoError(UserError):
+    """What went wrong with the worker or the broker, or does not suit a demo."""

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from streams.core.words import counted
 from streams.demo.cast import CAST, Shop
 from streams.demo.narrate import WORDS, Line, Narrator
 from streams.demo.surge import END_MS, HOUR_MS, START_MS
@@ -86,10 +87,11 @@ class Screen:
     def _counts(self, tally: Tally, sent: Mapping[str, int]) -> str:
         return (
             f"{sent['order-paid']:,} paid, {sent['tracking-number-uploaded']:,} uploaded, "
-            f"{sent['first-scan']:,} scanned; {tally.types['timeout.determined']} timeouts, "
-            f"{tally.types['timeout.revoked']} revoked; {len(tally.bans)} bans; "
-            f"{tally.outputs['deadline-warning']} warnings, "
-            f"{tally.outputs['dead-letter']} dead letters"
+            f"{sent['first-scan']:,} scanned; "
+            f"{counted(tally.types['timeout.determined'], 'timeout')}, "
+            f"{tally.types['timeout.revoked']:,} revoked; {counted(len(tally.bans), 'ban')}; "
+            f"{counted(tally.outputs['deadline-warning'], 'warning')}, "
+            f"{counted(tally.outputs['dead-letter'], 'dead letter')}"
         )
 
     def _figures(self, now_ms: int, tally: Tally, sent: Mapping[str, int]) -> Group:

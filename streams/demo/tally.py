@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from streams.core.outputs import DeadLetter, Penalty, ProductBan, Timeout, Value
+from streams.core.words import counted
 
 
 @dataclass(slots=True)
@@ -143,8 +144,8 @@ def checks(tally: Tally, inputs: Inputs, simulated: Tally) -> Iterator[Check]:
     dead, waiting = tally.outputs["dead-letter"], inputs.sent - inputs.taken
     yield Check(
         waiting == 0 and dead == inputs.spoilt,
-        f"records   {inputs.sent:,} sent = {inputs.taken - dead:,} judged + {dead} dead letters "
-        f"+ {waiting} waiting; {inputs.spoilt} were spoilt on purpose",
+        f"records   {inputs.sent:,} sent = {inputs.taken - dead:,} judged "
+        f"+ {counted(dead, 'dead letter')} + {waiting} waiting; spoilt on purpose: {inputs.spoilt}",
     )
     late = len(tally.timed_out)
     in_time = len(inputs.shipped - tally.timed_out)
@@ -180,7 +181,7 @@ def checks(tally: Tally, inputs: Inputs, simulated: Tally) -> Iterator[Check]:
     )
     yield Check(
         not tally.complaints,
-        f"once      {tally.outputs.total():,} output records, "
+        f"once      {counted(tally.outputs.total(), 'output record')}, "
         + (f"but {tally.complaints[0]}" if tally.complaints else "none twice, none out of turn"),
     )
     mine, theirs = tally.stands(), simulated.stands()

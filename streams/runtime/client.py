@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts
@@ -17,23 +18,17 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
+from streams.core.errors import UserError
 from streams.runtime.logs import reason
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
 CONNECT_TIMEOUT_S = 8.0
+# For a broker that is away.
+_CLOSE_TIMEOUT_S = 2.0
 
 
-class ClientError(Exception):
-    """A cluster that cannot do what was asked: `message` says why, `hint` what to do.
-
-    `exit_code` is the command's: 1, or 2 if it was used wrongly.
-    """
-
-    def __init__(self, message: str, hint: str | None = None, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.exit_code = exit_code
+class ClientError(UserError):
+    """Why a cluster cannot do what was asked."""
 
 
 @asynccontextmanager
@@ -72,6 +67,18 @@ def count_of(topic: str, counts: dict[str, int]) -> int:
     return counts[topic]
 
 
+async def let_go(closing: Coroutine[Any, Any, None]) -> None:
+    """Disconnect; a broker that is away is not waited for.
+
+    What the client says of it is dropped: it may even end by cancelling itself, which would look
+    like Ctrl-C, and the reason has been told.
+    """
+    task = asyncio.create_task(closing)
+    await asyncio.wait([task], timeout=_CLOSE_TIMEOUT_S)
+    if task.done() and not task.cancelled():
+        task.exception()
+
+
 async def _partition_counts(bootstrap: str) -> dict[str, int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
@@ -82,4 +89,4 @@ async def _partition_counts(bootstrap: str) -> dict[str, int]:
                 topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()
             }
     finally:
-        await admin.close()
+        await let_go(admin.close())

@@ -16,12 +16,12 @@ from msgspec import Struct
 from streams.codec.decode import Decoder
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import ClientError, connected, count_of
+from streams.runtime.client import ClientError, connected, count_of, let_go
 
 # The broker aborts a transaction this old; a batch takes a tenth of a second.
 _TRANSACTION_TIMEOUT_S = 20.0
 # For a broker that is away.
-_CLOSE_TIMEOUT_S = 2.0
+_ABORT_TIMEOUT_S = 2.0
 # As large as the largest topic allows (an exemption may list a hundred thousand orders).
 _REQUEST_BYTES_MAX = 16 * 1024 * 1024
 _BATCH_BYTES = 512 * 1024
@@ -37,6 +37,7 @@ class InputEvent(NamedTuple):
     value: bytes
     timestamp_ms: int
     order_ids: tuple[str, ...] | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class _Keys(Struct):
@@ -106,7 +107,7 @@ class Publisher:
         except BaseException:
             # Readers wait for an open transaction. A broken producer cannot abort; the broker does.
             with contextlib.suppress(KafkaError, IllegalOperation, AssertionError, TimeoutError):
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                async with asyncio.timeout(_ABORT_TIMEOUT_S):
                     await self._producer.abort_transaction()
             raise
 
@@ -114,7 +115,14 @@ class Publisher:
         producer = self._producer
         await producer.begin_transaction()
         sent = [
-            await producer.send(event.topic, event.value, event.key, partition, event.timestamp_ms)
+            await producer.send(
+                event.topic,
+                event.value,
+                event.key,
+                partition,
+                event.timestamp_ms,
+                list(event.headers),
+            )
             for event, partition in placed
         ]
         # The client would commit without a batch that the broker refused.
@@ -145,9 +153,7 @@ async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
                 await producer.start()
             yield Publisher(producer, counts)
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await producer.stop()
+            await let_go(producer.stop())
 
 
 def _refuse_uneven(counts: dict[str, int]) -> None:

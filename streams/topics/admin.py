@@ -23,6 +23,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from streams.core.words import counted
 from streams.topics.catalog import TopicFile, TopicsError, load_topics
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
@@ -143,7 +144,7 @@ def refuse_other_counts(files: Sequence[TopicFile], present: Mapping[str, Broker
         topic = present.get(file.topic)
         if topic is not None and topic.partitions != file.partitions:
             raise TopicsError(
-                f"topic {file.topic} exists with {topic.partitions} partitions, not "
+                f"topic {file.topic} exists with {counted(topic.partitions, 'partition')}, not "
                 f"{file.partitions}",
                 "give --partitions (and --shop-partitions) as they are, or delete the topics",
             )

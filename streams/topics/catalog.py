@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from streams.core.errors import UserError
+
 _UNITS_MS = {"h": 3_600_000, "d": 86_400_000}
 _UNITS_BYTES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LONGEST_MS = str(2**63 - 1)
@@ -18,17 +20,8 @@ TopicName = Annotated[
 Sentence = Annotated[str, Meta(min_length=20)]
 
 
-class TopicsError(Exception):
-    """Topics that cannot be used: `message` says which and why, `hint` what to do.
-
-    `exit_code` is the command's: 1, or 2 if it was used wrongly.
-    """
-
-    def __init__(self, message: str, hint: str | None = None, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.exit_code = exit_code
+class TopicsError(UserError):
+    """Topics that cannot be used: which, why, and what to do."""
 
 
 class TopicFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,8 +7,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from streams.cli.errors import UserError
 from streams.cli.topics import app
+from streams.core.errors import UserError
 from streams.topics import TopicsError, admin
 from streams.topics.admin import (
     BrokerTopic,

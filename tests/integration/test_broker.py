@@ -210,19 +210,40 @@ def test_taken_port_is_named(tmp_path: Path, held_port: int) -> None:
         ("kafka/meta.properties", "\udcff\udcfe", "cannot be read"),
         ("kafka/orders-0/00000000000000000000.log", "", "is missing"),
         ("meta.properties", "version=1\n", "the data of another Kafka"),
+        ("thesis.txt", "the only copy", "is not empty"),
+        ("server.properties", "broker.id=0\n", "is not empty"),
+        ("broker.log", "of another program", "is not empty"),
+        ("kafka/src/Kafka.scala", "object Kafka", "is not empty"),
+        (".git/HEAD", "ref: refs/heads/main", "is not empty"),
     ],
 )
 def test_data_that_is_not_ours_is_left_alone(
     tmp_path: Path, file: str, content: str, message: str
 ) -> None:
-    """Another cluster's folder, or a damaged one, is refused with a way out and not touched."""
+    """Another's folder, or a damaged one, is refused with a way out and not touched."""
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(content, errors="surrogateescape")
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(BrokerError, match=message) as refusal:
         EmbeddedBroker(tmp_path).start()
     assert refusal.value.hint is not None
     assert path.read_text(errors="surrogateescape") == content
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folder_of_a_start_that_failed_is_taken_again(
+    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first start that never came to make data has marked the folder as ours."""
+    data_dir = tmp_path / "new"
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "JAVA_OPTIONS", ("-XX:NoSuchOption",))
+        with pytest.raises(BrokerError, match="NoSuchOption"):
+            EmbeddedBroker(data_dir).start()
+    assert [path for path in data_dir.iterdir() if path.name != "broker.lock"]
+    with EmbeddedBroker(data_dir) as again:
+        assert again.running
 
 
 def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

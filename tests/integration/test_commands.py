@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from typer.testing import CliRunner
 
-from streams.cli import app
-from streams.cli.errors import UserError
+from streams.broker import EmbeddedBroker
+from streams.cli.commands import app
+from streams.codec.encode import encode_value
+from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
+from streams.core.outputs import DeadLetter, Source
+from streams.runtime import dead_letters
 from streams.runtime.batches import KeyPartitioner
+from streams.runtime.client import ClientError
 from streams.topics.admin import ensure_topics, planned_topics
-from tests.unit.samples import HOUR_MS, VALUES, exemption, line, paid, raw, scan, upload
+from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
 
 pytestmark = pytest.mark.kafka
 
@@ -55,7 +63,7 @@ def run(bootstrap: str, *arguments: str, stdin: str | None = None) -> str:
     """Run a command that must succeed; return what it printed."""
     result = CliRunner().invoke(app, [*arguments, "--bootstrap", bootstrap], input=stdin)
     assert result.exit_code == 0, result.exception
-    return result.output
+    return result.stdout
 
 
 def failed(bootstrap: str, *arguments: str, stdin: str | None = None) -> UserError:
@@ -154,14 +162,16 @@ def test_many_lines_are_sent_in_order(bootstrap: str, tmp_path: Path) -> None:
     pad = "x" * 900
     events = [raw(scan("O1", tracking_number=f"T{n}", note=pad)) for n in range(3000)]
     file.write_bytes(b"\n".join(events))
-    assert run(bootstrap, "send", "first-scan", f"@{file}") == "sent 3000 events: first-scan 3000\n"
+    assert (
+        run(bootstrap, "send", "first-scan", f"@{file}") == "sent 3,000 events: first-scan 3,000\n"
+    )
     assert [record.value for record in records(bootstrap, "first-scan")] == events
     file.write_bytes(b"\n".join([*events, b"nonsense"]))
     message = failed(bootstrap, "send", "first-scan", f"@{file}").message
     assert "line 3001: first-scan is refused as malformed" in message
     sent = len(records(bootstrap, "first-scan")) - 3000
     assert 0 < sent <= 3000
-    assert message.endswith(f"({sent} events sent before)")
+    assert message.endswith(f"({sent:,} events sent before)")
 
 
 def test_an_exemption_reaches_every_partition_or_those_of_its_orders(bootstrap: str) -> None:
@@ -298,3 +308,178 @@ def test_an_order_is_explained_from_what_a_worker_wrote(worker: str, tmp_path: P
         assert time.monotonic() < deadline_s, error.message
         time.sleep(0.3)
     assert error.message.startswith("order O4 is not known: its order-paid was refused: too-late")
+
+
+# Dead letters
+
+GARBAGE = b"\x1b[2J{\xff"
+
+
+def letters(bootstrap: str, *options: str) -> list[Any]:
+    """List dead letters as JSON."""
+    return [
+        json.loads(one) for one in run(bootstrap, "dead-letters", "--json", *options).splitlines()
+    ]
+
+
+async def put(bootstrap: str, *records: tuple[str, bytes | None, bytes | None]) -> None:
+    """Write records as a careless producer would: topic, key, value."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for topic, key, value in records:
+            await producer.send_and_wait(topic, value, key, home("O1"))
+
+
+def wait_for_letters(bootstrap: str, count: int) -> list[Any]:
+    """Wait until there are so many."""
+    deadline_s = time.monotonic() + 60
+    while len(found := letters(bootstrap)) < count:
+        assert time.monotonic() < deadline_s, found
+        time.sleep(0.3)
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_a_dead_letter_is_repaired_and_judged(worker: str, tmp_path: Path) -> None:
+    """Garbage is listed, an order that lacked its shop is exported, repaired, sent and fined."""
+    placed_at = now_ms() - 73 * HOUR_MS
+    order = paid(placed_at=placed_at, paid_at=placed_at)
+    unfit = raw({name: order[name] for name in order if name != "shop_id"})
+    known = paid("O11", placed_at=placed_at, paid_at=placed_at)
+    asyncio.run(
+        put(
+            worker,
+            ("order-paid", b"O1", unfit),
+            ("first-scan", b"\xff\x1b[31m", GARBAGE),
+            ("first-scan", b"O1", None),
+            ("first-scan", b"O2", raw(scan("O1", scanned_at=now_ms()))),
+            ("order-paid", b"O11", raw(known)),
+            ("order-paid", b"O11", raw(known | {"paid_amount": 1})),
+        )
+    )
+    found = wait_for_letters(worker, 5)
+    by_reason = {one["reason"]: one for one in found}
+    assert sorted(one["reason"] for one in found) == (
+        ["conflict", "malformed", "malformed", "schema", "wrong-key"]
+    )
+    assert [one["at"] for one in found] == sorted(one["at"] for one in found)
+    assert by_reason["schema"]["raw"] == unfit.decode()
+    assert {one.get("raw_base64") for one in found} == {None, base64.b64encode(GARBAGE).decode()}
+    assert "\x1b" not in (told := run(worker, "dead-letters"))
+    assert len(told.splitlines()) == 5
+    counts = run(worker, "dead-letters", "--by", "reason").splitlines()
+    assert counts[0].split() == ["2", "malformed"]
+    (count,) = [
+        one["count"] for one in letters(worker, "--by", "topic") if one["topic"] == "first-scan"
+    ]
+    assert count == 3
+
+    # The filters choose by what a line shows.
+    latest = found[-1]["at"]
+    assert letters(worker, "--reason", "schema") == [by_reason["schema"]]
+    assert len(letters(worker, "--topic", "order-paid")) == 2
+    assert letters(worker, "--limit", "2") == found[-2:]
+    since = letters(worker, "--since", str(latest))
+    assert since == [one for one in found if one["at"] >= latest]
+    assert letters(worker, "--until", str(latest)) + since == found
+
+    # Unrepaired, it is refused before it is sent.
+    file = tmp_path / "repaired.jsonl"
+    file.write_text(run(worker, "dead-letters", "export", "--reason", "schema"))
+    error = failed(worker, "dead-letters", "resend", str(file))
+    assert error.message == f"{file}: 1 of 1 lines would be refused again; nothing was sent"
+
+    one = json.loads(file.read_text())
+    one["value"]["shop_id"] = "S9"
+    file.write_text(json.dumps(one) + "\n")
+    for _ in range(2):  # twice: the same fact again changes nothing
+        resent = run(worker, "dead-letters", "resend", str(file))
+        assert resent == "sent 1 event again: order-paid 1\n"
+    explanation = wait_for(worker, lambda found, totals: found[0]["standing"])
+    assert explanation["order"]["shop_id"] == "S9"
+    first = explanation["kinds"][0]["determinations"][0]
+    assert first["due"] == first["history"][0]["determined_at"] == placed_at + 72 * HOUR_MS
+
+    origin = by_reason["schema"]["source"]
+    place = f"order-paid:{origin['partition']}:{origin['offset']}"
+    headers = [one.headers for one in records(worker, "order-paid") if one.headers]
+    assert headers == [(("shipclock-resent-from", place.encode()),)] * 2
+    run(worker, "send", "order-closed", raw(closed(closed_at=placed_at)).decode())
+    wait_for(worker, lambda found, totals: not found[0]["standing"])
+    assert len(letters(worker)) == 5
+
+
+def test_dead_letters_are_read_in_order_as_far_as_they_are_committed(bootstrap: str) -> None:
+    """Over all partitions; aborted ones are not shown, strange records are left out and told."""
+
+    async def fill() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=bootstrap, transactional_id="letters"
+        ) as producer:
+            for number in range(60):
+                await producer.begin_transaction()
+                value = encode_value(
+                    DeadLetter(
+                        detail=f"the {number}.",
+                        raw=base64.b64encode(b"x" * 100_000).decode(),
+                        reason="schema",
+                        source=Source(offset=number, partition=0, timestamp=1, topic="first-scan"),
+                    )
+                )
+                await producer.send_and_wait("dead-letter", value, partition=number % PARTITIONS)
+                if number % 3 == 2:
+                    await producer.abort_transaction()
+                else:
+                    await producer.commit_transaction()
+            async with producer.transaction():
+                await producer.send_and_wait("dead-letter", b"strange", partition=0)
+                await producer.send_and_wait("dead-letter", None, b"key", partition=1)
+
+    asyncio.run(fill())
+    result = CliRunner().invoke(app, ["dead-letters", "--bootstrap", bootstrap])
+    assert result.exit_code == 0
+    committed = [f"the {number}." for number in range(60) if number % 3 != 2]
+    assert [line[line.index("the ") :] for line in result.stdout.splitlines()] == committed
+    assert result.stderr == "note: left out 2 records that this shipclock cannot read\n"
+    newest = run(bootstrap, "dead-letters", "export", "--limit", "2").splitlines()
+    assert [json.loads(line)["origin"]["offset"] for line in newest] == [57, 58]
+    assert all(json.loads(line)["raw"] == "x" * 100_000 for line in newest)
+
+
+def test_a_broker_that_goes_away_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid reading, too: no traceback, and no waiting for ever."""
+    monkeypatch.setattr(dead_letters, "_PATIENCE_S", 2.0)
+
+    async def read(broker: EmbeddedBroker) -> None:
+        async with aclosing(dead_letters.dead_letters(broker.bootstrap)) as found:
+            assert await anext(found) is None
+            broker.kill()
+            async for _ in found:
+                pass
+
+    async def fill(bootstrap: str) -> None:
+        await ensure_topics(bootstrap, 1)
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+            for _ in range(40):
+                await producer.send_and_wait("dead-letter", os.urandom(900_000), partition=0)
+
+    with EmbeddedBroker(tmp_path / "broker") as broker:
+        asyncio.run(fill(broker.bootstrap))
+        with pytest.raises(ClientError, match=f"no Kafka broker answers at {broker.bootstrap}"):
+            asyncio.run(read(broker))
+
+
+def test_what_is_sent_may_still_be_refused_and_it_is_said_where(bootstrap: str) -> None:
+    """Beside the output of every command that publishes."""
+    for arguments in (
+        ["send", "first-scan", raw(scan()).decode()],
+        ["appeal", "O1:late-scan:1", "granted"],
+        ["exempt", "--id", "X1", "--waive", "--order", "O1"],
+    ):
+        result = CliRunner().invoke(app, [*arguments, "--bootstrap", bootstrap])
+        assert result.exit_code == 0
+        assert result.stderr.startswith("note: a worker may still refuse it, as conflict")
+        assert "shipclock dead-letters" in result.stderr
+    result = CliRunner().invoke(app, ["send", "first-scan", "--bootstrap", bootstrap], input="")
+    assert (result.stdout, result.stderr) == ("sent 0 events\n", "")

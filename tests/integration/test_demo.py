@@ -95,6 +95,8 @@ def test_demo_adds_up_and_leaves_nothing(run: Callable[..., Run], tmp_path: Path
     demo.wait_for(STORY_LINE.pattern)
     assert demo.end(90) == 0, demo.text
     assert "It adds up." in demo.text.splitlines()
+    assert "The lines are a selection; the sums at the end count all." in demo.text
+    assert re.findall(r"(?<![\d,.])1 (?:timeouts|bans|warnings|dead letters)\b", demo.text) == []
     assert "\x1b" not in demo.text
     words = {line[13:25].strip() for line in demo.text.splitlines() if STORY_LINE.match(line)}
     assert words >= {

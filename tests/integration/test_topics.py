@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
-from streams.cli.errors import UserError
 from streams.cli.topics import app
+from streams.core.errors import UserError
 from streams.topics import TopicsError
 from streams.topics.admin import check_topics, ensure_topics, planned_topics
 

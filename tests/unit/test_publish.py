@@ -13,10 +13,10 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from typer.testing import CliRunner
 
-from streams.cli import app
-from streams.cli.errors import UserError
+from streams.cli.commands import app
 from streams.cli.publishing import checked, logged
 from streams.codec.decode import Decoder, Refused
+from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
 from streams.runtime import lines
 from streams.runtime.batches import KeyPartitioner

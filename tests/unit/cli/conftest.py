@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,10 +34,13 @@ def shipclock(
         monkeypatch.setattr(sys, "argv", ["shipclock", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = 0
+        interrupt = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
         out, err = capsysbinary.readouterr()
         return Finished(code, out, err.decode())
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from streams.cli.errors import UserError
+from streams.core.errors import UserError
 from tests.unit.cli.conftest import Shipclock
 
 
@@ -16,12 +20,45 @@ def test_help_is_good(shipclock: Shipclock, arguments: list[str]) -> None:
     assert finished.out.startswith(b"Usage: ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["--nonsense"], ["policy"]])
-def test_word_that_is_no_command_is_wrong_usage(shipclock: Shipclock, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [[], ["policy"]])
+def test_no_command_is_answered_with_those_there_are(
+    shipclock: Shipclock, arguments: list[str]
+) -> None:
     """Exit code 2, and how to go on."""
     finished = shipclock(*arguments)
-    assert finished.code == 2
-    assert "Usage: " in finished.err + finished.out.decode()
+    assert (finished.code, finished.out) == (2, b"")
+    assert finished.err.startswith("Usage: shipclock")
+    assert "Commands:" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "usage"),
+    [
+        (["nonsense"], "no such command 'nonsense'", "shipclock [OPTIONS] COMMAND"),
+        (["dead-letters", "exprot"], "no such command 'exprot'", "shipclock dead-letters"),
+        (["--nonsense"], "no such option: --nonsense", "shipclock [OPTIONS] COMMAND"),
+        (["policy", "check"], "missing argument 'FILE'", "shipclock policy check"),
+        (["policy", "list", "x"], "got unexpected extra argument", "shipclock policy list"),
+        (["simulate", "-", "--until"], "option '--until' requires", None),
+        (["appeal", "O1:late-scan:1"], "missing argument 'outcome'", "shipclock appeal"),
+        (["appeal", "O1:late-scan:1", "no"], "invalid value for 'outcome'", "shipclock appeal"),
+        (["worker", "--workers", "0"], "invalid value for '--workers'", "shipclock worker"),
+        (["demo", "--seed", "\x1b[2Jx"], "invalid value for '--seed'", "shipclock demo"),
+        (["dead-letters", "--limit", "0"], "invalid value for '--limit'", "shipclock dead-letters"),
+    ],
+)
+def test_wrong_usage_is_told_like_every_error(
+    shipclock: Shipclock, arguments: list[str], error: str, usage: str | None
+) -> None:
+    """One line and a hint, exit code 2: no boxes, no traceback, nothing a terminal obeys."""
+    finished = shipclock(*arguments)
+    assert (finished.code, finished.out) == (2, b"")
+    first, second = finished.err.splitlines()
+    assert first.startswith(f"error: {error}")
+    # The parser does not always say which command it was reading.
+    assert second.startswith("hint: " if usage is None else f"hint: usage: {usage}")
+    assert second.endswith("--help tells more")
+    assert "\x1b" not in finished.err
 
 
 @pytest.mark.parametrize(
@@ -29,6 +66,12 @@ def test_word_that_is_no_command_is_wrong_usage(shipclock: Shipclock, arguments:
     [
         (UserError("it failed"), 1, "error: it failed"),
         (UserError("wrong", "right", 2), 2, "error: wrong"),
+        (
+            UserError("evil \x1b]0;title\x07 and \x9b2J"),
+            1,
+            "error: evil \\u001b]0;title\\u0007 and \\u009b2J",
+        ),
+        (UserError("O1:x:1 [red]"), 1, "error: O1:x:1 [red]"),
         (KeyError("x"), 1, "error: internal error: KeyError: 'x'"),
     ],
 )
@@ -73,3 +116,18 @@ def test_interrupt_is_130(shipclock: Shipclock, monkeypatch: pytest.MonkeyPatch)
     finished = shipclock("policy", "list")
     assert finished.code == 130
     assert "Traceback" not in finished.err
+
+
+def test_interrupt_during_the_imports_is_130_too() -> None:
+    """Ctrl-C is heard before the first command could be read."""
+    command = [sys.executable, "-X", "importtime", "-m", "streams", "policy", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while b"typer" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+    assert b"KeyboardInterrupt" not in err

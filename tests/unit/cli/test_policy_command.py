@@ -64,7 +64,7 @@ def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[s
     """What the command line itself cannot read is exit code 2."""
     finished = shipclock("policy", *arguments)
     assert finished.code == 2
-    assert "Usage: " in finished.err
+    assert "\nhint: usage: shipclock policy" in finished.err
 
 
 def test_list_names_all(shipclock: Shipclock) -> None:

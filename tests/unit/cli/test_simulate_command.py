@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from streams.engine.simulate import simulate
 from tests.unit.cli.conftest import Shipclock
-from tests.unit.samples import DEADLINE, POLICY, POLICY_TEXT, line, paid
+from tests.unit.samples import DEADLINE, POLICY, POLICY_TEXT, line, paid, scan
 
 LOG = line("order-paid", paid()) + b"\n"
 ALL = b"".join(each + b"\n" for each in simulate([LOG], POLICY))
@@ -96,8 +97,9 @@ def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[s
     """What the command line itself cannot read is exit code 2 too."""
     finished = shipclock("simulate", *arguments)
     assert finished.code == 2
-    assert "Error: " in finished.err
-    assert "Traceback" not in finished.err
+    error, hint = finished.err.splitlines()
+    assert error.startswith("error: ")
+    assert hint.endswith("--help tells more")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,19 @@ def test_policy_mistake_is_told_by_file_and_line(shipclock: Shipclock, tmp_path:
     finished = shipclock("simulate", "-", "--policy", str(rules))
     assert finished.code == 2
     assert finished.err.startswith(f"error: {rules}:8: grace: ")
+
+
+def test_nothing_in_an_event_commands_the_terminal(shipclock: Shipclock) -> None:
+    """Control characters are escaped, whoever sent them; the records mean what they meant."""
+    key = "\x1b[2J\x7f\x9b31m\u202e"
+    log = line("first-scan", scan(), key=key) + b"\n"
+    finished = shipclock("simulate", "-", stdin=log)
+    assert (finished.code, finished.err) == (0, "")
+    text = finished.out.decode()
+    assert not [char for char in text.replace("\n", "") if not char.isprintable()]
+    (expected,) = simulate([log], POLICY)
+    assert json.loads(text) == json.loads(expected)
+    assert json.loads(text)["key"] == key
 
 
 def test_reader_that_goes_away_is_no_error_to_tell(tmp_path: Path) -> None:

@@ -1,0 +1,343 @@
+"""`shipclock dead-letters`: list what was refused, take it out for repair, send it again."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import sys
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from streams.cli.letter_lines import as_event, as_json, as_text, repair
+from streams.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_POLICY,
+    Bootstrap,
+    PolicyName,
+    chosen_policy,
+    instant,
+)
+from streams.cli.printable import printable
+from streams.core.clock import NEVER_MS
+from streams.core.errors import UserError
+from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.outputs import DeadLetterReason
+from streams.core.words import counted
+
+if TYPE_CHECKING:
+    from streams.codec.decode import Decoder
+    from streams.runtime.dead_letters import Letter
+    from streams.runtime.publish import InputEvent
+
+_COMPLAINTS_MAX = 20
+RESENT_FROM = "shipclock-resent-from"
+
+
+class _Group(TyperGroup):
+    """A group whose first word may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="What was refused and why: list it (the default), export it for repair, send it again.",
+)
+
+Reason = Annotated[DeadLetterReason | None, typer.Option(help="Refused for this reason.")]
+SourceTopic = Annotated[
+    str | None, typer.Option("--topic", metavar="TOPIC", help="Refused from this input topic.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Refused at or after this time (epoch ms, or ISO 8601 with an offset).",
+    ),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Refused before this time.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Only the newest N.", show_default="all")
+]
+
+
+@app.command("list")
+def list_letters(
+    reason: Reason = None,
+    topic: SourceTopic = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    by: Annotated[
+        Literal["reason", "topic"] | None,
+        typer.Option(help="Count them instead, with the first of each."),
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="A JSON object a line, with the refused value.")
+    ] = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+) -> None:
+    """List dead letters, the newest last: when, why, from where, key, detail."""
+    chosen = _chosen(reason, topic, since, until, limit)
+    write = as_json if json_lines else as_text
+    if by is None:
+        _write(bootstrap, chosen, write)
+        return
+    if limit is not None:
+        raise UserError("--by counts all of them", "leave --limit out", exit_code=2)
+    groups: Counter[str] = Counter()
+    firsts: dict[str, Letter] = {}
+
+    def count(found: Letter) -> None:
+        name = found.letter.reason if by == "reason" else found.letter.source.topic
+        groups[name] += 1
+        firsts.setdefault(name, found)
+
+    _read(bootstrap, chosen, count, quiet=False)
+    for name, number in groups.most_common():
+        first = write(firsts[name])
+        if json_lines:
+            first = msgspec.json.encode({by: name, "count": number, "first": msgspec.Raw(first)})
+            typer.echo(first)
+        else:
+            typer.echo(f"{number:>12,}  {printable(name)}\n{'':>14}first {first.decode()}")
+
+
+@app.command()
+def export(
+    reason: Reason = None,
+    topic: SourceTopic = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+) -> None:
+    """Write dead letters as lines of events, to be repaired and sent again.
+
+    A line has the refused record's topic, timestamp, key and `value`, as `simulate` and `send
+    --events` take it, and beside them the reason, the detail and the record's place, `origin`.
+    What is not JSON stands as text in `raw`: write the event it was meant to be into `value`.
+
+    shipclock dead-letters export --reason schema > bad.jsonl
+    """
+    count = _write(bootstrap, _chosen(reason, topic, since, until, limit), as_event)
+    if count:
+        typer.echo(
+            "note: repair `value` in each line, then: shipclock dead-letters resend FILE", err=True
+        )
+
+
+@app.command()
+def resend(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Lines of `export`, with repaired values.")
+    ],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    policy: PolicyName = DEFAULT_POLICY,
+) -> None:
+    """Send repaired events, each with a header that tells which record it replaces.
+
+    All lines are checked first as a worker checks them: nothing is sent if one of them would
+    become a dead letter again. The records carry the time of this sending; what an event counts
+    for is decided by the times within it. Sending a file twice is harmless: the same fact again
+    changes nothing. Dead letters stay listed, since a log is only added to.
+    """
+    from streams.cli.publishing import publish_all, told_of_refusals
+    from streams.codec.decode import Decoder
+
+    rules = chosen_policy(policy)
+    repaired = _Repaired(file, Decoder(rules), rules.input.wait_for_order)
+    total = asyncio.run(repaired.check())
+    if not total:
+        raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
+    sent = publish_all(bootstrap, repaired.batches())
+    topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
+    typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
+    if repaired.old:
+        typer.echo(
+            f"note: {repaired.old:,} of them happened more than "
+            f"{counted(rules.input.wait_for_order // 86_400_000, 'day')} ago: a worker takes them "
+            "for orders it knows, and refuses them as too-late for others",
+            err=True,
+        )
+    told_of_refusals()
+
+
+class _Chosen(NamedTuple):
+    """Which dead letters are asked for."""
+
+    reason: str | None
+    topic: str | None
+    since_ms: int
+    until_ms: int
+    limit: int | None
+
+    def takes(self, found: Letter) -> bool:
+        return (
+            self.reason in (None, found.letter.reason)
+            and self.topic in (None, found.letter.source.topic)
+            and self.since_ms <= found.at_ms < self.until_ms
+        )
+
+
+def _chosen(
+    reason: str | None, topic: str | None, since: str | None, until: str | None, limit: int | None
+) -> _Chosen:
+    if topic is not None and topic not in INPUT_TOPICS:
+        raise UserError(
+            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
+        )
+    return _Chosen(
+        reason,
+        topic,
+        0 if since is None else instant(since, "--since"),
+        NEVER_MS if until is None else instant(until, "--until"),
+        limit,
+    )
+
+
+def _write(bootstrap: str, chosen: _Chosen, write: Callable[[Letter], bytes]) -> int:
+    """Write a line a letter to standard output; return how many were found."""
+    out = sys.stdout.buffer
+    if chosen.limit is None:
+
+        def put(found: Letter) -> None:
+            out.write(write(found) + b"\n")
+
+        count = _read(bootstrap, chosen, put, quiet=sys.stdout.isatty())
+    else:
+        newest: deque[bytes] = deque(maxlen=chosen.limit)
+        count = _read(bootstrap, chosen, lambda found: newest.append(write(found)), quiet=False)
+        out.writelines(line + b"\n" for line in newest)
+    out.flush()
+    return count
+
+
+def _read(bootstrap: str, chosen: _Chosen, take: Callable[[Letter], None], quiet: bool) -> int:
+    """Hand over the letters asked for, return how many; a terminal shows progress unless quiet."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from streams.runtime.dead_letters import dead_letters
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} read"), TimeElapsedColumn())
+
+    async def read() -> tuple[int, int]:
+        count = taken = strange = 0
+        with Progress(
+            *columns, console=console, transient=True, disable=quiet or not console.is_terminal
+        ) as bar:
+            task = bar.add_task("", total=None)
+            async with aclosing(dead_letters(bootstrap, chosen.since_ms)) as letters:
+                async for found in letters:
+                    count += 1
+                    if count % 1000 == 0:
+                        bar.update(task, completed=count)
+                    if found is None:
+                        strange += 1
+                    elif chosen.takes(found):
+                        taken += 1
+                        take(found)
+        return taken, strange
+
+    taken, strange = asyncio.run(read())
+    if not taken:
+        typer.echo("note: there is no such dead letter", err=True)
+    if strange:
+        typer.echo(
+            f"note: left out {counted(strange, 'record')} that this shipclock cannot read", err=True
+        )
+    return taken
+
+
+class _Repaired:
+    """A file of repaired events: read once to be checked, and once more to be sent."""
+
+    def __init__(self, file: Path, decoder: Decoder, old_ms: int) -> None:
+        self._file = file
+        self._decoder = decoder
+        self._old_ms = old_ms
+        self.old = 0
+        """Events whose own time lies further back than an unknown order is waited for."""
+
+    async def check(self) -> int:
+        """Check all lines; return how many there are.
+
+        Raises:
+            UserError: Some would be refused; they have been told.
+        """
+        total, bad = 0, 0
+        async for lines in self._lines():
+            for number, text in lines:
+                total += 1
+                try:
+                    self.old += self._happened_long_ago(self._event(text))
+                except UserError as error:
+                    bad += 1
+                    if bad <= _COMPLAINTS_MAX:
+                        typer.echo(printable(f"line {number}: {error.message}"), err=True)
+        if bad > _COMPLAINTS_MAX:
+            typer.echo(f"and {bad - _COMPLAINTS_MAX:,} more", err=True)
+        if bad:
+            raise UserError(
+                f"{self._file}: {bad:,} of {total:,} lines would be refused again; "
+                "nothing was sent",
+                "repair them, or take them out of the file",
+                exit_code=2,
+            )
+        return total
+
+    async def batches(self) -> AsyncIterator[list[InputEvent]]:
+        """Yield what is sent together."""
+        async for lines in self._lines():
+            yield [self._event(text) for _, text in lines]
+
+    async def _lines(self) -> AsyncIterator[list[tuple[int, bytes]]]:
+        from streams.runtime.lines import LineTooLongError, line_batches
+
+        try:
+            if not stat.S_ISREG(self._file.stat().st_mode):
+                raise UserError(
+                    f"{self._file} is no plain file", "it is read twice: save the lines first", 2
+                )
+            with self._file.open("rb") as stream:
+                async for lines in line_batches(stream):
+                    yield lines
+        except OSError as error:
+            raise UserError(
+                f"{self._file}: {error.strerror}", "give a file of `export`", exit_code=2
+            ) from None
+        except LineTooLongError as error:
+            raise UserError(f"{self._file}: {error}", "give one event a line", 2) from None
+
+    def _happened_long_ago(self, event: InputEvent) -> bool:
+        from streams.cli.publishing import own_time
+
+        of_order = event.topic != INPUT_TOPICS[EXEMPTION_GRANTED]
+        happened_at = own_time(event.topic, event.value) or event.timestamp_ms
+        return of_order and event.timestamp_ms - happened_at > self._old_ms
+
+    def _event(self, text: bytes) -> InputEvent:
+        """Check one line.
+
+        Raises:
+            UserError: A worker would refuse it, or it is no line of `export`.
+        """
+        from streams.cli.publishing import checked, now_ms
+
+        line = repair(text)
+        origin = line.origin
+        place = f"{origin.topic}:{origin.partition}:{origin.offset}"
+        event = checked(self._decoder, line.topic, bytes(line.value), now_ms())
+        return event._replace(headers=((RESENT_FROM, place.encode()),))

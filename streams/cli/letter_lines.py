@@ -1,0 +1,112 @@
+"""A dead letter as a line: for people, as JSON, and as an event to be repaired."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from streams.cli.printable import printable, printable_json
+from streams.codec.encode import format_instant
+from streams.core.clock import NEVER_MS
+from streams.core.errors import UserError
+from streams.core.events import INPUT_TOPICS
+
+if TYPE_CHECKING:
+    from streams.runtime.dead_letters import Letter
+
+# A key is as long as its producer made it.
+_KEY_CHARACTERS_MAX = 60
+
+
+class Origin(msgspec.Struct):
+    """The place of a refused record."""
+
+    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=249)]
+    partition: Annotated[int, msgspec.Meta(ge=0)]
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Repair(msgspec.Struct):
+    """A line of `export` with its value repaired."""
+
+    topic: str
+    origin: Origin
+    value: msgspec.Raw = msgspec.Raw(b"")
+
+
+def as_text(found: Letter) -> bytes:
+    """Write when, why, from where, key and detail."""
+    letter, source = found.letter, found.letter.source
+    key = "-" if found.key is None else found.key.decode(errors="replace")
+    if len(key) > _KEY_CHARACTERS_MAX:
+        key = key[:_KEY_CHARACTERS_MAX] + "…"
+    text = (
+        f"{format_instant(found.at_ms)}  {letter.reason:<14}  "
+        f"{source.topic}[{source.partition}]@{source.offset}  {key}  {letter.detail}"
+    )
+    return printable(text).encode()
+
+
+def as_json(found: Letter) -> bytes:
+    """Write all of it; the refused value as text in `raw`, or `raw_base64` where it is none."""
+    letter = found.letter
+    line: dict[str, Any] = {
+        "at": found.at_ms,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "source": letter.source,
+        "key": None if found.key is None else found.key.decode(errors="replace"),
+    }
+    try:
+        line["raw"] = found.raw.decode()
+    except UnicodeDecodeError:
+        line["raw_base64"] = base64.b64encode(found.raw).decode()
+    return printable_json(msgspec.json.encode(line))
+
+
+def as_event(found: Letter) -> bytes:
+    """Write the refused record as `simulate` takes it, and beside it why and whence."""
+    letter, source = found.letter, found.letter.source
+    line: dict[str, Any] = {
+        "origin": Origin(source.topic, source.partition, source.offset),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "topic": source.topic,
+        "timestamp": min(max(source.timestamp, 0), NEVER_MS - 1),
+    }
+    if found.key is not None:
+        line["key"] = found.key.decode(errors="replace")
+    if _is_json(found.raw):
+        # Line breaks stand between the parts of JSON only.
+        line["value"] = msgspec.Raw(found.raw.replace(b"\n", b" ").replace(b"\r", b" "))
+    else:
+        line["raw"] = found.raw.decode(errors="replace")
+    return printable_json(msgspec.json.encode(line))
+
+
+def repair(text: bytes) -> Repair:
+    """Read a repaired line.
+
+    Raises:
+        UserError: It is no line of `export`, or has no value yet.
+    """
+    try:
+        line = msgspec.json.decode(text, type=Repair)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"no line of `export`: {error}") from None
+    if line.topic not in INPUT_TOPICS:
+        raise UserError(f"{line.topic} is no input topic")
+    if not bytes(line.value):
+        raise UserError("there is no `value`: write the event into it")
+    return line
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        raw.decode()
+        msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""`shipclock explain`: what an event holds is shown, never obeyed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.unit.cli.conftest import Shipclock
+from tests.unit.samples import line, paid, scan, upload
+
+HOSTILE = "\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_nothing_in_an_event_commands_the_terminal(
+    shipclock: Shipclock, options: list[str]
+) -> None:
+    """A carrier's name reorders no line, and a refused value clears no screen."""
+    log = [
+        line("order-paid", paid()),
+        line("tracking-number-uploaded", upload(carrier="S\u202eF")),
+        line("first-scan", scan(HOSTILE), key="O1"),
+    ]
+    finished = shipclock("explain", "O1", "--events", "-", *options, stdin=b"\n".join(log))
+    assert (finished.code, finished.err) == (0, "")
+    text = finished.out.decode()
+    assert not [char for char in text.replace("\n", "") if not char.isprintable()]
+    assert "S\\u202eF" in text
+    assert "\\u001b[2J\\u009b31m\\u202e" in text
+    if options:
+        told = json.loads(text)
+        assert told["refused"][0]["detail"].endswith(HOSTILE)
+        assert told["facts"][0]["fields"]["carrier"] == "S\u202eF"
+
+
+def test_an_error_commands_no_terminal_either(shipclock: Shipclock) -> None:
+    """Why an unknown order is unknown is told in one line, whatever its sender wrote."""
+    log = line("order-paid", paid(f"two\nlines{HOSTILE}"), key="O1")
+    finished = shipclock("explain", "O1", "--events", "-", stdin=log)
+    assert finished.code == 1
+    error, _ = finished.err.splitlines()
+    assert error.startswith("error: order O1 is not known: its order-paid was refused: wrong-key: ")
+    assert "two\\u000alines\\u001b[2J\\u009b31m\\u202e" in error
