@@ -159,14 +159,16 @@ class Shop:
                 return sorted(kinds[name], key=_JUDGING_ORDER)
         return []
 
-    def note_crossing(self, violation: Violation, crossings: dict[str, Violation]) -> None:
+    def note_crossing(
+        self, violation: Violation, crossings: dict[str, tuple[Violation, int]]
+    ) -> None:
         """Keep `banning` true after a change; note the violation that changed a product's state.
 
         A second crossing takes the first back: only what differs after the last change remains.
         """
         for product_id in self._note_order(violation):
             if crossings.pop(product_id, None) is None:
-                crossings[product_id] = violation
+                crossings[product_id] = violation, violation.revision
 
     def _note_order(self, violation: Violation) -> list[str]:
         """Update `banning` for a violation's order; returns the products that crossed."""

@@ -143,7 +143,7 @@ class ShopsStage:
         shop = self._shop(shop_id)
         last_taken = shop.last_taken
         touched: dict[str, Violation] = {}
-        crossings: dict[str, Violation] = {}
+        crossings: dict[str, tuple[Violation, int]] = {}
         earliest = NEVER_MS
         re_run = False
         for item in _without_pairs(items):
@@ -253,11 +253,11 @@ class ShopsStage:
         return entries
 
     def _announce_bans(
-        self, shop_id: str, shop: Shop, crossings: dict[str, Violation], log_time: int
+        self, shop_id: str, shop: Shop, crossings: dict[str, tuple[Violation, int]], log_time: int
     ) -> None:
         rules = self._policy.ban
         for product_id in sorted(crossings):
-            violation = crossings[product_id]
+            violation, revision = crossings[product_id]
             effective_at = log_time
             imposed = product_id in shop.banning
             if imposed and rules is not None:
@@ -272,7 +272,7 @@ class ShopsStage:
                 violation_id=violation.violation_id,
             )
             name = (
-                f"{shop_id}:{product_id}:{violation.violation_id}:{violation.revision}:{ban.type}"
+                f"{shop_id}:{product_id}:{violation.violation_id}:{revision}:{ban.type}"
             )
             self._put_out("product-ban", ban, log_time, name, ban.type, effective_at, product_id)
             self._notify(shop_id, ban.type, [product_id], effective_at, log_time, name)

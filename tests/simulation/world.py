@@ -1,0 +1,478 @@
+"""One simulated run: brokers, workers, producers and accidents, from a plan to rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from aiokafka import TopicPartition
+
+import streams.runtime.checkpoint
+import streams.runtime.inputs
+import streams.runtime.partition
+import streams.runtime.restore
+import streams.runtime.session
+from streams.engine.records import SHOP_VIOLATIONS
+from streams.policies import load_policy
+from streams.runtime.errors import WorkerError
+from streams.runtime.source import Source
+from streams.runtime.stage import Stage
+from streams.runtime.stages import product_stages
+from tests.simulation.clients import (
+    Faults,
+    MemoryAdmin,
+    MemoryConsumer,
+    MemoryProducer,
+    Network,
+)
+from tests.simulation.groups import Group
+from tests.simulation.loop import PROCESS, Process, VirtualLoop
+from tests.simulation.memory_kafka import MemoryKafka, Row
+from tests.simulation.plan import Arrival, Plan, settings_of
+
+APP_ID = "simulated"
+POLICY = load_policy("douyin-first-scan")
+
+_EPOCH_NS = 1_800_000_000_000_000_000
+_REST_S_MAX = 300.0
+_QUIET_S = 4.0
+_JUMP_S = 2.0
+_TOMBSTONES_KEPT_MS = 60_000
+_CHANNEL_BATCHES_MAX = 64
+_TEAR_DOWN_ROUNDS = 20
+
+
+class EventClock:
+    """The clock of the events: stands, or runs faster than the simulation's own time."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._from_ms = self._to_ms = 0
+        self._start_s = self._speed = 0.0
+
+    def run(self, from_ms: int, to_ms: int, seconds: float) -> None:
+        """Go from one instant to another, and stand there."""
+        self._from_ms, self._to_ms = from_ms, to_ms
+        self._start_s = self._loop.time()
+        self._speed = (to_ms - from_ms) / seconds
+
+    def now_ms(self) -> int:
+        elapsed_s = self._loop.time() - self._start_s
+        return min(self._to_ms, self._from_ms + int(elapsed_s * self._speed))
+
+    def seconds_until(self, instant_ms: int) -> float:
+        """Return how long to sleep until the clock shows an instant, at least."""
+        return (instant_ms - self.now_ms() + 1) / self._speed if self._speed else 0.0
+
+
+class World:
+    """The run of one plan. `play` returns when all has come to rest, or says that it does not."""
+
+    def __init__(self, plan: Plan, trace: Callable[[str], None] | None = None) -> None:
+        self.plan = plan
+        self.failures: list[str] = []
+        self._trace = trace
+        self.loop = VirtualLoop()
+        self.loop.set_exception_handler(lambda *_: None)
+        self._rng = random.Random(f"run-{plan.seed}")
+        self.kafka = MemoryKafka()
+        self.network = Network(self.loop, self.kafka, random.Random(f"net-{plan.seed}"), self)
+        self.clock = EventClock(self.loop)
+        self.settings = settings_of(plan, app_id=APP_ID, clock=self.clock)
+        self.stages = product_stages(POLICY, APP_ID)
+        self._workers: dict[str, tuple[Process, asyncio.Event]] = {}
+        self._started = 0
+        self._calm = False
+        self._inputs_open = 0
+        self._written, self._written_s = -1, 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Partitions of each topic."""
+        orders, shops = self.stages
+        of_orders = dict.fromkeys((*orders.inputs, orders.changelog), self.plan.partitions)
+        others = (*orders.outputs, *shops.inputs, *shops.outputs, shops.changelog)
+        return of_orders | dict.fromkeys(others, self.plan.shop_partitions)
+
+    # --- what is said
+
+    def note(self, text: str, *details: object) -> None:
+        if self._trace is not None:
+            parts = " ".join(map(str, details))
+            self._trace(f"{self.loop.time():9.4f} {text} {parts}")
+
+    def fail(self, text: str) -> None:
+        """Note what must never happen; the run goes on, and fails."""
+        if self.network.closed:
+            return
+        self.note("FAIL", text)
+        self.failures.append(text)
+
+    def killed(self, process: Process) -> None:
+        self.note("killed", process.name)
+        self._workers.pop(process.name, None)
+        if not self._calm:
+            self.loop.call_later(self._rng.random() * 4.0, self._start_worker)
+
+    def owned(self, text: str) -> bool:
+        """Tell whether the process that logs this is the last that took the partition over."""
+        fields = dict(part.split("=", 1) for part in text.split()[1:3])
+        name = f"{APP_ID}-{fields['stage']}-{fields['partition']}"
+        return self.network.owners.get(name) is PROCESS.get()
+
+    # --- the run
+
+    def play(self) -> None:
+        """Run to the end."""
+        self.note("plan", self.plan.describe())
+        try:
+            with in_memory(self):
+                asyncio.set_event_loop(self.loop)
+                self.loop.run_until_complete(self._direct())
+                self._tear_down()
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    async def _direct(self) -> None:
+        plan = self.plan
+        self._make_topics()
+        waiting = self._load_backlog()
+        self.network.slow_topics = set(plan.slow_topics)
+        ticking = asyncio.create_task(self._tick())
+        self.clock.run(plan.backlog_until_ms, plan.last_arrival_ms, plan.play_s)
+        for _ in range(plan.workers):
+            self._start_worker()
+        self._disturb_begins()
+        disturbing = asyncio.create_task(self._disturb())
+        await self._send(waiting)
+        await asyncio.sleep(self._rng.random() * 2.0)
+        if not plan.punctual:
+            # Log time must not jump before everything has got its place in it.
+            disturbing.cancel()
+            self._heal()
+            await self._until(self._inputs_done, "all inputs to be processed", self._move_on)
+            self._disturb_begins()
+            disturbing = asyncio.create_task(self._disturb())
+        self.clock.run(self.clock.now_ms(), plan.end_ms, _JUMP_S)
+        await asyncio.sleep(_JUMP_S + self._rng.random() * plan.play_s)
+        disturbing.cancel()
+        self._heal()
+        await self._until(self._at_rest, "rest")
+        await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
+        ticking.cancel()
+
+    def _make_topics(self) -> None:
+        for topic, partitions in self.counts.items():
+            self.kafka.create_topic(topic, partitions)
+        for stage in self.stages:
+            self.network.groups[group_of(stage)] = Group(
+                self.counts[stage.inputs[0]],
+                self.settings.session_timeout_ms / 1000,
+                self.settings.rebalance_timeout_ms / 1000,
+            )
+
+    def _load_backlog(self) -> list[Arrival]:
+        backlog = [a for a in self.plan.arrivals if a.at_ms <= self.plan.backlog_until_ms]
+        for arrival in backlog:
+            self._arrive(arrival)
+        return self.plan.arrivals[len(backlog) :]
+
+    async def _send(self, arrivals: list[Arrival]) -> None:
+        """Bring each record when its time has come."""
+        for arrival in arrivals:
+            while self.clock.now_ms() < arrival.at_ms:
+                await asyncio.sleep(self.clock.seconds_until(arrival.at_ms))
+            self._arrive(arrival)
+        while self.clock.now_ms() < self.plan.last_arrival_ms:
+            await asyncio.sleep(self.clock.seconds_until(self.plan.last_arrival_ms))
+
+    def _arrive(self, arrival: Arrival) -> None:
+        """Write a record plainly, in a transaction that ends later, or after an aborted one."""
+        log = self.kafka.logs[TopicPartition(arrival.topic, arrival.partition)]
+        draw = self._rng.random()
+        self.note("arrives", arrival.topic, arrival.partition, "at", log.end)
+        if draw > 0.1:
+            log.append([arrival.row])
+            return
+        self._inputs_open += 1
+        transaction = -self._inputs_open
+        if draw < 0.05:
+            log.append([Row(0, b"nobody", b"never committed")], transaction)
+            log.append([arrival.row])
+        else:
+            log.append([arrival.row], transaction)
+        end = partial(log.finish, transaction, commit=draw >= 0.05)
+        self.loop.call_later(self._rng.random() * 0.5, end)
+
+    # --- workers
+
+    def _start_worker(self) -> None:
+        if self.network.closed:
+            return
+        self._started += 1
+        process = Process(f"w{self._started}")
+        stop = asyncio.Event()
+        self._workers[process.name] = process, stop
+        self.note("start", process.name)
+        self.loop.start(process, self._worker(stop))
+
+    async def _worker(self, stop: asyncio.Event) -> None:
+        """Do what the app does: an agent and a source for each stage."""
+        sources = []
+        for stage in self.stages:
+            channel: asyncio.Queue[Any] = asyncio.Queue(_CHANNEL_BATCHES_MAX)
+            source = Source(
+                self.settings, stage, channel, self._on_fatal, self._on_unreachable, loop=self.loop
+            )
+            asyncio.create_task(_agent(channel))  # noqa: RUF006 - the process keeps it
+            await source.on_started()
+            sources.append(source)
+        await stop.wait()
+        await asyncio.gather(*(source.on_stop() for source in sources))
+
+    async def _stop_worker(self, name: str) -> None:
+        """Stop a worker as SIGTERM would; one that sleeps is killed instead."""
+        process, stop = self._workers.pop(name)
+        self.note("stop", name)
+        if process.frozen:
+            self.loop.kill(process)
+            return
+        stop.set()
+
+    def _on_fatal(self, exc: WorkerError) -> None:
+        self.fail(f"a worker cannot work: {exc}")
+
+    def _on_unreachable(self, detail: str) -> None:
+        self.note("unreachable", detail)
+
+    # --- accidents
+
+    def _disturb_begins(self) -> None:
+        self._calm = False
+        self.network.faults = self.plan.faults
+
+    async def _disturb(self) -> None:
+        """Now and then do something to somebody."""
+        rng, plan = self._rng, self.plan
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / plan.disturb_every_s))
+            names = list(self._workers)
+            victim = self._workers[rng.choice(names)][0] if names else None
+            what = rng.choice(("kill", "freeze", "freeze", "restart", "join", "rebalance",
+                               "outage", "compact", "compact"))  # fmt: skip
+            self.note("disturb", what, victim.name if victim else "-")
+            if what == "kill" and victim is not None:
+                self.loop.kill(victim)
+                self.killed(victim)
+            elif what == "freeze" and victim is not None:
+                self.network.freeze(victim)
+            elif what == "restart" and victim is not None:
+                await self._stop_worker(victim.name)
+                self.loop.call_later(rng.random() * 2.0, self._start_worker)
+            elif what == "join" and len(names) < 3:
+                self._start_worker()
+            elif what == "rebalance":
+                for group in self.network.groups.values():
+                    group.rebalance(self.loop.time())
+            elif what == "outage":
+                self.network.down_until_s = self.loop.time() + rng.random() * 3.0
+            elif what == "compact":
+                self._compact()
+
+    def _compact(self) -> None:
+        for stage in self.stages:
+            for partition in range(self.kafka.counts[stage.changelog]):
+                log = self.kafka.logs[TopicPartition(stage.changelog, partition)]
+                log.compact(self._rng, self.wall_ns() // 1_000_000 - _TOMBSTONES_KEPT_MS)
+
+    def _heal(self) -> None:
+        """End all accidents; whoever sleeps wakes up."""
+        self.note("heal")
+        self._calm = True
+        self.network.faults = Faults(delay_s=0.005)
+        self.network.down_until_s = 0.0
+        self.network.slow_topics = set()
+        for process, _ in self._workers.values():
+            if process.frozen:
+                self.loop.thaw(process)
+        if not self._workers:
+            self._start_worker()
+
+    async def _tick(self) -> None:
+        """Keep the broker's own time: sessions, rebalances, transactions left open."""
+        timeout_s = self.settings.transaction_timeout_ms / 1000
+        while True:
+            await asyncio.sleep(0.1)
+            now_s = self.loop.time()
+            for group in self.network.groups.values():
+                group.tick(now_s)
+            self.kafka.expire(now_s, timeout_s)
+
+    # --- rest
+
+    def _move_on(self) -> None:
+        """Let the frontier pass what has arrived by now."""
+        now_ms = self.clock.now_ms()
+        self.clock.run(now_ms, now_ms + self.settings.idle_slack_ms + 1_000, 0.4)
+
+    async def _until(
+        self, reached: Callable[[], bool], what: str, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        give_up_s = self.loop.time() + _REST_S_MAX
+        for round_ in count():
+            if reached():
+                return
+            if meanwhile is not None and round_ % 10 == 0:
+                meanwhile()
+            if self.loop.time() > give_up_s:
+                self.fail(f"waited {_REST_S_MAX:.0f} s in vain for {what}")
+                return
+            await asyncio.sleep(0.5)
+
+    def _inputs_done(self) -> bool:
+        """Tell whether the orders stage has committed all that stands in the inputs."""
+        return all(self.unread(self.stages[0], tp) == 0 for tp in self._inputs_of(self.stages[0]))
+
+    def _at_rest(self) -> bool:
+        """Tell whether all is processed and nobody has written for a while."""
+        written = sum(log.end for log in self.kafka.logs.values())
+        if written != self._written or self.kafka.undecided:
+            self._written, self._written_s = written, self.loop.time()
+        if self.loop.time() - self._written_s < _QUIET_S:
+            return False
+        unread = [self.unread(stage, tp) for stage in self.stages for tp in self._inputs_of(stage)]
+        return not any(unread) and self._marks_done()
+
+    def _marks_done(self) -> bool:
+        """Tell whether every order partition has told every shop partition of the last instant."""
+        for partition in range(self.plan.shop_partitions):
+            marks: dict[int, int] = {}
+            log = self.kafka.logs[TopicPartition(SHOP_VIOLATIONS, partition)]
+            for _, row in log.committed_rows():
+                if row.key is None:
+                    mark = json.loads(row.value or b"")
+                    marks[mark["source"]] = mark["frontier_ms"]
+            if len(marks) < self.plan.partitions:
+                return False
+            if min(marks.values()) < self.frontier_end_ms - POLICY.grace:
+                return False
+        return True
+
+    @property
+    def frontier_end_ms(self) -> int:
+        """Where every frontier comes to stand."""
+        return self.plan.end_ms - self.settings.idle_slack_ms
+
+    def _inputs_of(self, stage: Stage) -> list[TopicPartition]:
+        return [tp for tp in self.kafka.logs if tp.topic in stage.inputs]
+
+    def unread(self, stage: Stage, tp: TopicPartition) -> int:
+        """Count the visible records that a stage's group has not committed yet."""
+        committed = self.kafka.committed.get((group_of(stage), tp), 0)
+        log = self.kafka.logs[tp]
+        if committed >= log.end:
+            return 0
+        return sum(offset >= committed for offset, _ in log.committed_rows()) + (
+            log.stable_end < log.end
+        )
+
+    def wall_ns(self) -> int:
+        """Return the machine's clock, which has nothing to do with the events'."""
+        return _EPOCH_NS + int(self.loop.time() * 1e9)
+
+    def _tear_down(self) -> None:
+        """Let every task end, those of killed workers too; nothing of it reaches the log."""
+        self.network.closed = True
+        for process in self.loop.processes:
+            self.loop.thaw(process)
+        for _ in range(_TEAR_DOWN_ROUNDS):
+            # First let begin what was only just made.
+            self.loop.run_until_complete(asyncio.sleep(0.1))
+            tasks = asyncio.all_tasks(self.loop)
+            if not tasks:
+                return
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=30))
+        raise RuntimeError(f"tasks that do not end: {tasks}")
+
+
+async def _agent(channel: asyncio.Queue[Any]) -> None:
+    while True:
+        batch = await channel.get()
+        batch.partition.take(batch)
+
+
+def group_of(stage: Stage) -> str:
+    """Return the consumer group of a stage."""
+    return f"{APP_ID}-{stage.name}"
+
+
+class _Log(logging.Handler):
+    """Hears what the runtime logs; some of it must never be said."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]!r}"
+        if text.startswith(("broken", "records-lost")) or (
+            # One that was overtaken amid its restore finds the changelog and the group apart.
+            text.startswith("refused") and self._world.owned(text)
+        ):
+            self._world.fail(text)
+        else:
+            self._world.note("log", text)
+
+
+@contextmanager
+def in_memory(world: World) -> Iterator[None]:
+    """Put the fakes, the virtual time and the log handler into the runtime's modules."""
+    network, loop = world.network, world.loop
+    virtual_time = SimpleNamespace(
+        monotonic=loop.time, time_ns=world.wall_ns, time=lambda: world.wall_ns() / 1e9
+    )
+    clients: dict[Any, dict[str, Any]] = {
+        streams.runtime.checkpoint: {"AIOKafkaProducer": MemoryProducer},
+        streams.runtime.restore: {"AIOKafkaConsumer": MemoryConsumer},
+        streams.runtime.inputs: {
+            "AIOKafkaConsumer": MemoryConsumer, "AIOKafkaAdminClient": MemoryAdmin
+        },
+    }  # fmt: skip
+    log, handler = logging.getLogger("streams"), _Log(world)
+    propagate, level = log.propagate, log.level
+    with ExitStack() as stack:
+        for module, replaced in clients.items():
+            for name, fake in replaced.items():
+                stack.enter_context(patch.object(module, name, partial(fake, network)))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("streams.runtime.") and getattr(module, "time", None) is time:
+                stack.enter_context(patch.object(module, "time", virtual_time))
+        # So that the few records of a run are many.
+        stack.enter_context(patch.object(streams.runtime.session, "_SHARE_MIN", 1))
+        # Sets of partitions are walked in the order of their hashes, else those of addresses.
+        stack.enter_context(
+            patch.object(streams.runtime.partition.Partition, "__hash__", lambda self: self.number)
+        )
+        log.addHandler(handler)
+        log.propagate = False
+        log.setLevel(logging.INFO)
+        stack.callback(log.setLevel, level)
+        stack.callback(setattr, log, "propagate", propagate)
+        stack.callback(log.removeHandler, handler)
+        yield
