@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import platform
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import workload
@@ -37,31 +41,55 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder,
         EmbeddedBroker(Path(folder) / "broker") as broker,
     ):
-        result = asyncio.run(measure(broker.bootstrap, Path(folder), arguments))
+        job = Job(*workload.make(arguments.orders))
+        result = asyncio.run(
+            measure(
+                broker.bootstrap, Path(folder), job, partitions=arguments.partitions,
+                workers=arguments.workers, policy=arguments.policy,
+            )
+        )  # fmt: skip
     print(json.dumps(result))
 
 
-async def measure(bootstrap: str, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
+class Job(NamedTuple):
+    """What a worker is given, and what must come of it."""
+
+    topics: list[list[workload.Event]]
+    answer: workload.Answer
+    garbage: Sequence[workload.Event] = ()
+    """Events that must be set aside, each once."""
+
+
+async def measure(
+    bootstrap: str,
+    folder: Path,
+    job: Job,
+    *,
+    partitions: int,
+    workers: int = 1,
+    policy: str = "douyin-first-scan",
+) -> dict[str, object]:
     """Load the job, run the worker over it, check the answer."""
-    await ensure_topics(bootstrap, arguments.partitions)
-    topics, answer = workload.make(arguments.orders)
+    await ensure_topics(bootstrap, partitions)
+    events = [*workload.merged(job.topics), *job.garbage]
+    if job.garbage:
+        events.sort()
     partition = DefaultPartitioner()
-    numbers = list(range(arguments.partitions))
+    numbers = list(range(partitions))
     records = (
         cluster.LogRecord(
             event.topic, partition(event.key, numbers, numbers), event.timestamp, event.key,
             event.value,
         )
-        for event in workload.merged(topics)
+        for event in events
     )  # fmt: skip
     started = time.monotonic()
     loaded = await cluster.load(bootstrap, records)
     print(f"loaded {loaded} in {time.monotonic() - started:.1f} s", file=sys.stderr)
-    del topics
     done_ms = cluster.now_ms()
     worker = cluster.WorkerProcess(
-        bootstrap, folder / "worker.log", "--policy", arguments.policy,
-        "--workers", str(arguments.workers),
+        bootstrap, folder / "worker.log", "--policy", policy,
+        "--workers", str(workers),
     )  # fmt: skip
     process = psutil.Process(worker.process.pid)
     try:
@@ -85,23 +113,34 @@ async def measure(bootstrap: str, folder: Path, arguments: argparse.Namespace) -
         "warnings": sum(r.topic == "deadline-warning" for r in written),
         "closures": sum(r.topic == "order-closure" for r in written),
     }
-    wanted = {name: getattr(answer, name) for name in found}
+    wanted = {name: getattr(job.answer, name) for name in found}
     if found != wanted or code:
         sys.exit(f"wrong answer: {found}, wanted {wanted}, exit code {code}")
+    letters = Counter(map(source, await cluster.read(bootstrap, ("dead-letter",))))
+    if letters != Counter((event.topic, event.value) for event in job.garbage):
+        sys.exit(f"wrong dead letters: {letters.total()}, wanted {len(job.garbage)} others")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
-        "orders": arguments.orders,
-        "events": answer.events,
-        "partitions": arguments.partitions,
-        "workers": arguments.workers,
-        "policy": Path(arguments.policy).stem,
+        "orders": len(job.topics[0]),
+        "events": len(events),
+        "garbage": len(job.garbage),
+        "partitions": partitions,
+        "workers": workers,
+        "policy": Path(policy).stem,
         "wall_s": round(wall_s, 2),
-        "events_per_s": round(answer.events / wall_s),
-        "events_per_cpu_s": round(answer.events / cpu_s),
+        "cpu_s": round(cpu_s, 2),
+        "events_per_s": round(len(events) / wall_s),
+        "events_per_cpu_s": round(len(events) / cpu_s),
         "rss_mb": round(memory / 2**20),
         "answer": found,
     }
+
+
+def source(letter: cluster.LogRecord) -> tuple[str, bytes]:
+    """Tell from which topic a dead letter came, and what stood there."""
+    value = json.loads(letter.value or b"")
+    return value["source"]["topic"], base64.b64decode(value["raw"])
 
 
 if __name__ == "__main__":

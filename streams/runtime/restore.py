@@ -7,6 +7,7 @@ import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.runtime.lean import as_entry, entries, lean_rows
 from streams.runtime.logs import event
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
@@ -31,6 +32,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
         request_timeout_ms=settings.request_timeout_ms,
         fetch_max_wait_ms=settings.fetch_wait_ms,
+        value_deserializer=as_entry if lean_rows() else None,
     )
     await consumer.start()
     try:
@@ -44,7 +46,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         while position < end:
             fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
             for records in fetched.values():
-                task.restore([(record.key, record.value) for record in records])
+                task.restore(entries(records))
                 count += len(records)
             position = await consumer.position(tp)
             if time.monotonic() > next_progress and position < end:

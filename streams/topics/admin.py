@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from aiokafka.errors import (
     KafkaError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
@@ -29,6 +31,8 @@ from streams.topics.catalog import TopicFile, TopicsError, load_topics
 # Long enough for a slow broker, short enough for a person who mistyped an address.
 CONNECT_TIMEOUT_S = 8.0
 _TIMEOUT_S = 60.0
+# What was created has leaders within a second; a broker that restarts, within some more.
+_READY_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
 _CREATE_HINTS = {
@@ -43,6 +47,8 @@ class BrokerTopic:
 
     partitions: int
     config: Mapping[str, str]
+    leaderless: tuple[int, ...] = ()
+    """Partitions that nobody can write or read now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ async def ensure_topics(
 ) -> list[TopicState]:
     """Create the topics that are missing; existing ones are compared, never changed.
 
+    On return every partition has a leader: all topics can be written and read.
+
     Args:
         bootstrap: Addresses `host:port`, separated by commas.
         partitions: The count of every topic, instead of the files'.
@@ -75,8 +83,8 @@ async def ensure_topics(
         replication_factor: -1 takes the broker's default.
 
     Raises:
-        TopicsError: The broker cannot be reached or refuses, or an existing topic has another
-            partition count; in the last case nothing was created.
+        TopicsError: The broker cannot be reached or refuses, a partition stays without a leader,
+            or an existing topic has another partition count; in the last case nothing was created.
     """
     files = planned_topics(partitions, shop_partitions)
     async with _admin(bootstrap) as admin:
@@ -84,12 +92,18 @@ async def ensure_topics(
         refuse_uneven_groups(files, present)
         refuse_other_counts(files, present)
         missing = [file for file in files if file.topic not in present]
-        if missing:
-            await _create(admin, missing, replication_factor)
-            while len(present := await _describe(admin, files)) < len(files):
-                await asyncio.sleep(_POLL_S)
-            refuse_other_counts(files, present)
-    return compare(files, present, created={file.topic for file in missing})
+        created = await _create(admin, missing, replication_factor) if missing else ()
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while unready := _unready(files, present):
+            if time.monotonic() > deadline:
+                raise TopicsError(
+                    f"no leader for {', '.join(unready)} after {_READY_TIMEOUT_S:.0f} s",
+                    "see whether all brokers of the cluster are up",
+                )
+            await asyncio.sleep(_POLL_S)
+            present = await _describe(admin, files)
+        refuse_other_counts(files, present)
+    return compare(files, present, created)
 
 
 async def check_topics(
@@ -165,6 +179,9 @@ def _compare_one(file: TopicFile, topic: BrokerTopic | None, created: bool) -> T
     differences = []
     if topic.partitions != file.partitions:
         differences.append(f"partitions is {topic.partitions}, not {file.partitions}")
+    if topic.leaderless:
+        count, numbers = len(topic.leaderless), ", ".join(map(str, topic.leaderless))
+        differences.append(f"no leader for {counted(count, 'partition')}: {numbers}")
     for name, value in file.config.items():
         found = topic.config.get(name)
         if found != value:
@@ -175,13 +192,13 @@ def _compare_one(file: TopicFile, topic: BrokerTopic | None, created: bool) -> T
 async def _describe(
     admin: AIOKafkaAdminClient, files: Sequence[TopicFile]
 ) -> dict[str, BrokerTopic]:
-    """Describe those topics that exist and are ready to use."""
+    """Describe those of the topics that exist."""
     wanted = {file.topic for file in files}
     # All topics are listed: asking for one by name may create it.
     partitions = {
-        topic["topic"]: len(topic["partitions"])
+        topic["topic"]: topic["partitions"]
         for topic in await admin.describe_topics()
-        if topic["topic"] in wanted and all(p["leader"] >= 0 for p in topic["partitions"])
+        if topic["topic"] in wanted and topic["partitions"]
     }
     if not partitions:
         return {}
@@ -189,28 +206,44 @@ async def _describe(
     found: dict[str, BrokerTopic] = {}
     for response in await admin.describe_configs(resources):
         for code, message, _, name, entries in response.resources:
+            error = for_code(code)
+            # The broker that answers this may not know yet what another one has listed.
+            if error is UnknownTopicOrPartitionError:
+                continue
             if code:
-                raise TopicsError(f"topic {name} cannot be described: {message or for_code(code)}")
+                raise TopicsError(f"topic {name} cannot be described: {message or error.__name__}")
+            listed = partitions[name]
+            leaderless = sorted(p["partition"] for p in listed if p["leader"] < 0)
             config = {entry[0]: entry[1] for entry in entries}
-            found[name] = BrokerTopic(partitions[name], config)
+            found[name] = BrokerTopic(len(listed), config, tuple(leaderless))
     return found
+
+
+def _unready(files: Sequence[TopicFile], present: Mapping[str, BrokerTopic]) -> list[str]:
+    """Names of the topics that cannot be used yet; a broker tells of new ones a moment later."""
+    return [f.topic for f in files if f.topic not in present or present[f.topic].leaderless]
 
 
 async def _create(
     admin: AIOKafkaAdminClient, files: Sequence[TopicFile], replication_factor: int
-) -> None:
+) -> set[str]:
+    """Create topics; return the names of those that nobody else had created meanwhile."""
     # aiokafka takes -1 copies only beside an assignment of replicas, if an empty one.
     assignment: dict[int, list[int]] | None = {} if replication_factor == -1 else None
     new = [NewTopic(f.topic, f.partitions, replication_factor, assignment, f.config) for f in files]
+    created: set[str] = set()
     response = await admin.create_topics(new)
     for name, code, message in response.topic_errors:
         error = for_code(code)
+        if not code:
+            created.add(name)
         # Another process may have been quicker; what it made is compared like any other.
-        if code and error is not TopicAlreadyExistsError:
+        elif error is not TopicAlreadyExistsError:
             raise TopicsError(
                 f"topic {name} was not created: {message or error.__name__}",
                 _CREATE_HINTS.get(error),
             )
+    return created
 
 
 @asynccontextmanager

@@ -12,7 +12,13 @@ from typer.testing import CliRunner
 from streams.cli.topics import app
 from streams.core.errors import UserError
 from streams.topics import TopicsError
-from streams.topics.admin import check_topics, ensure_topics, planned_topics
+from streams.topics.admin import (
+    BrokerTopic,
+    check_topics,
+    compare,
+    ensure_topics,
+    planned_topics,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -37,6 +43,14 @@ async def delete_topics(client: AIOKafkaAdminClient) -> None:
         await asyncio.sleep(0.1)
 
 
+async def create_by_hand(client: AIOKafkaAdminClient, *topics: NewTopic) -> None:
+    """Create topics and wait until the broker tells of them: it does so a moment later."""
+    names = {topic.name for topic in topics}
+    await client.create_topics(list(topics))
+    while not names <= set(await client.list_topics()):
+        await asyncio.sleep(0.05)
+
+
 async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClient) -> None:
     """The first run creates every topic as described, the second finds them so."""
     missing = await check_topics(broker, 3, shop_partitions=2)
@@ -53,16 +67,19 @@ async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClie
 
 
 async def test_several_may_create_at_once(broker: str, admin: AIOKafkaAdminClient) -> None:
-    """Workers that start together do not trip over each other."""
+    """Workers that start together do not trip over each other; each topic is made by one."""
     results = await asyncio.gather(*(ensure_topics(broker, 1) for _ in range(3)))
-    assert all(state.agrees for states in results for state in states)
+    states = [state for states in results for state in states]
+    assert all(state.agrees for state in states)
+    created = [state.file.topic for state in states if state.status == "created"]
+    assert sorted(created) == sorted(TOPICS)
 
 
 async def test_uneven_topics_are_refused_and_nothing_is_created(
     broker: str, admin: AIOKafkaAdminClient
 ) -> None:
     """Co-partitioned topics with different counts stop both commands, before anything is made."""
-    await admin.create_topics([NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1)])
+    await create_by_hand(admin, NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1))
     expected = r"different partition counts: first-scan 2, order-paid 4$"
     with pytest.raises(TopicsError, match=expected):
         await ensure_topics(broker)
@@ -84,12 +101,22 @@ async def test_another_count_than_asked_for_is_refused(
 async def test_drifted_settings_are_told_and_left(broker: str, admin: AIOKafkaAdminClient) -> None:
     """A topic somebody made by hand is compared setting by setting; the others are created."""
     by_hand = NewTopic("timeout", 1, 1, topic_configs={"retention.ms": "604800000"})
-    await admin.create_topics([by_hand])
+    await create_by_hand(admin, by_hand)
     for states in (await ensure_topics(broker, 1), await check_topics(broker, 1)):
         (different,) = [state for state in states if not state.agrees]
         assert different.file.topic == "timeout"
         assert different.status == "present"
         assert "retention.ms is 604800000, not -1" in different.differences
+
+
+def test_a_partition_without_a_leader_is_a_difference() -> None:
+    """A topic whose broker is away is there, but not as it should be; it is not missing."""
+    files = planned_topics(3)
+    broker = {file.topic: BrokerTopic(3, file.config) for file in files}
+    broker["timeout"] = BrokerTopic(3, broker["timeout"].config, leaderless=(0, 2))
+    (different,) = [state for state in compare(files, broker) if not state.agrees]
+    assert (different.file.topic, different.status) == ("timeout", "present")
+    assert different.differences == ("no leader for 2 partitions: 0, 2",)
 
 
 async def test_more_copies_than_brokers_is_one_clear_line(

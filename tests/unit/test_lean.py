@@ -1,4 +1,4 @@
-"""Fetched records as rows: both paths give the same, and an unknown client is said aloud."""
+"""Fetched records as tuples: both paths give the same, and an unknown client is said aloud."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def test_rows_are_what_the_plain_path_gives() -> None:
     assert marked == WRITTEN
     assert isinstance(plain[0], fetcher.ConsumerRecord)
     assert list(lean.rows(plain)) == list(lean.rows(marked)) == WRITTEN
+
+
+def test_entries_are_what_the_plain_path_gives() -> None:
+    """A consumer marked for a changelog gets keys and values alone."""
+    assert lean.lean_rows()
+    marked, plain = fetched(lean.as_entry), fetched(None)
+    assert marked == [(b"O1", b"{}"), (None, b"x")]
+    assert list(lean.entries(plain)) == list(lean.entries(marked)) == marked
 
 
 def test_unknown_client_is_read_the_plain_way(
