@@ -52,6 +52,10 @@ class StateVersionError(ValueError):
     """A changelog was written by a newer program."""
 
 
+class UnreadableState(ValueError):
+    """Bytes that are no state of any version."""
+
+
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
     eventful = bool(state.occurrences) or state.closed_original
@@ -104,8 +108,30 @@ def unpack_order(packed: bytes) -> OrderState:
     )  # fmt: skip
 
 
+def check_order(packed: bytes) -> None:
+    """Read all of a packed state.
+
+    Raises:
+        StateVersionError: The state has a version this program does not know.
+        UnreadableState: It is none.
+    """
+    try:
+        state = unpack_order(packed)
+        state.order, state.facts  # noqa: B018 - unpacked when asked for
+    except StateVersionError:
+        raise
+    except Exception as exc:
+        raise UnreadableState(str(exc) or type(exc).__name__) from exc
+
+
 def due_of(packed: bytes) -> int:
-    """Due time of a packed state."""
+    """Due time of a packed state, of which only the head is looked at.
+
+    Raises:
+        StateVersionError, UnreadableState: As `check_order`.
+    """
+    if len(packed) < HEAD.size or packed[0] != STATE_VERSION:
+        check_order(packed)
     return _int(packed[_DUE], "big")
 
 
@@ -120,9 +146,12 @@ class PackedOrders:
         self.packed: dict[bytes, bytes] = {}
         self.changes: dict[bytes, bytes | None] = {}
         """Changelog records since the last flush, one a key; `None` is a tombstone."""
+        self.last_got = b""
+        """Whose state was unpacked last: where a step fails, that is where it was."""
 
     def get(self, key: bytes) -> OrderState | None:
         """State of a key, unpacked."""
+        self.last_got = key
         packed = self.packed.get(key)
         return None if packed is None else unpack_order(packed)
 

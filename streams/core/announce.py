@@ -9,7 +9,7 @@ import base64
 import hashlib
 from typing import Literal
 
-from streams.core.events import INPUT_TOPICS, VALUE_BYTES_MAX
+from streams.core.events import VALUE_BYTES_MAX
 from streams.core.order import Occurrence, Order
 from streams.core.outputs import (
     DeadLetter,
@@ -106,11 +106,10 @@ def closure(
 
 
 def dead_letter(
-    partition: int, rank: int, offset: int, timestamp: int, key: bytes | None,
+    partition: int, topic: str, offset: int, timestamp: int, key: bytes | None,
     raw: bytes | None, reason: DeadLetterReason, detail: str, log_time: int,
 ) -> Output:  # fmt: skip
     """Set a record aside with the reason: whole, unless no topic could hold it."""
-    topic = INPUT_TOPICS[rank]
     raw = raw or b""
     if len(raw) > VALUE_BYTES_MAX:
         digest = hashlib.sha256(raw).hexdigest()

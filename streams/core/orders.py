@@ -137,7 +137,15 @@ class OrdersStage:
         effective, rank, offset, timestamp, key, value = record
         self.outputs.append(
             announce.dead_letter(
-                self._partition, rank, offset, timestamp, key, value, reason, detail, effective
+                self._partition,
+                INPUT_TOPICS[rank],
+                offset,
+                timestamp,
+                key,
+                value,
+                reason,
+                detail,
+                effective,
             )
         )
 
@@ -294,8 +302,8 @@ class OrdersStage:
             if entry.expires_at <= due:
                 self.outputs.append(
                     announce.dead_letter(
-                        self._partition, entry.rank, entry.offset, entry.timestamp, key, entry.raw,
-                        "no-order", "its order did not come in time", due,
+                        self._partition, INPUT_TOPICS[entry.rank], entry.offset, entry.timestamp,
+                        key, entry.raw, "no-order", "its order did not come in time", due,
                     )
                 )  # fmt: skip
         state.waiting = [entry for entry in state.waiting if entry.expires_at > due]

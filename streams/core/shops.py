@@ -271,9 +271,7 @@ class ShopsStage:
                 type="product-ban.imposed" if imposed else "product-ban.lifted",
                 violation_id=violation.violation_id,
             )
-            name = (
-                f"{shop_id}:{product_id}:{violation.violation_id}:{revision}:{ban.type}"
-            )
+            name = f"{shop_id}:{product_id}:{violation.violation_id}:{revision}:{ban.type}"
             self._put_out("product-ban", ban, log_time, name, ban.type, effective_at, product_id)
             self._notify(shop_id, ban.type, [product_id], effective_at, log_time, name)
 

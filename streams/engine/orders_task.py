@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.codec.state import PackedOrders, due_of
+from streams.codec.state import PackedOrders, check_order, due_of
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.core.frontier import Frontier
@@ -23,17 +24,23 @@ from streams.engine.records import (
     META_VERSION,
     ORDERS_CHANGELOG,
     SHOP_VIOLATIONS,
+    UNREADABLE,
     Checkpoint,
     CorruptChangelog,
     InRecord,
     OutRecord,
     check_meta,
     out_record,
+    unreadable,
 )
 from streams.engine.shortcuts import Shortcuts
 
+T = TypeVar("T")
+
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTION_KEY = b"\x00exemption:"
+# Below it lie the changelog's keys that are no order ids.
+_FIRST_ORDER_KEY = b"\x01"
 _EFFECTIVE = itemgetter(0)
 # States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
 _STATES_MAX = 20_000
@@ -105,12 +112,7 @@ class OrdersTask:
         """Take the next changelog records, in order."""
         packed = self._store.packed
         for key, value in entries:
-            if key[:1] == b"\x00":
-                if key == META_KEY and value is not None:
-                    self._meta = _decode_meta(value)
-                elif key.startswith(_EXEMPTION_KEY) and value is not None:
-                    self._stage.restore_exemption(_decode_exemption(value))
-            elif value is None:
+            if value is None:
                 packed.pop(key, None)
             else:
                 packed[key] = value
@@ -119,9 +121,17 @@ class OrdersTask:
         """Finish the restore once the changelog has been read to its end.
 
         Raises:
-            CorruptChangelog: The changelog holds more or fewer states than its checkpoint says.
+            CorruptChangelog: The changelog holds more or fewer states than its checkpoint says, or
+                something that no program wrote.
+            StateVersionError: A newer program wrote it.
         """
-        packed, meta = self._store.packed, self._meta
+        packed = self._store.packed
+        others = {key: packed[key] for key in packed if key < _FIRST_ORDER_KEY}
+        for key in others:
+            del packed[key]
+        meta = self._restore_meta(others.pop(META_KEY, None))
+        for key, value in others.items():
+            self._stage.restore_exemption(self._decoded(_decode_exemption, key, value))
         found = (len(packed), len(self._stage.exemptions))
         stored = (0, 0) if meta is None else (meta.orders, meta.exemptions)
         if found != stored:
@@ -130,7 +140,6 @@ class OrdersTask:
                 f"exemptions, its last checkpoint counted {stored[0]} and {stored[1]}"
             )
         if meta is not None:
-            check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
             self._frontier.reached_ms = meta.reached_ms
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
@@ -144,7 +153,29 @@ class OrdersTask:
                 self._stage.resume_sweep(*meta.sweep)
         add = self._stage.timers.add
         for key, value in packed.items():
-            add(due_of(value), key)
+            try:
+                due = due_of(value)
+            except UNREADABLE as exc:
+                raise unreadable(ORDERS_CHANGELOG, self.partition, key, exc) from exc
+            add(due, key)
+
+    def _restore_meta(self, value: bytes | None) -> _Meta | None:
+        if value is None:
+            return None
+        meta = self._meta = self._decoded(_decode_meta, META_KEY, value)
+        check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
+        if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
+            raise CorruptChangelog(
+                f"orders-changelog[{self.partition}] counts {len(meta.offsets)} input topics, "
+                f"there are {len(INPUT_TOPICS)}"
+            )
+        return meta
+
+    def _decoded(self, decode: Callable[[bytes], T], key: bytes, value: bytes) -> T:
+        try:
+            return decode(value)
+        except UNREADABLE as exc:
+            raise unreadable(ORDERS_CHANGELOG, self.partition, key, exc) from exc
 
     @property
     def policy(self) -> str:
@@ -227,7 +258,28 @@ class OrdersTask:
 
         Returns:
             What to commit, or `None` if nothing changed.
+
+        Raises:
+            CorruptChangelog: An order's restored state turned out to be none.
         """
+        try:
+            return self._step(max_outputs, mark)
+        except Exception as exc:
+            self._blame(exc)
+            raise
+
+    def _blame(self, exc: Exception) -> None:
+        """Raise CorruptChangelog if a step failed at an order whose state cannot be read."""
+        key = self._store.last_got
+        packed = self._store.packed.get(key)
+        if packed is not None:
+            try:
+                check_order(packed)
+            except UNREADABLE as why:
+                raise unreadable(ORDERS_CHANGELOG, self.partition, key, why) from exc
+        exc.add_note(f"in orders[{self.partition}], at or after order {key!r}")
+
+    def _step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
         stage = self._stage
         before = self._frontier.reached_ms
         first = self._next

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.codec.encode import Headers, encode_headers, encode_value
+from streams.codec.state import StateVersionError
 from streams.core.outputs import Output
 
 
@@ -52,7 +53,15 @@ class Checkpoint(NamedTuple):
 
 
 class CorruptChangelog(Exception):
-    """A changelog that does not hold what its last checkpoint says."""
+    """A changelog that does not hold what its last checkpoint says, or nothing readable."""
+
+
+def unreadable(topic: str, partition: int, key: bytes, why: Exception) -> Exception:
+    """Say where in a changelog something stands that this program cannot read."""
+    place = f"{topic}[{partition}], key {key.decode(errors='replace')!r}"
+    if isinstance(why, StateVersionError):
+        return StateVersionError(f"{place}: {why}")
+    return CorruptChangelog(f"{place}: what is kept there cannot be read: {why}")
 
 
 def check_meta(topic: str, partition: int, version: int, found: str, wanted: str) -> None:
@@ -80,3 +89,5 @@ SHOPS_CHANGELOG = "shops-changelog"
 # Keys of the changelogs that are no identifiers start with a control character, which none has.
 META_KEY = b"\x00meta"
 META_VERSION = 1
+# What decoding a stored record raises if the record is damaged.
+UNREADABLE = (ValueError, RecursionError)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
+from streams.core import announce
 from streams.core.clock import END_OF_TIME_MS
-from streams.core.outputs import Determined, Released, Revoked, ShopItem, ShopMessage
+from streams.core.outputs import (
+    Determined,
+    FrontierMark,
+    Released,
+    Revoked,
+    ShopItem,
+    ShopMessage,
+)
 from streams.core.policy import Policy
 from streams.core.shop import Violation
 from streams.core.shops import ShopsStage
@@ -19,12 +28,16 @@ from streams.engine.records import (
     META_VERSION,
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
+    UNREADABLE,
     Checkpoint,
     CorruptChangelog,
     InRecord,
     check_meta,
     out_record,
+    unreadable,
 )
+
+T = TypeVar("T")
 
 _PENDING_KEY = b"\x00pending:"
 _STATE_VERSION = b"\x01"
@@ -127,11 +140,13 @@ class ShopsTask:
         """Finish the restore once the changelog has been read to its end.
 
         Raises:
-            CorruptChangelog: The changelog does not hold what its last checkpoint says.
+            CorruptChangelog: The changelog does not hold what its last checkpoint says, or
+                something that no program wrote.
+            StateVersionError: A newer program wrote it.
         """
         restoring, self._restoring = self._restoring, {}
         raw = restoring.pop(META_KEY, None)
-        meta = None if raw is None else _decode_meta(raw)
+        meta = None if raw is None else self._decoded(_decode_meta, META_KEY, raw)
         pending = {key: restoring[key] for key in restoring if key.startswith(_PENDING_KEY)}
         violations = {key: restoring[key] for key in restoring if key not in pending}
         found = (len(violations), len(pending))
@@ -156,9 +171,17 @@ class ShopsTask:
             )
         stage.marks = list(meta.marks)
         stage.reached_ms = meta.reached_ms
-        for value in pending.values():
-            stage.restore_pending(_decode_item(value))
-        stage.restore_violations(map(_unpack_violation, violations.values()))
+        for key, value in pending.items():
+            stage.restore_pending(self._decoded(_decode_item, key, value))
+        stage.restore_violations(
+            self._decoded(_unpack_violation, key, value) for key, value in violations.items()
+        )
+
+    def _decoded(self, decode: Callable[[bytes], T], key: bytes, value: bytes) -> T:
+        try:
+            return decode(value)
+        except UNREADABLE as exc:
+            raise unreadable(SHOPS_CHANGELOG, self.partition, key, exc) from exc
 
     @property
     def policy(self) -> str:
@@ -202,8 +225,8 @@ class ShopsTask:
         stage = self._stage
         before = stage.reached_ms
         held, self._held = self._held, []
-        for _, _, _, value in held:
-            stage.receive(_decode_message(value))  # type: ignore[arg-type]
+        for record in held:
+            self._receive(record)
         if held:
             self._offset = held[-1][0] + 1
         more = stage.advance(max_outputs, _VISITS_MAX)
@@ -215,6 +238,27 @@ class ShopsTask:
         changelog.append((META_KEY, self._meta_value()))
         offsets = [(SHOP_VIOLATIONS, self._offset)] if held else []
         return Checkpoint(outputs, changelog, offsets, more)
+
+    def _receive(self, record: InRecord) -> None:
+        """Take a message; what no program of ours wrote is set aside, and the others go on."""
+        offset, timestamp, key, value = record
+        try:
+            message = _decode_message(value or b"")
+        except (ValueError, RecursionError) as error:
+            self._stage.outputs.append(
+                announce.dead_letter(
+                    self.partition, SHOP_VIOLATIONS, offset, timestamp, key, value,
+                    "malformed", str(error), timestamp,
+                )
+            )  # fmt: skip
+            return
+        sources = len(self._stage.marks)
+        if isinstance(message, FrontierMark) and not 0 <= message.source < sources:
+            raise CorruptChangelog(
+                f"{SHOP_VIOLATIONS}[{self.partition}] has a mark of order partition "
+                f"{message.source}, there are {sources}"
+            )
+        self._stage.receive(message)
 
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
@@ -233,7 +277,9 @@ class ShopsTask:
 
 def _unpack_violation(packed: bytes) -> Violation:
     if packed[:1] != _STATE_VERSION:
-        raise StateVersionError(f"violation of version {packed[0]}, known is {_STATE_VERSION[0]}")
+        raise StateVersionError(
+            f"violation of version {int.from_bytes(packed[:1])}, known is {_STATE_VERSION[0]}"
+        )
     return _decode_violation(memoryview(packed)[1:])
 
 

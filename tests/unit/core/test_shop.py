@@ -96,13 +96,13 @@ def test_allocation_of_earlier_weeks_counts_for_an_order() -> None:
 def test_third_standing_violation_bans_every_product() -> None:
     """Two are no ban; the third crosses, for each product of the order."""
     shop = new_shop()
-    crossings: dict[str, Violation] = {}
+    crossings: dict[str, tuple[Violation, int]] = {}
     for number in (1, 2):
         shop.note_crossing(shop.stand(item(number=number, products=("P1", "P2"))), crossings)
     assert (crossings, shop.banning) == ({}, {})
     third = shop.stand(item(number=3, products=("P1", "P2")))
     shop.note_crossing(third, crossings)
-    assert crossings == {"P1": third, "P2": third}
+    assert crossings == {"P1": (third, 1), "P2": (third, 1)}
     assert set(shop.banning) == {"P1", "P2"}
 
 
@@ -111,19 +111,19 @@ def test_ban_stays_while_another_order_is_beyond() -> None:
     shop = new_shop()
     third_time(shop, "O1")
     third_time(shop, "O2")
-    crossings: dict[str, Violation] = {}
+    crossings: dict[str, tuple[Violation, int]] = {}
     shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:2"]), crossings)
     assert crossings == {}
     last = shop.stand_down(shop.violations["O2:late-scan:1"])
     shop.note_crossing(last, crossings)
-    assert (crossings, shop.banning) == ({"P1": last}, {})
+    assert (crossings, shop.banning) == ({"P1": (last, 1)}, {})
 
 
 def test_ban_crossed_twice_at_once_is_no_crossing() -> None:
     """Only what differs after the last change of an instant is told."""
     shop = new_shop()
     third_time(shop, "O1")
-    crossings: dict[str, Violation] = {}
+    crossings: dict[str, tuple[Violation, int]] = {}
     shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:3"]), crossings)
     assert set(crossings) == {"P1"}
     shop.note_crossing(shop.stand(item("O1", 3)), crossings)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from streams.codec.state import HEAD, StateVersionError
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
@@ -360,6 +361,45 @@ def test_changelog_with_a_record_too_many_is_corrupt() -> None:
     task.restore([*changelog, (b"O9", dict(changelog)[b"O1"])])
     with pytest.raises(CorruptChangelog, match="3 orders and 1 exemptions"):
         task.restored()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        (b"O1", b"", CorruptChangelog, "'O1': what is kept there cannot be read"),
+        (b"O1", b"\x01\x02", CorruptChangelog, "'O1': what is kept there cannot be read"),
+        (b"O1", b"\x63" * 100, StateVersionError, "'O1': order state of version 99"),
+        (META_KEY, b"", CorruptChangelog, "meta': what is kept there cannot be read"),
+        (META_KEY, b"\xff\x00garbage", CorruptChangelog, "meta': what is kept there cannot"),
+        (META_KEY, b"\x97\x01\xa1a\x01\x90\x90\x02\x01", CorruptChangelog, "counts 0 input topics"),
+        (b"\x00exemption:X1", b"{}", CorruptChangelog, "X1': what is kept there cannot be read"),
+        (b"\x00other", b"garbage", CorruptChangelog, "other': what is kept there cannot be read"),
+    ],
+)
+def test_garbage_in_a_changelog_is_refused_by_name(
+    key: bytes, value: bytes, error: type[Exception], message: str
+) -> None:
+    """What no program wrote is found before the first step, whatever it stands for."""
+    task = OrdersTask(3, POLICY, 2, live=False)
+    task.restore([*worked(), (key, value)])
+    with pytest.raises(error, match=r"orders-changelog\[3\]") as refused:
+        task.restored()
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", [b"garbage", b"\x91\xc1", b""])
+def test_state_damaged_within_stops_its_partition_by_name(damage: bytes) -> None:
+    """A state with a sound head is read at its order's next event: then its key is told."""
+    changelog = dict(worked())
+    state = changelog[b"O1"]
+    assert state is not None
+    changelog[b"O1"] = state[: HEAD.size] + damage
+    task = OrdersTask(3, POLICY, 2, live=False)
+    task.restore(changelog.items())
+    task.restored()
+    complete(task, LATER)
+    with pytest.raises(CorruptChangelog, match=r"orders-changelog\[3\], key 'O1': what is kept"):
+        task.step(1_000_000, mark=False)
 
 
 def test_empty_changelog_is_a_start() -> None:

@@ -294,6 +294,25 @@ def test_changelog_with_a_record_too_many_is_corrupt() -> None:
         restored([*worked(), (b"S1:O9:late-scan:1", b"\x01")])
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "error", "message"),
+    [
+        (b"S1:", b"", StateVersionError, "violation of version 0"),
+        (b"S1:", b"\x63garbage", StateVersionError, "violation of version 99"),
+        (b"S1:", b"\x01garbage", CorruptChangelog, "cannot be read"),
+        (b"\x00pending:", b"{}", CorruptChangelog, "cannot be read"),
+        (META_KEY, b"garbage", CorruptChangelog, "cannot be read"),
+    ],
+)
+def test_garbage_in_a_changelog_is_refused_by_name(
+    kind: bytes, value: bytes, error: type[Exception], message: str
+) -> None:
+    """What no program wrote is found before the first step, whatever it stands for."""
+    entries = [(key, value if key.startswith(kind) else kept) for key, kept in worked()]
+    with pytest.raises(error, match=rf"shops-changelog\[0\], key .*{message}"):
+        restored(entries)
+
+
 def test_changelog_of_another_number_of_order_partitions_is_refused() -> None:
     """Marks of partitions that are gone would hold back the shops for ever."""
     with pytest.raises(CorruptChangelog, match="counts 1 order partitions, there are 2"):
@@ -326,3 +345,19 @@ def test_corrections_of_a_large_shop_are_cut_into_steps(monkeypatch: pytest.Monk
         steps.append(step(task))
     assert len(steps) > 10
     assert sum(len(penalties(each)) for each in steps) == 50 + 30
+
+
+def test_what_a_stranger_wrote_between_the_stages_is_set_aside() -> None:
+    """It is told once as a dead letter, and the violations around it count."""
+    task = new_task()
+    strange = [InRecord(0, NOON, b"S1", b"garbage"), InRecord(1, NOON, None, None)]
+    task.offer(SHOP_VIOLATIONS, strange, now_ms=0)
+    offer(task, determined(), mark(NOON + 1))
+    checkpoint = step(task)
+    letters = [json.loads(o.value) for o in checkpoint.outputs if o.topic == "dead-letter"]
+    assert [(each["reason"], each["source"]["offset"]) for each in letters] == [
+        ("malformed", 0),
+        ("malformed", 1),
+    ]
+    assert len(penalties(checkpoint)) == 1
+    assert checkpoint.offsets == [(SHOP_VIOLATIONS, 4)]

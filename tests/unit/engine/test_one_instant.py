@@ -1,0 +1,67 @@
+"""A sale's orders fall due at one instant: they are judged in bounded steps, and all of them."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from streams.core.events import INPUT_TOPICS
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import InRecord
+from tests.unit.samples import DEADLINE, HOUR_MS, PLACED_AT, POLICY, paid
+
+OUTPUTS_MAX = 4_000
+# Outputs that one timer may add to a step that was just below its limit, and frontier marks.
+OVER = 12
+
+
+def sale(count: int) -> OrdersTask:
+    """Return a task that knows this many orders placed at one instant, all before their warning."""
+    task = OrdersTask(0, POLICY, 2, live=True)
+    task.restored()
+    template = json.dumps(paid("O@"), separators=(",", ":"))
+    records = []
+    for number in range(count):
+        order_id = f"O{number:06}"
+        value = template.replace("O@", order_id).encode()
+        records.append(InRecord(number, PLACED_AT, order_id.encode(), value))
+    task.offer("order-paid", records, now_ms=DEADLINE)
+    work_off(task, PLACED_AT + 1)
+    assert task.open_orders == count
+    return task
+
+
+def work_off(task: OrdersTask, until_ms: int) -> list[tuple[int, int, float]]:
+    """Read all topics to their ends; return outputs, states and CPU seconds of each step."""
+    for topic in INPUT_TOPICS:
+        task.complete(topic, until_ms)
+    steps = []
+    more = True
+    while more:
+        began_s = time.thread_time()
+        checkpoint = task.step(OUTPUTS_MAX, mark=False)
+        took_s = time.thread_time() - began_s
+        if checkpoint is None:
+            break
+        steps.append((len(checkpoint.outputs), len(checkpoint.changelog), took_s))
+        more = checkpoint.more
+    return steps
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(300_000, marks=pytest.mark.long)])
+def test_timers_of_one_instant_fire_in_bounded_steps(count: int) -> None:
+    """Between two steps commits, heartbeats and other partitions have their turn."""
+    task = sale(count)
+    work_off(task, DEADLINE - HOUR_MS)
+    steps = work_off(task, DEADLINE + 1)
+    outputs, states, seconds = map(max, zip(*steps, strict=True))
+    print(f"timers={count} steps={len(steps)} outputs_max={outputs} states_max={states} "
+          f"step_s_max={seconds:.3f}")  # fmt: skip
+    # A timeout, its notification and the shop's item each; marks with every step.
+    assert 3 * count <= sum(step[0] for step in steps) < 3 * count + len(steps) * OVER
+    assert outputs < OUTPUTS_MAX + OVER + OUTPUTS_MAX // 2
+    assert states <= OUTPUTS_MAX
+    assert len(steps) >= count // OUTPUTS_MAX
+    assert seconds < 1
