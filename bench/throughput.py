@@ -1,7 +1,11 @@
 """How many input events a second one worker process judges, broker on the same cores.
 
 Run: python bench/throughput.py [--orders N] [--partitions N] [--workers N] [--policy NAME|FILE]
-The topics are filled first; the clock runs from the worker's start of reading to its last commit.
+The topics are filled first; the clocks run from the worker's start of reading to its last commit.
+
+Machines differ, and a shared one differs from itself within a minute. So the same run also measures
+how fast the client library alone reads the same topics, right before and after: `of_reading` is the
+worker's events per CPU-second against that.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import NamedTuple
 
 import psutil
 import workload
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.broker import EmbeddedBroker
@@ -86,6 +91,7 @@ async def measure(
     started = time.monotonic()
     loaded = await cluster.load(bootstrap, records)
     print(f"loaded {loaded} in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    reading = await read_alone(bootstrap, partitions, loaded)
     done_ms = cluster.now_ms()
     worker = cluster.WorkerProcess(
         bootstrap, folder / "worker.log", "--policy", policy,
@@ -97,15 +103,16 @@ async def measure(
             if worker.process.poll() is not None:
                 sys.exit(worker.log_path.read_text())
             await asyncio.sleep(0.02)
-        started = time.monotonic()
+        family = [process, *process.children(recursive=True)]
+        started, started_cpu_s = time.monotonic(), cpu_seconds(family)
         await cluster.wait_until_done(bootstrap, done_ms, timeout_s=600)
         wall_s = time.monotonic() - started
-        family = [process, *process.children(recursive=True)]
-        cpu_s = sum(sum(member.cpu_times()[:2]) for member in family)
+        cpu_s = cpu_seconds(family) - started_cpu_s
         memory = sum(member.memory_info().rss for member in family)
         log = worker.log_path.read_text()
     finally:
         code = worker.stop()
+    reading = (reading + await read_alone(bootstrap, partitions, loaded)) / 2
     print(log, file=sys.stderr)
     written = await cluster.read(bootstrap, ("timeout", "deadline-warning", "order-closure"))
     found = {
@@ -132,9 +139,35 @@ async def measure(
         "cpu_s": round(cpu_s, 2),
         "events_per_s": round(len(events) / wall_s),
         "events_per_cpu_s": round(len(events) / cpu_s),
+        "reading_alone_per_cpu_s": round(reading),
+        "of_reading": round(len(events) / cpu_s / reading, 3),
         "rss_mb": round(memory / 2**20),
         "answer": found,
     }
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Sum what the processes have used so far, in user and system mode."""
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
+async def read_alone(bootstrap: str, partitions: int, records: int) -> float:
+    """Return the records a CPU-second that a plain consumer reads of the filled topics."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
+    )
+    await consumer.start()
+    try:
+        topics = ("order-paid", "tracking-number-uploaded", "first-scan")
+        places = [TopicPartition(topic, n) for topic in topics for n in range(partitions)]
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        began_s, read = time.process_time(), 0
+        while read < records:
+            read += sum(map(len, (await consumer.getmany(timeout_ms=500)).values()))
+        return records / (time.process_time() - began_s)
+    finally:
+        await consumer.stop()
 
 
 def source(letter: cluster.LogRecord) -> tuple[str, bytes]:

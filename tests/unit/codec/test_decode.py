@@ -295,7 +295,9 @@ def test_value_too_large_for_any_topic_is_refused_unread() -> None:
     value = b"x" * (VALUE_BYTES_MAX + 1)
     with pytest.raises(Refused, match="invalid: a value of 8388609 bytes is too large"):
         Decoder(POLICY).decode(0, b"O1", value, PLACED_AT)
-    letter = announce.dead_letter(0, "order-paid", 5, PLACED_AT, b"O1", value, "invalid", "too large", 9)
+    letter = announce.dead_letter(
+        0, "order-paid", 5, PLACED_AT, b"O1", value, "invalid", "too large", 9
+    )
     assert isinstance(letter.value, DeadLetter)
     assert base64.b64decode(letter.value.raw) == value[:-1]
     assert hashlib.sha256(value).hexdigest() in letter.value.detail

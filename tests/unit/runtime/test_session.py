@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord
 from streams.policies import load_policy
 from streams.runtime import session, source
-from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
 from streams.runtime.flow import Flow
 from streams.runtime.partition import Counters
 from streams.runtime.settings import Settings
@@ -59,6 +59,8 @@ class Inputs:
 class Owner:
     """A partition that notes what it is told."""
 
+    frontier_ms = judged_to_ms = 0
+
     def __init__(self, number: int, *_: object) -> None:
         self.number, self.ready = number, True
         self.flow = Flow(STAGE.inputs)
@@ -83,6 +85,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> session.Session:
     monkeypatch.setattr(session, "Inputs", Inputs)
     monkeypatch.setattr(session, "Partition", Owner)
     made = session.Session(Settings(), STAGE, asyncio.Queue())
+    made._counts = dict.fromkeys(STAGE.inputs, 2)
     inputs_of(made).positions = {
         TopicPartition(topic, number): 0 for topic in STAGE.inputs for number in range(2)
     }
@@ -133,6 +136,44 @@ async def test_a_fault_in_a_rebalance_is_not_swallowed(
     monkeypatch.setattr(Inputs, "seek", lambda *_: 1 / 0)
     await assign(joined)
     assert isinstance(joined._fault, ZeroDivisionError)
+
+
+async def test_a_partition_that_was_added_ends_the_worker(joined: session.Session) -> None:
+    """Keys have moved there from partitions that hold what is known of them."""
+    inputs_of(joined).positions |= {TopicPartition(topic, 2): 0 for topic in STAGE.inputs}
+    await assign(joined)
+    assert isinstance(joined._fault, WorkerError)
+    assert "partition 2 is new" in joined._fault.message
+    assert owners(joined) == {}
+
+
+async def test_a_changed_partition_count_ends_the_worker(
+    joined: session.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker is asked again and again, and a question that fails is no answer."""
+    answers: list[Exception | None] = [None, KafkaError("away"), WorkerError("changed")]
+
+    async def check_counts(before: Mapping[str, int]) -> None:
+        assert before == {TOPIC: 2, OTHER: 2}
+        if answer := answers.pop(0):
+            raise answer
+
+    joined._settings = Settings(metadata_max_age_ms=1)
+    monkeypatch.setattr(joined._inputs, "check_counts", check_counts, raising=False)
+    await asyncio.wait_for(joined._watch_counts(), 10)
+    assert isinstance(joined._fault, WorkerError)
+    assert answers == []
+
+
+async def test_records_behind_what_was_judged_are_told(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A load of the past is noticed where records are read, each partition by its own frontier."""
+    await assign(joined)
+    owners(joined)[0].judged_to_ms = 1_700_000_000_000
+    rows = [InRecord(offset, 1_690_000_000_000, b"k", b"v") for offset in range(5)]
+    await joined._pump({TopicPartition(TOPIC, number): rows for number in range(2)})
+    assert f"behind-frontier stage=bench topic={TOPIC} partitions=0 records=5 " in caplog.text
 
 
 async def test_records_that_come_again_are_not_processed_twice(joined: session.Session) -> None:
@@ -223,7 +264,7 @@ def test_marks_alone_are_no_traffic() -> None:
         orders.complete(topic, 1_700_000_000_000)
     checkpoint = orders.step(100, mark=True)
     assert checkpoint is not None
-    counters = Counters()
+    counters = Counters("bench")
     counters.wrote(checkpoint)
     assert (counters.idle, counters.marks, counters.transactions) == (True, 2, 1)
     counters.took(SHOP_VIOLATIONS, [InRecord(0, 0, None, checkpoint.outputs[0].value)])
@@ -234,6 +275,6 @@ def test_marks_alone_are_no_traffic() -> None:
 
 def test_a_changed_state_is_traffic() -> None:
     """Only the checkpoint's own record does not count."""
-    counters = Counters()
+    counters = Counters("bench")
     counters.wrote(Checkpoint([], [(b"O1", b"state"), (b"\x00meta", b"")], [], False))
     assert (counters.idle, counters.states) == (False, 1)
