@@ -13,6 +13,9 @@ from streams.cli.options import (
     PolicyName,
     chosen_policy,
 )
+from streams.core.errors import UserError
+
+PORT_MAX = 65_535
 
 
 def worker(
@@ -31,6 +34,15 @@ def worker(
         ),
     ] = 500,
     workers: Annotated[int, typer.Option(min=1, help="Processes; one a core.")] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=PORT_MAX,
+            metavar="PORT",
+            help="Serve metrics for Prometheus at 127.0.0.1; several workers take the next ports.",
+        ),
+    ] = None,
 ) -> None:
     """Run the worker until Ctrl-C or SIGTERM.
 
@@ -42,9 +54,17 @@ def worker(
     from streams.runtime.settings import Settings
     from streams.runtime.supervise import supervise
 
+    if metrics_port is not None and metrics_port + workers - 1 > PORT_MAX:
+        raise UserError(
+            f"{workers} workers from port {metrics_port} on need ports beyond {PORT_MAX}",
+            "give a smaller --metrics-port",
+            2,
+        )
     rules = chosen_policy(policy)
     logs.setup()
-    settings = Settings(bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack)
+    settings = Settings(
+        bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack, metrics_port=metrics_port
+    )
     if workers == 1:
         run_worker(settings, rules)
     else:

@@ -30,6 +30,7 @@ from streams.engine.records import (
     InRecord,
     OutRecord,
     check_meta,
+    check_partitions,
     out_record,
     unreadable,
 )
@@ -62,6 +63,7 @@ class _Meta(Struct, array_like=True):
     policy_digest: str = ""
     policy_since_ms: int = -1
     sweep: tuple[str, int, bytes] | None = None
+    partitions: int = 0
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -79,14 +81,22 @@ class OrdersTask:
         shop_partitions: Partitions of `shop-violations`; each gets every frontier mark.
         live: Apply the live rules to timestamps; replays leave them out.
         app_id: Whose changelog this is; another's is refused.
+        partitions: How many the inputs have; a state of another number is refused. 0: not known.
     """
 
     def __init__(
-        self, partition: int, policy: Policy, shop_partitions: int, live: bool, app_id: str = ""
+        self,
+        partition: int,
+        policy: Policy,
+        shop_partitions: int,
+        live: bool,
+        app_id: str = "",
+        partitions: int = 0,
     ) -> None:
         self.partition = partition
         self._policy = policy
         self._app_id = app_id
+        self._partitions = partitions
         self._shop_partitions = shop_partitions
         self._live = live
         self._store = PackedOrders()
@@ -164,6 +174,7 @@ class OrdersTask:
             return None
         meta = self._meta = self._decoded(_decode_meta, META_KEY, value)
         check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
+        check_partitions(ORDERS_CHANGELOG, self.partition, meta.partitions, self._partitions)
         if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
             raise CorruptChangelog(
                 f"orders-changelog[{self.partition}] counts {len(meta.offsets)} input topics, "
@@ -440,6 +451,7 @@ class OrdersTask:
                 policy_digest=self._policy_digest,
                 policy_since_ms=self._shortcuts.judged_after_ms,
                 sweep=self._stage.sweep,
+                partitions=self._partitions,
             )
         )
 

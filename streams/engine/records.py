@@ -82,6 +82,19 @@ def check_meta(topic: str, partition: int, version: int, found: str, wanted: str
         )
 
 
+def check_partitions(topic: str, partition: int, found: int, wanted: int) -> None:
+    """Refuse a changelog of a time with another number of partitions; 0 means not known.
+
+    Raises:
+        CorruptChangelog: Keys belong to other partitions now than the states here.
+    """
+    if found and wanted and found != wanted:
+        raise CorruptChangelog(
+            f"{topic}[{partition}] was written when there were {found} partitions, now there are "
+            f"{wanted}: keys belong to other partitions than their state"
+        )
+
+
 SHOP_VIOLATIONS = "shop-violations"
 ORDERS_CHANGELOG = "orders-changelog"
 SHOPS_CHANGELOG = "shops-changelog"

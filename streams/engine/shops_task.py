@@ -33,6 +33,7 @@ from streams.engine.records import (
     CorruptChangelog,
     InRecord,
     check_meta,
+    check_partitions,
     out_record,
     unreadable,
 )
@@ -61,6 +62,7 @@ class _Meta(Struct, array_like=True):
     violations: int
     pending: int
     app_id: str = ""
+    partitions: int = 0
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -112,12 +114,16 @@ class ShopsTask:
     Args:
         sources: Number of order partitions, each of which sends marks.
         app_id: Whose changelog this is; another's is refused.
+        partitions: As for `OrdersTask`, of `shop-violations`.
     """
 
-    def __init__(self, partition: int, policy: Policy, sources: int, app_id: str = "") -> None:
+    def __init__(
+        self, partition: int, policy: Policy, sources: int, app_id: str = "", partitions: int = 0
+    ) -> None:
         self.partition = partition
         self._policy = policy
         self._app_id = app_id
+        self._partitions = partitions
         self._changes = _Changes()
         self._stage = ShopsStage(policy, sources, self._changes)
         self._held: list[InRecord] = []
@@ -161,6 +167,7 @@ class ShopsTask:
         if meta is None:
             return
         check_meta(SHOPS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
+        check_partitions(SHOPS_CHANGELOG, self.partition, meta.partitions, self._partitions)
         self._meta = meta
         stage = self._stage
         self._offset = meta.offset
@@ -271,6 +278,7 @@ class ShopsTask:
                 offset=self._offset,
                 violations=len(self._changes.violations),
                 pending=len(self._changes.pending),
+                partitions=self._partitions,
             )
         )
 

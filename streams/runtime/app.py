@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import os
 import resource
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 import faust
@@ -24,6 +24,7 @@ from streams.runtime.source import Source
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
 from streams.runtime.stopping import stopped_by_signals
+from streams.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,23 @@ def run_stages(settings: Settings, stages: Sequence[Stage]) -> None:
     asyncio.run(_run(settings, stages))
 
 
+@contextlib.contextmanager
+def _metrics_served(port: int | None) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    try:
+        end = metrics.serve(port)
+    except OSError as exc:
+        raise WorkerError(
+            f"metrics cannot be served at {metrics.HOST}:{port}: {exc.strerror}",
+            hint="give another --metrics-port",
+        ) from None
+    event(log, "metrics", url=f"http://{metrics.HOST}:{port}/metrics")
+    yield
+    end()
+
+
 def _allow_files() -> None:
     """Open as many files as we may: each partition's producer has three connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -135,7 +153,10 @@ async def _run(settings: Settings, stages: Sequence[Stage]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
     parent = multiprocessing.parent_process()
-    with stopped_by_signals(stop, None if parent is None else int(parent.sentinel)):
+    with (
+        stopped_by_signals(stop, None if parent is None else int(parent.sentinel)),
+        _metrics_served(settings.metrics_port),
+    ):
         app = WorkerApp(settings, stages)
         event(
             log,

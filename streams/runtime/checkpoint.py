@@ -102,6 +102,17 @@ class Transactions:
             await producer.commit_transaction()
             self._open = False
 
+    async def prove_ownership(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the group's own offsets once more: ProducerFenced if somebody took over."""
+        if not offsets:
+            return
+        async with self._guarded():
+            await self._producer.begin_transaction()
+            self._open = True
+            await self._producer.send_offsets_to_transaction(offsets, self._group_id)
+            await self._producer.commit_transaction()
+            self._open = False
+
     async def close(self) -> None:
         """Abort what is open and disconnect, without waiting long for a broker that is away."""
         closing = asyncio.create_task(self._close())

@@ -143,11 +143,30 @@ class Inputs:
         owned = {tp.topic for tp in self.owned(partition)}
         return [topic for topic in self._stage.inputs if topic not in owned]
 
-    async def _partition_counts(self) -> dict[str, int]:
+    async def check_counts(self, before: Mapping[str, int]) -> None:
+        """Compare the partition counts that decide where a key belongs with those at the start.
+
+        Raises WorkerError if one has changed: facts of an order known here go elsewhere now.
+        """
+        counts = await self._listed()
+        changed = [
+            f"{topic} had {before[topic]} and has {counts[topic]}"
+            for topic in (*self._stage.inputs, self._stage.changelog)
+            if counts.get(topic, before[topic]) != before[topic]
+        ]
+        if changed:
+            raise keys_moved(", ".join(changed))
+
+    async def _listed(self) -> dict[str, int]:
         # All are listed: asking for one by name may create it.
         described = await self._admin.describe_topics()
         counts = {found["topic"]: len(found["partitions"]) for found in described}
-        missing = [topic for topic in self._stage.topics if not counts.get(topic)]
+        # One that is being deleted has none.
+        return {topic: count for topic, count in counts.items() if count}
+
+    async def _partition_counts(self) -> dict[str, int]:
+        counts = await self._listed()
+        missing = [topic for topic in self._stage.topics if topic not in counts]
         if missing:
             raise WorkerError(
                 f"topics do not exist: {', '.join(missing)}"
@@ -164,6 +183,15 @@ class Inputs:
                 hint="compare with: shipclock topics check",
             )
         return {topic: counts[topic] for topic in self._stage.topics}
+
+
+def keys_moved(detail: str) -> WorkerError:
+    """Say that a partition count has changed under a running worker."""
+    return WorkerError(
+        f"the inputs have other partitions than when this worker started: {detail}; keys go to "
+        "other partitions than their state, so nothing more is judged",
+        hint="see Partition counts in docs/semantics.md",
+    )
 
 
 async def _quietly(stopping: object) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
-_CLIENT_LINE_INTERVAL_S = 5.0
 _STANDING_INTERVAL_S = 60.0
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 
 
 def event(log: logging.Logger, name: str, /, *, level: int = logging.INFO, **fields: Any) -> None:
@@ -33,6 +35,25 @@ def reason(exc: BaseException) -> str:
     text = " ".join(str(exc).split())
     name = type(exc).__name__
     return text if text.startswith(name) else f"{name}: {text}" if text else name
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write {0, 1, 2, 5} as 0-2,5."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
+
+
+def duration(ms: int) -> str:
+    """Write milliseconds for people, in their two largest units: 29d4h, 3h12m, 1m5s, 0.3s."""
+    for (unit, size), (unit_below, size_below) in pairwise(_UNITS):
+        if ms >= size:
+            return f"{ms // size}{unit}{ms % size // size_below}{unit_below}"
+    return f"{ms / 1000:.1f}s"
 
 
 class Standing:
@@ -77,7 +98,7 @@ class _LineFormatter(logging.Formatter):
 
 
 class _ClientNoise(logging.Filter):
-    """Turn the Kafka client's complaints into at most one line each few seconds.
+    """Turn the Kafka client's complaints into one line a minute of each kind.
 
     Each lost connection is reported by every producer and consumer, with a traceback; what counts
     for a person is that the broker is away, and why.
@@ -85,15 +106,15 @@ class _ClientNoise(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = 0.0
+        self._standing = Standing()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
+        # What differs between two of a kind comes later in the text.
+        kind = str(record.msg)[:30]
         detail = " ".join(record.getMessage().split()).replace('"', "'")
         # A first connection that fails is the caller's to report.
-        if now < self._next or detail.startswith("Unable connect to '"):
+        if detail.startswith("Unable connect to '") or not self._standing.news(kind):
             return False
-        self._next = now + _CLIENT_LINE_INTERVAL_S
         record.msg, record.args = f'kafka-client detail="{detail[:300]}"', None
         record.exc_info = record.exc_text = None
         return True

@@ -7,13 +7,15 @@ import contextlib
 import gc
 import logging
 import time
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
-from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord
+from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, CorruptChangelog, InRecord
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, refusal
@@ -23,12 +25,14 @@ from streams.runtime.logs import Standing, error, event, reason, warn
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import LiveTask, Stage, Task, TimedTask
+from streams.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 _RETRY_S_MIN, _RETRY_S_MAX = 0.5, 4.0
 _REFUSED_S = 30.0
 _FREEZE_STATES_MIN = 100_000
+_TOPIC = attrgetter("topic")
 
 
 class Batch(NamedTuple):
@@ -43,9 +47,11 @@ class Batch(NamedTuple):
 
 
 class Counters:
-    """What a stage has done since its last summary."""
+    """What a stage has done since its last summary; the metrics have it since the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str) -> None:
+        self._records = metrics.RECORDS.labels(stage)
+        self._transactions = metrics.TRANSACTIONS.labels(stage)
         self.clear()
 
     def clear(self) -> None:
@@ -61,16 +67,24 @@ class Counters:
         """Count records read; of those between the stages the marks have no key."""
         marks = sum(record[2] is None for record in records) if topic == SHOP_VIOLATIONS else 0
         self.records += len(records) - marks
+        self._records.inc(len(records) - marks)
         self.marks += marks
 
     def wrote(self, checkpoint: Checkpoint) -> None:
         """Count a transaction; of its outputs only marks name their partition."""
-        marks = sum(output.partition is not None for output in checkpoint.outputs)
+        written = Tally(map(_TOPIC, checkpoint.outputs))
+        marks = 0
+        if SHOP_VIOLATIONS in written:
+            marks = sum(output.partition is not None for output in checkpoint.outputs)
+            written[SHOP_VIOLATIONS] -= marks
+        for topic, count in written.items():
+            metrics.OUTPUTS.labels(topic).inc(count)
         self.outputs += len(checkpoint.outputs) - marks
         self.marks += marks
         changelog = checkpoint.changelog
         self.states += len(changelog) - bool(changelog and changelog[-1][0] == META_KEY)
         self.transactions += 1
+        self._transactions.inc()
 
 
 class Partition:
@@ -90,6 +104,7 @@ class Partition:
         partition_of: KeyPartitioner,
         counters: Counters,
         restoring: asyncio.Semaphore,
+        away: Standing,
     ) -> None:
         self.number = number
         self.flow = Flow(stage.inputs)
@@ -103,7 +118,10 @@ class Partition:
         self._partition_of = partition_of
         self._counters = counters
         self._restoring = restoring
+        self._away = away
+        """Shared: that the broker is away is said once for all partitions."""
         self._task: Task | None = None
+        self._live: LiveTask | None = None
         self._transactions: Transactions | None = None
         self._incarnation = 0
         self._broken: Exception | None = None
@@ -123,6 +141,16 @@ class Partition:
         self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
         self._marked_slot = 0
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
+
+    @property
+    def frontier_ms(self) -> int:
+        """Up to where the task has come; 0 without one."""
+        return 0 if self._task is None else self._task.frontier_ms
+
+    @property
+    def judged_to_ms(self) -> int:
+        """Up to where records are judged already; 0 for a task whose records carry no time."""
+        return 0 if self._live is None else self._live.frontier_ms
 
     # --- called by the source and the agent
 
@@ -147,9 +175,9 @@ class Partition:
             for topic, records in batch.records:
                 task.offer(topic, records, batch.now_ms)
                 self._counters.took(topic, records)
-            if isinstance(task, LiveTask):
+            if self._live is not None:
                 for topic in batch.completed:
-                    task.complete(topic, batch.as_of_ms)
+                    self._live.complete(topic, batch.as_of_ms)
         except Exception as exc:  # noqa: BLE001 - the loop raises it: the agent serves others too
             self.fail(exc)
         self.flow.taken()
@@ -209,28 +237,36 @@ class Partition:
     def _say(self, exc: Exception) -> float:
         """Tell what ended a life, now and once a minute; return how long to wait, in seconds."""
         where = {"stage": self._stage.name, "partition": self.number}
-        news = self._failures.news(type(exc).__name__)
+        standing = self._away if isinstance(exc, KafkaConnectionError) else self._failures
+        news = standing.news(type(exc).__name__)
         if isinstance(exc, TopicCreatedAnew):
             self._anew = exc
         if isinstance(exc, ProducerFenced):
+            self._count_failure("fenced")
             # If the other is right, a rebalance will close us; if not (we owned the partition
             # again before we noticed), we take it back.
             if news:
                 warn(log, "fenced", **where, detail="another worker has taken the partition over")
             return self._settings.session_timeout_ms / 1000
         if refused := refusal(exc):
+            self._count_failure("refused")
             if news:
                 error(log, "refused", **where, detail=refused.detail, hint=refused.hint,
                       retry_s=_REFUSED_S)  # fmt: skip
             return _REFUSED_S
         if isinstance(exc, (KafkaError, OSError, PositionLost)):
+            self._count_failure("failed")
             if news:
                 warn(log, "failed", **where, detail=reason(exc), retrying="until it works")
             pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, _RETRY_S_MAX)
             return pause_s
+        self._count_failure("broken")
         if news:
             log.error("broken stage=%s partition=%s", *where.values(), exc_info=exc)
         return _REFUSED_S
+
+    def _count_failure(self, kind: str) -> None:
+        metrics.FAILURES.labels(self._stage.name, kind).inc()
 
     async def _open(self) -> tuple[Task, Transactions]:
         """Fence the last owner, restore, compare with the group's offsets, and start reading."""
@@ -243,8 +279,13 @@ class Partition:
         async with self._restoring:
             await transactions.start()
             task = self._stage.new_task(self.number, self._counts)
-            states = await restore(self._settings, self._stage, self.number, task)
-        self._begun = await self._checked_offsets(task)
+            try:
+                states = await restore(self._settings, self._stage, self.number, task)
+                self._begun = await self._checked_offsets(task)
+            except (CorruptChangelog, PartitionRefused):
+                # Or we were asleep amid it, and what we read is half another owner's.
+                await transactions.prove_ownership(await self._inputs.committed(self._places()))
+                raise
         if task.restored_policy not in (None, task.policy):
             warn(log, "policy-changed", stage=self._stage.name, partition=self.number,
                  before=task.restored_policy, now=task.policy,
@@ -254,6 +295,7 @@ class Partition:
             gc.freeze()
         self._check_inputs()
         self._task = task
+        self._live = task if isinstance(task, LiveTask) else None
         self.flow.start(self._begun, task.last_ms if isinstance(task, TimedTask) else {})
         self.ready = True
         self._wake.set()
@@ -279,8 +321,11 @@ class Partition:
                 "compare with: shipclock topics check",
             )
 
+    def _places(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, self.number) for topic in self._stage.inputs]
+
     async def _checked_offsets(self, task: Task) -> dict[str, int]:
-        tps = [TopicPartition(topic, self.number) for topic in self._stage.inputs]
+        tps = self._places()
         mine = {tp: task.next_offsets.get(tp.topic, 0) for tp in tps}
         committed, begins, ends = await asyncio.gather(
             self._inputs.committed(tps),
@@ -325,13 +370,14 @@ class Partition:
             if self._closing.is_set():
                 return
             worked = await self._step_while_more(task, transactions)
-            if self._stepped_over_crowd(task) or worked:
+            if self._stepped_over_crowd() or worked:
                 next_commit_s = time.monotonic() + interval_s
             self.regulate()
 
-    def _stepped_over_crowd(self, task: Task) -> bool:
+    def _stepped_over_crowd(self) -> bool:
         """Let the frontier pass an instant of which more is held than may be; tell whether so."""
-        if self._held or not isinstance(task, LiveTask):
+        task = self._live
+        if self._held or task is None:
             return False
         crowded = self.flow.crowded(self.held_bytes_max, self.instant_bytes_max)
         for topic, instant_ms in crowded:
@@ -388,7 +434,7 @@ class Partition:
         self.ready = False
         self._incarnation += 1
         self._broken = None
-        self._task = None
+        self._task = self._live = None
         transactions, self._transactions = self._transactions, None
         if transactions is not None:
             await transactions.close()

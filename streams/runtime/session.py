@@ -14,12 +14,14 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import InRecord
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
-from streams.runtime.inputs import Inputs, Records
-from streams.runtime.logs import error, event
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
+from streams.runtime.inputs import Inputs, Records, keys_moved
+from streams.runtime.logs import Standing, error, event, ranges
 from streams.runtime.partition import Counters, Partition
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
+from streams.runtime.stragglers import Stragglers
+from streams.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,9 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._fault: Exception | None = None
         self._ends: Ends | None = None
         self._lag = 0
-        self._counters = Counters()
+        self._counters = Counters(stage.name)
+        self._stragglers = Stragglers(stage.name, settings.idle_slack_ms)
+        self._away = Standing()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -73,6 +77,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             helpers = [
                 asyncio.create_task(self._ask_for_ends()),
                 asyncio.create_task(self._summarise()),
+                asyncio.create_task(self._watch_counts()),
             ]
             while True:
                 await self._read()
@@ -83,6 +88,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 helper.cancel()
             closing = [part.close() for part in self._partitions.values()]
             self._partitions.clear()
+            self._measure()
             await asyncio.gather(*closing, *self._closing)
             await self._inputs.close()
 
@@ -109,8 +115,9 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if records[0][0] < part.flow.read_to[tp.topic]:
                 part.fail(PositionLost(f"{_name(tp)} came again from offset {records[0][0]}"))
                 continue
-            newest_ms = max([record[1] for record in records])
-            part.flow.delivered(tp.topic, records, min(newest_ms, now_ms))
+            timestamps = [record[1] for record in records]
+            self._stragglers.note(tp, timestamps, part.judged_to_ms)
+            part.flow.delivered(tp.topic, records, min(max(timestamps), now_ms))
             news.setdefault(part, []).append((tp.topic, records))
         completed, as_of_ms = await self._completed()
         for part in news.keys() | completed.keys():
@@ -154,6 +161,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if behind <= 0:
                 completed.setdefault(part, []).append(tp.topic)
         self._lag = lag
+        self._measure()
         return completed, answer.asked_ms - self._settings.idle_slack_ms
 
     async def _ask_for_ends(self) -> None:
@@ -172,6 +180,17 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             with contextlib.suppress(KafkaError):
                 answer.offsets = await self._inputs.end_offsets(read_to)
                 self._ends = answer
+
+    async def _watch_counts(self) -> None:
+        """Notice partitions that were added: keys have moved away from what is known of them."""
+        while True:
+            await asyncio.sleep(self._settings.metadata_max_age_ms / 1000)
+            with contextlib.suppress(KafkaError):
+                try:
+                    await self._inputs.check_counts(self._counts)
+                except WorkerError as exc:
+                    self._fault = exc
+                    return
 
     # --- the group's rebalances: the client swallows what goes wrong in them
 
@@ -199,6 +218,9 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _take_over(self, numbers: set[int]) -> None:
         inputs = self._inputs
+        if new := numbers - set(range(self._counts[self._stage.inputs[0]])):
+            # The group has noticed before we asked: nothing may be judged there.
+            raise keys_moved(f"partition {ranges(new)} is new")
         for number in numbers:
             # Nothing is read before the owner has restored and says from where.
             inputs.seek(number, dict.fromkeys(self._stage.inputs, 0))
@@ -209,7 +231,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in sorted(numbers - kept):
             self._partitions[number] = Partition(
                 number, self._settings, self._stage, inputs, self._counts,
-                self._partition_of, self._counters, restoring,
+                self._partition_of, self._counters, restoring, self._away,
             )  # fmt: skip
         held_max = self._settings.buffered_bytes_max // max(1, len(numbers))
         instant_max = self._settings.instant_bytes_max // max(1, len(numbers))
@@ -221,7 +243,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             self._partitions[number].release()
         self._ends = None
         self._rebalancing = False
-        event(log, "assigned", stage=self._stage.name, partitions=_ranges(numbers),
+        event(log, "assigned", stage=self._stage.name, partitions=ranges(numbers),
               kept=len(kept), new=len(numbers - kept), lost=len(lost))  # fmt: skip
         self._tell_missing(numbers, kept)
         # In the background: the heartbeat starts again only when this returns.
@@ -238,17 +260,25 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 missing.setdefault(topic, set()).add(number)
         for topic, gone in missing.items():
             error(log, "input-missing", stage=self._stage.name, topic=topic,
-                  partitions=_ranges(gone),
+                  partitions=ranges(gone),
                   hint="compare with: shipclock topics check")  # fmt: skip
             for number in gone & kept:
                 self._partitions[number].fail(PartitionRefused(f"{topic} was deleted"))
 
-    # --- the summary
+    # --- the summary and the metrics
+
+    def _measure(self) -> None:
+        ready = [part for part in self._partitions.values() if part.ready]
+        stage = self._stage.name
+        metrics.LAG.labels(stage).set(self._lag)
+        metrics.PARTITIONS.labels(stage).set(len(ready))
+        metrics.FRONTIER.labels(stage).set(min((part.frontier_ms for part in ready), default=0))
 
     async def _summarise(self) -> None:
         since_s = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.summary_interval_ms / 1000)
+            self._stragglers.tell()
             done, interval_s = self._counters, time.monotonic() - since_s
             if interval_s < _QUIET_S and done.records < _QUIET_RECORDS:
                 continue
@@ -267,14 +297,3 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _name(tp: TopicPartition) -> str:
     return f"{tp.topic}[{tp.partition}]"
-
-
-def _ranges(numbers: set[int]) -> str:
-    """Write {0, 1, 2, 5} as 0-2,5."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"

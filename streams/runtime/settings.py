@@ -32,7 +32,7 @@ class Settings:
     rebalance_timeout_ms: int = 30_000
     """Members finish the commit in flight before they join again."""
     metadata_max_age_ms: int = 30_000
-    """How soon an input that was deleted and created again is noticed."""
+    """How soon an input that was deleted and created again, or has more partitions, is noticed."""
     request_timeout_ms: int = 10_000
     retry_backoff_ms: int = 50
     """aiokafka waits this long when the last transaction's markers are still being written; its
@@ -69,3 +69,5 @@ class Settings:
     stop_timeout_ms: int = 2_500
     """For the commit in flight when the worker is stopped; after it the transaction is aborted."""
     summary_interval_ms: int = 10_000
+    metrics_port: int | None = None
+    """Where 127.0.0.1 answers Prometheus; None: nowhere."""

@@ -16,6 +16,9 @@ class Task(Protocol):
     def next_offsets(self) -> Mapping[str, int]: ...
 
     @property
+    def frontier_ms(self) -> int: ...
+
+    @property
     def policy(self) -> str: ...
 
     @property
@@ -33,9 +36,6 @@ class Task(Protocol):
 @runtime_checkable
 class LiveTask(Task, Protocol):
     """A task whose frontier follows the clock where its inputs are read to their ends."""
-
-    @property
-    def frontier_ms(self) -> int: ...
 
     def complete(self, topic: str, as_of_ms: int) -> None: ...
 

@@ -16,10 +16,16 @@ def product_stages(policy: Policy, app_id: str) -> tuple[Stage, Stage]:
     """Return the orders stage and, behind it, the shops stage."""
 
     def orders_task(partition: int, counts: Mapping[str, int]) -> OrdersTask:
-        return OrdersTask(partition, policy, counts[SHOP_VIOLATIONS], live=True, app_id=app_id)
+        return OrdersTask(
+            partition, policy, counts[SHOP_VIOLATIONS], live=True, app_id=app_id,
+            partitions=counts[INPUT_TOPICS[0]],
+        )  # fmt: skip
 
     def shops_task(partition: int, counts: Mapping[str, int]) -> ShopsTask:
-        return ShopsTask(partition, policy, sources=counts[INPUT_TOPICS[0]], app_id=app_id)
+        return ShopsTask(
+            partition, policy, sources=counts[INPUT_TOPICS[0]], app_id=app_id,
+            partitions=counts[SHOP_VIOLATIONS],
+        )  # fmt: skip
 
     orders = Stage(
         name="orders",

@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -33,6 +34,8 @@ class _Child:
 
     def __init__(self, index: int, settings: Settings, policy: Policy) -> None:
         self.index = index
+        if settings.metrics_port is not None:
+            settings = replace(settings, metrics_port=settings.metrics_port + index)
         self._arguments = (index, settings, policy)
         self._restart_s = _RESTART_S_MIN
         self.process: SpawnProcess | None = None

@@ -465,3 +465,20 @@ def test_changed_policy_judges_an_order_anew_at_its_next_event(label_changes: bo
     offer(stricter, "first-scan", scan(scanned_at=PLACED_AT + 12 * HOUR_MS))
     complete(stricter, PLACED_AT + DAY_MS)
     assert topics_of(step(stricter)) == ["timeout"]
+
+
+def test_changelog_of_another_number_of_partitions_is_refused() -> None:
+    """Added partitions take keys away from their state; an older program did not note the count."""
+    task = OrdersTask(3, POLICY, 2, live=False, partitions=12)
+    task.restored()
+    offer(task, "order-paid", paid())
+    complete(task, PLACED_AT + 1)
+    changelog = step(task).changelog
+    for partitions in (0, 12):
+        same = OrdersTask(3, POLICY, 2, live=False, partitions=partitions)
+        same.restore(changelog)
+        same.restored()
+    grown = OrdersTask(3, POLICY, 2, live=False, partitions=13)
+    grown.restore(changelog)
+    with pytest.raises(CorruptChangelog, match="there were 12 partitions, now there are 13"):
+        grown.restored()
