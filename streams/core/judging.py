@@ -100,6 +100,10 @@ def judge(
                     break
                 due_now.append(Due(due, kind, number, kind, deadline))
             due += rules.repeat_every
+    if occurrences:
+        # Other rules made them, and today's do not know their kind.
+        known = policy.violations
+        revoked += [each for each in occurrences if each.standing and each.kind not in known]
     if policy.closure is not None and not state.closed_original:
         due = closure_due(policy.closure, state)
         if due <= limit:

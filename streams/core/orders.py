@@ -436,7 +436,12 @@ class OrdersStage:
         occurrence.standing = False
         state.last_change_ms = log_time
         self.outputs += announce.revoked(
-            order_id, order, occurrence, self._policy.label, log_time, *_reason_of(cause)
+            order_id,
+            order,
+            occurrence,
+            self._policy.label,
+            log_time,
+            *self._reason_of(cause),
         )
         self.items.append(
             Revoked(
@@ -448,6 +453,19 @@ class OrdersStage:
                 violation_id=announce.violation_id(order_id, occurrence),
             )
         )
+
+    def _reason_of(self, cause: Event | None) -> tuple[RevocationReason, str]:
+        """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
+
+        A timer revokes only where other rules than today's made the determination.
+        """
+        if isinstance(cause, ExemptionGranted):
+            return "exemption", cause.exemption_id
+        if isinstance(cause, AppealDecided):
+            return "appeal", cause.appeal_id
+        if cause is None:
+            return "late-evidence", self._policy.label
+        return "late-evidence", INPUT_TOPICS[EVENT_TYPES.index(type(cause))]
 
     def _horizon(self, state: OrderState) -> int:
         retention = self._policy.retention
@@ -463,14 +481,3 @@ class OrdersStage:
 
 
 _GRANT_ORDER = attrgetter("granted_at", "exemption_id")
-
-
-def _reason_of(cause: Event | None) -> tuple[RevocationReason, str]:
-    """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic."""
-    if isinstance(cause, ExemptionGranted):
-        return "exemption", cause.exemption_id
-    if isinstance(cause, AppealDecided):
-        return "appeal", cause.appeal_id
-    if cause is None:
-        raise ValueError("a timer revokes nothing")
-    return "late-evidence", INPUT_TOPICS[EVENT_TYPES.index(type(cause))]

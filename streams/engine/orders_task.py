@@ -160,6 +160,11 @@ class OrdersTask:
                 else meta.reached_ms
             )
             if meta.sweep is not None:
+                if meta.sweep[0] not in self._stage.exemptions:
+                    raise CorruptChangelog(
+                        f"orders-changelog[{self.partition}] was amid exemption {meta.sweep[0]}, "
+                        "which it does not hold"
+                    )
                 self._stage.resume_sweep(*meta.sweep)
         add = self._stage.timers.add
         for key, value in packed.items():
@@ -294,7 +299,9 @@ class OrdersTask:
         stage = self._stage
         before = self._frontier.reached_ms
         first = self._next
-        if first == len(self._ready):
+        # Then what was offered since has not been looked at yet.
+        continued = first < len(self._ready)
+        if not continued:
             self._gather()
             first = 0
         self._amid_timers = False
@@ -321,7 +328,7 @@ class OrdersTask:
         if processed or changelog or mark or reached > before or not finished:
             changelog.append((META_KEY, self._meta_value()))
         offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in advanced]
-        return Checkpoint(outputs, changelog, offsets, not finished)
+        return Checkpoint(outputs, changelog, offsets, more=continued or not finished)
 
     def _note_processed(self, first: int) -> list[int]:
         """Keep offsets and log time of the last record processed of each topic; ranks of those."""

@@ -123,7 +123,8 @@ class Partition:
         self._task: Task | None = None
         self._live: LiveTask | None = None
         self._transactions: Transactions | None = None
-        self._incarnation = 0
+        self.incarnation = 0
+        """Which life this is: an error ends one."""
         self._broken: Exception | None = None
         self._anew: TopicCreatedAnew | None = None
         self._begun: dict[str, int] = {}
@@ -163,12 +164,12 @@ class Partition:
     ) -> Batch:
         """Make a batch for this life of the partition: after an error it means nothing."""
         self.flow.sent()
-        return Batch(self, self._incarnation, records, now_ms, completed, as_of_ms)
+        return Batch(self, self.incarnation, records, now_ms, completed, as_of_ms)
 
     def take(self, batch: Batch) -> None:
         """Offer a batch to the task and wake the loop."""
         task = self._task
-        if task is None or batch.incarnation != self._incarnation:
+        if task is None or batch.incarnation != self.incarnation:
             return
         self._wake.set()
         try:
@@ -432,7 +433,7 @@ class Partition:
             self._inputs.rest(self.number, self._stage.inputs)
             self._read_to = dict(self.flow.read_to)
         self.ready = False
-        self._incarnation += 1
+        self.incarnation += 1
         self._broken = None
         self._task = self._live = None
         transactions, self._transactions = self._transactions, None

@@ -14,7 +14,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import InRecord
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
 from streams.runtime.inputs import Inputs, Records, keys_moved
 from streams.runtime.logs import Standing, error, event, ranges
 from streams.runtime.partition import Counters, Partition
@@ -57,7 +57,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._counts: dict[str, int] = {}
         self._rebalancing = False
         self._ending = False
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         self._ends: Ends | None = None
         self._lag = 0
         self._counters = Counters(stage.name)
@@ -79,6 +79,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 asyncio.create_task(self._summarise()),
                 asyncio.create_task(self._watch_counts()),
             ]
+            for helper in helpers:
+                helper.add_done_callback(self._helper_ended)
             while True:
                 await self._read()
         finally:
@@ -106,6 +108,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _pump(self, fetched: Records) -> None:
         now_ms = self._settings.clock.now_ms()
+        # Before anything is awaited: what follows was read in these lives.
+        lives = {part: part.incarnation for part in self._partitions.values()}
         news: dict[Partition, list[tuple[str, Sequence[InRecord]]]] = {}
         for tp, records in fetched.items():
             part = self._partitions.get(tp.partition)
@@ -121,6 +125,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             news.setdefault(part, []).append((tp.topic, records))
         completed, as_of_ms = await self._completed()
         for part in news.keys() | completed.keys():
+            if lives.get(part) != part.incarnation:
+                continue
             topics = completed.get(part, [])
             for topic in topics:
                 part.flow.completed(topic, as_of_ms)
@@ -164,6 +170,11 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._measure()
         return completed, answer.asked_ms - self._settings.idle_slack_ms
 
+    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
+        """Let a helper's end be the session's: without ends, say, time would stand still unsaid."""
+        if not helper.cancelled():
+            self._fault = helper.exception() or self._fault
+
     async def _ask_for_ends(self) -> None:
         while True:
             await asyncio.sleep(self._settings.probe_interval_ms / 1000)
@@ -186,11 +197,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await asyncio.sleep(self._settings.metadata_max_age_ms / 1000)
             with contextlib.suppress(KafkaError):
-                try:
-                    await self._inputs.check_counts(self._counts)
-                except WorkerError as exc:
-                    self._fault = exc
-                    return
+                await self._inputs.check_counts(self._counts)
 
     # --- the group's rebalances: the client swallows what goes wrong in them
 

@@ -9,6 +9,7 @@ import pytest
 
 from streams.codec.state import HEAD, StateVersionError
 from streams.core.events import INPUT_TOPICS
+from streams.engine import orders_task
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
     META_KEY,
@@ -482,3 +483,44 @@ def test_changelog_of_another_number_of_partitions_is_refused() -> None:
     grown.restore(changelog)
     with pytest.raises(CorruptChangelog, match="there were 12 partitions, now there are 13"):
         grown.restored()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [('limit = "72h"', 'limit = "80h"')],
+        [("[violations.late-scan]", "[violations.renamed]"),
+         ("[violations.late-scan.deadline]", "[violations.renamed.deadline]")],
+    ],
+)  # fmt: skip
+def test_timer_takes_back_what_other_rules_determined(changes: list[tuple[str, str]]) -> None:
+    """A changed limit or a kind that is gone: the next timer revokes, and names the policy."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + HOUR_MS)
+    checkpoint = step(task)
+    assert topics_of(checkpoint)[-1] == "timeout"
+    changed = restarted(OrdersTask(3, policy_with(*changes), 2, live=False), checkpoint)
+    complete(changed, DEADLINE + 2 * DAY_MS)
+    (value, *_) = [
+        json.loads(each.value) for each in step(changed).outputs if each.topic == "timeout"
+    ]
+    assert (value["type"], value["reason"]) == ("timeout.revoked", "late-evidence")
+    assert value["cause"] == "douyin-first-scan@1"
+
+
+def test_step_that_goes_on_tells_that_more_is_to_be_done() -> None:
+    """What was offered meanwhile has not been looked at."""
+    task = new_task()
+    offer(task, "order-paid", *(paid(f"O{n}") for n in range(3)), timestamp=PLACED_AT)
+    complete(task, PLACED_AT + HOUR_MS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders_task, "_STATES_MAX", 1)
+        assert step(task).more
+    task.offer("order-paid", [record("order-paid", paid("O9"), LATER, 3)], LATER)
+    complete(task, LATER + 1)
+    steps = 0
+    while step(task, max_outputs=MANY).more:
+        steps += 1
+    assert steps
+    assert task.next_offsets["order-paid"] == 4

@@ -361,3 +361,12 @@ def test_what_a_stranger_wrote_between_the_stages_is_set_aside() -> None:
     ]
     assert len(penalties(checkpoint)) == 1
     assert checkpoint.offsets == [(SHOP_VIOLATIONS, 4)]
+
+
+@pytest.mark.parametrize("value", [b'{"type":"determined"}', b'{"type":"of-a-newer-program"}'])
+def test_unknown_form_of_our_own_message_stops_the_partition(value: bytes) -> None:
+    """A fine or its end hangs on it: it is not set aside."""
+    task = new_task()
+    task.offer(SHOP_VIOLATIONS, [InRecord(0, NOON, b"S1", value)], now_ms=0)
+    with pytest.raises(CorruptChangelog, match=r"shop-violations\[0\] offset 0, key b'S1'"):
+        task.step(MANY, mark=False)

@@ -62,7 +62,7 @@ class Owner:
     frontier_ms = judged_to_ms = 0
 
     def __init__(self, number: int, *_: object) -> None:
-        self.number, self.ready = number, True
+        self.number, self.ready, self.incarnation = number, True, 0
         self.flow = Flow(STAGE.inputs)
         self.failures: list[Exception] = []
         self.batches: list[Any] = []
@@ -160,7 +160,9 @@ async def test_a_changed_partition_count_ends_the_worker(
 
     joined._settings = Settings(metadata_max_age_ms=1)
     monkeypatch.setattr(joined._inputs, "check_counts", check_counts, raising=False)
-    await asyncio.wait_for(joined._watch_counts(), 10)
+    watching = asyncio.create_task(joined._watch_counts())
+    watching.add_done_callback(joined._helper_ended)
+    await asyncio.wait([watching], timeout=10)
     assert isinstance(joined._fault, WorkerError)
     assert answers == []
 
