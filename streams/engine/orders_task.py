@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -32,11 +31,10 @@ from streams.engine.records import (
     check_meta,
     check_partitions,
     out_record,
+    read_stored,
     unreadable,
 )
 from streams.engine.shortcuts import Shortcuts
-
-T = TypeVar("T")
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTION_KEY = b"\x00exemption:"
@@ -141,7 +139,9 @@ class OrdersTask:
             del packed[key]
         meta = self._restore_meta(others.pop(META_KEY, None))
         for key, value in others.items():
-            self._stage.restore_exemption(self._decoded(_decode_exemption, key, value))
+            self._stage.restore_exemption(
+                read_stored(_decode_exemption, ORDERS_CHANGELOG, self.partition, key, value)
+            )
         found = (len(packed), len(self._stage.exemptions))
         stored = (0, 0) if meta is None else (meta.orders, meta.exemptions)
         if found != stored:
@@ -177,7 +177,9 @@ class OrdersTask:
     def _restore_meta(self, value: bytes | None) -> _Meta | None:
         if value is None:
             return None
-        meta = self._meta = self._decoded(_decode_meta, META_KEY, value)
+        meta = self._meta = read_stored(
+            _decode_meta, ORDERS_CHANGELOG, self.partition, META_KEY, value
+        )
         check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
         check_partitions(ORDERS_CHANGELOG, self.partition, meta.partitions, self._partitions)
         if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
@@ -186,12 +188,6 @@ class OrdersTask:
                 f"there are {len(INPUT_TOPICS)}"
             )
         return meta
-
-    def _decoded(self, decode: Callable[[bytes], T], key: bytes, value: bytes) -> T:
-        try:
-            return decode(value)
-        except UNREADABLE as exc:
-            raise unreadable(ORDERS_CHANGELOG, self.partition, key, exc) from exc
 
     @property
     def policy(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from streams.codec.encode import Headers, encode_headers, encode_value
 from streams.codec.state import StateVersionError
 from streams.core.outputs import Output
+
+T = TypeVar("T")
 
 
 class InRecord(NamedTuple):
@@ -62,6 +65,20 @@ def unreadable(topic: str, partition: int, key: bytes, why: Exception) -> Except
     if isinstance(why, StateVersionError):
         return StateVersionError(f"{place}: {why}")
     return CorruptChangelog(f"{place}: what is kept there cannot be read: {why}")
+
+
+def read_stored(
+    decode: Callable[[bytes], T], topic: str, partition: int, key: bytes, value: bytes
+) -> T:
+    """Decode a changelog record.
+
+    Raises:
+        CorruptChangelog, StateVersionError: It cannot be read; the message says where it stands.
+    """
+    try:
+        return decode(value)
+    except UNREADABLE as exc:
+        raise unreadable(topic, partition, key, exc) from exc
 
 
 def check_meta(topic: str, partition: int, version: int, found: str, wanted: str) -> None:

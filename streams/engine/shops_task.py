@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -28,17 +27,14 @@ from streams.engine.records import (
     META_VERSION,
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
-    UNREADABLE,
     Checkpoint,
     CorruptChangelog,
     InRecord,
     check_meta,
     check_partitions,
     out_record,
-    unreadable,
+    read_stored,
 )
-
-T = TypeVar("T")
 
 _PENDING_KEY = b"\x00pending:"
 _STATE_VERSION = b"\x01"
@@ -152,7 +148,11 @@ class ShopsTask:
         """
         restoring, self._restoring = self._restoring, {}
         raw = restoring.pop(META_KEY, None)
-        meta = None if raw is None else self._decoded(_decode_meta, META_KEY, raw)
+        meta = (
+            None
+            if raw is None
+            else read_stored(_decode_meta, SHOPS_CHANGELOG, self.partition, META_KEY, raw)
+        )
         pending = {key: restoring[key] for key in restoring if key.startswith(_PENDING_KEY)}
         violations = {key: restoring[key] for key in restoring if key not in pending}
         found = (len(violations), len(pending))
@@ -179,16 +179,13 @@ class ShopsTask:
         stage.marks = list(meta.marks)
         stage.reached_ms = meta.reached_ms
         for key, value in pending.items():
-            stage.restore_pending(self._decoded(_decode_item, key, value))
+            stage.restore_pending(
+                read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, value)
+            )
         stage.restore_violations(
-            self._decoded(_unpack_violation, key, value) for key, value in violations.items()
+            read_stored(_unpack_violation, SHOPS_CHANGELOG, self.partition, key, value)
+            for key, value in violations.items()
         )
-
-    def _decoded(self, decode: Callable[[bytes], T], key: bytes, value: bytes) -> T:
-        try:
-            return decode(value)
-        except UNREADABLE as exc:
-            raise unreadable(SHOPS_CHANGELOG, self.partition, key, exc) from exc
 
     @property
     def policy(self) -> str:
