@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -54,6 +55,10 @@ def worker(
     from streams.runtime.settings import Settings
     from streams.runtime.supervise import supervise
 
+    if not re.fullmatch("[A-Za-z0-9._-]{1,100}", app_id):
+        raise UserError(
+            f"{app_id!r} is no app id", "give letters, digits and . _ - without spaces", 2
+        )
     if metrics_port is not None and metrics_port + workers - 1 > PORT_MAX:
         raise UserError(
             f"{workers} workers from port {metrics_port} on need ports beyond {PORT_MAX}",

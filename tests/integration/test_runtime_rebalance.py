@@ -76,6 +76,8 @@ async def test_kept_partitions_go_on_while_moved_ones_restore(
     assert re.search(r"assigned stage=bench partitions=\S+ kept=2 new=0 lost=2", caplog.text)
 
 
+# Collecting garbage also finds the clients that earlier tests left to a broker that was gone.
+@pytest.mark.filterwarnings("ignore:Unclosed AIOKafka:ResourceWarning")
 async def test_the_state_of_a_lost_partition_is_dropped(bench: Bench) -> None:
     """Memory goes to where the partition is; nobody keeps a copy of what is another's now."""
     tasks: list[weakref.ref[Counter]] = []
@@ -97,9 +99,9 @@ async def test_the_state_of_a_lost_partition_is_dropped(bench: Bench) -> None:
         first = list(tasks)
         async with bench.running():
             await until(lambda: len(tasks) == 6 and alive(first) == 2)
-            assert alive(tasks) == 4
+            await until(lambda: alive(tasks) == 4)
         await until(lambda: len(tasks) == 8 and alive(tasks) == 4)
-    assert alive(tasks) == 0
+    await until(lambda: alive(tasks) == 0)
 
 
 async def test_a_fenced_owner_says_so_and_writes_nothing(

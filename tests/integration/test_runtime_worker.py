@@ -205,16 +205,23 @@ async def test_killed_workers_lose_and_repeat_nothing(topics: str) -> None:
     assert found == expected
 
 
+def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
+    """Return the worker processes that have begun to run our code."""
+    children = supervisor.children()
+    return [child for child in children if any("spawn_main" in a for a in child.cmdline())]
+
+
 async def test_two_processes_share_the_work(topics: str) -> None:
     """A supervisor with two workers gives the same records, also when one of them is killed."""
     events = surge(6_000)
     await send(topics, events)
     expected = simulated(events)
     with worker(topics, "--workers", "2") as process:
-        await asyncio.sleep(3)
         supervisor = psutil.Process(process.pid)
-        children = [c for c in supervisor.children() if any("spawn_main" in a for a in c.cmdline())]
-        assert len(children) == 2
+        async with asyncio.timeout(60):
+            while len(children := workers_of(supervisor)) < 2:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
         children[0].kill()
         found = await outputs(topics, expected.total())
         log = stop(process)

@@ -131,3 +131,11 @@ def test_interrupt_during_the_imports_is_130_too() -> None:
     assert out == b""
     assert b"Traceback" not in err
     assert b"KeyboardInterrupt" not in err
+
+
+@pytest.mark.parametrize("app_id", ["", "a b", "a/b"])
+def test_strange_app_id_is_wrong_usage(shipclock: Shipclock, app_id: str) -> None:
+    """An unset variable in a script is one, too."""
+    finished = shipclock("worker", "--app-id", app_id)
+    assert finished.code == 2
+    assert finished.err.startswith(f"error: {app_id!r} is no app id")
