@@ -77,7 +77,7 @@ async def test_kept_partitions_go_on_while_moved_ones_restore(
 
 
 # Collecting garbage also finds the clients that earlier tests left to a broker that was gone.
-@pytest.mark.filterwarnings("ignore:Unclosed AIOKafka:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_the_state_of_a_lost_partition_is_dropped(bench: Bench) -> None:
     """Memory goes to where the partition is; nobody keeps a copy of what is another's now."""
     tasks: list[weakref.ref[Counter]] = []
