@@ -189,6 +189,7 @@ def test_a_death_is_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 async def test_guest_is_careful(
     run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -457,6 +457,7 @@ async def test_what_no_retry_mends_is_refused(
     assert re.search(r"refused stage=bench partition=0 .*MessageSizeTooLarge.* hint=", caplog.text)
 
 
+@pytest.mark.long
 async def test_several_hundred_partitions_in_one_worker(broker: str) -> None:
     """All are taken over, read and committed within a session's time."""
     bench = Bench(broker, inputs=2, partitions=300)

@@ -163,6 +163,7 @@ async def test_an_order_alone_is_judged_on_time(topics: str) -> None:
     assert max(late_ms) < 4_000, late_ms
 
 
+@pytest.mark.long
 async def test_many_timers_of_one_instant_stall_nobody(topics: str) -> None:
     """A sale's orders fall due in one partition; the others and the heartbeat go on."""
     sale, port = 60_000, free_port()
