@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -23,7 +23,10 @@ from streams.runtime.batches import BatchWriter, KeyPartitioner
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
-_FENCED = (IllegalOperation, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+_FENCED = (
+    IllegalOperation, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState,
+    ProducerFenced,
+)  # fmt: skip
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -77,7 +80,8 @@ class Transactions:
         writer = BatchWriter(
             producer.create_batch, self._counts, self._partition, self._partition_of
         )
-        async with self._guarded():
+        sent: list[asyncio.Future[object]] = []
+        async with self._guarded(sent):
             # (1) begin
             await producer.begin_transaction()
             self._open = True
@@ -85,10 +89,9 @@ class Transactions:
             writer.outputs(checkpoint.outputs, now_ms)
             # (3) states, the last one of each key
             writer.changelog(self._stage.changelog, checkpoint.changelog, now_ms)
-            sent = [
-                await producer.send_batch(batch, topic, partition=partition)
-                for topic, partition, batch in writer.rounds()
-            ]
+            for topic, partition, batch in writer.rounds():
+                # Not a comprehension: where one cannot be sent, those before it tell why.
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
             # (5) offsets of the first records not yet processed
             if checkpoint.offsets:
                 offsets = {
@@ -129,16 +132,23 @@ class Transactions:
             await self._producer.stop()
 
     @contextlib.asynccontextmanager
-    async def _guarded(self) -> AsyncIterator[None]:
+    async def _guarded(self, sent: Sequence[asyncio.Future[object]] = ()) -> AsyncIterator[None]:
         """Give up once the broker would have aborted, and tell a lost producer by one name.
 
         The client itself retries for ever. A fenced epoch is rejected with one of several codes,
-        and the client then refuses whatever call comes next.
+        and the client then refuses whatever call comes next; for some of them it names the code
+        only as the cause of what it raises, or of what it tells the batches `sent`.
         """
         try:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
                 yield
         except TimeoutError:
             raise KafkaTimeoutError("no answer to a transaction") from None
-        except _FENCED as exc:
-            raise ProducerFenced(str(exc)) from exc
+        except (KafkaError, IllegalOperation) as exc:
+            answered = [
+                future.exception() for future in sent if future.done() and not future.cancelled()
+            ]
+            for error in (exc, *filter(None, answered)):
+                if isinstance(error, _FENCED) or isinstance(error.__cause__, _FENCED):
+                    raise ProducerFenced(str(error.__cause__ or error)) from exc
+            raise
