@@ -58,14 +58,13 @@ class UnreadableState(ValueError):
 
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
-    eventful = bool(state.occurrences) or state.closed_original
     uploaded_at, scanned_at = state.uploaded_at, state.scanned_at
     facts = state.packed_facts
     head = HEAD.pack(
         STATE_VERSION,
         state.due_ms,
         state.last_change_ms,
-        MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * eventful,
+        MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * state.eventful,
         state.placed_at,
         state.paid_at,
         NOT_YET if uploaded_at is None else uploaded_at,
@@ -163,6 +162,19 @@ class PackedOrders:
         """Forget a key."""
         self.changes[key] = None
         self.packed.pop(key, None)
+
+    def forget(self, key: bytes, limit_ms: int) -> bool:
+        """Remove a key that left nothing but facts and whose retention ended by an instant."""
+        packed = self.packed.get(key)
+        if (
+            packed is None
+            or packed[FLAGS_AT] & (RETIRING | EVENTFUL) != RETIRING
+            or _int(packed[_DUE], "big") > limit_ms
+        ):
+            return False
+        self.changes[key] = None
+        del self.packed[key]
+        return True
 
     def due_ms(self, key: bytes) -> int:
         """Due time of a key's timer."""

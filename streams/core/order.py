@@ -107,6 +107,11 @@ class OrderState(Struct, gc=False):
         return _decode_order(self.packed_order) if self.shipping_mode else None
 
     @property
+    def eventful(self) -> bool:
+        """Whether more than facts is kept: determinations, standing or revoked, or a closure."""
+        return bool(self.occurrences) or self.closed_original
+
+    @property
     def facts(self) -> list[Fact]:
         """The accepted events but `order-paid`, in order of arrival."""
         return [_decode_fact(packed) for packed in self.packed_facts]

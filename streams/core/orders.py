@@ -55,6 +55,7 @@ from streams.core.outputs import (
     ShopItem,
 )
 from streams.core.policy import Policy
+from streams.core.retention import Retention
 from streams.core.timers import Timers
 
 # A Kafka record with its place in the partition's one sequence: effective timestamp, topic rank,
@@ -111,6 +112,8 @@ class OrdersStage:
         self.granted: list[ExemptionGranted] = []
         """Exemptions accepted since the last checkpoint."""
         self.timers = Timers(store.due_ms)
+        self.retention = Retention()
+        """Orders that left nothing but facts and wait to be forgotten; all else has a timer."""
         self.forgetting = True
         """Whether states past their horizon go; a drain keeps them."""
         self._partition = partition
@@ -312,11 +315,18 @@ class OrdersStage:
         else:
             self._store.remove(key)
 
-    def _keep(self, key: bytes, state: OrderState, due: int) -> None:
-        """Put a state back and see that its timer is set."""
-        if state.due_ms != due:
-            state.due_ms = due
+    def _keep(self, key: bytes, state: OrderState, due: int, *, timed: bool = True) -> None:
+        """Put a state back and see that its timer is set.
+
+        Args:
+            timed: A timer stands at the state's last due time, not a note in `retention`.
+        """
+        if state.retiring and not state.eventful:
+            if state.due_ms != due:
+                self.retention.add(due, key)
+        elif state.due_ms != due or not timed:
             self.timers.add(due, key)
+        state.due_ms = due
         self._store.put(key, state)
 
     # Reconciling
@@ -331,6 +341,7 @@ class OrdersStage:
             cause: The record's event, `None` if a timer fired.
         """
         limit = log_time if cause is None else log_time - self._policy.grace - 1
+        timed = not state.retiring or state.eventful
         deadline_of = self._deadline_of(order_id, state) if self.exemptions else None
         revoked, due_now, next_due = judge(
             self._policy, state, order_id, limit, cause is None, deadline_of
@@ -347,7 +358,7 @@ class OrdersStage:
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)
                 return
-        self._keep(key, state, next_due)
+        self._keep(key, state, next_due, timed=timed)
 
     def _deadline_of(self, order_id: str, state: OrderState) -> DeadlineOf | None:
         """Say how the exemptions of an order move its deadlines."""
@@ -469,7 +480,7 @@ class OrdersStage:
 
     def _horizon(self, state: OrderState) -> int:
         retention = self._policy.retention
-        return retention.violated if state.occurrences or state.closed_original else retention.clean
+        return retention.violated if state.eventful else retention.clean
 
     def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)

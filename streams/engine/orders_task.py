@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, islice, repeat
 from operator import itemgetter
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.codec.state import PackedOrders, check_order, due_of
+from streams.codec.state import (
+    EVENTFUL,
+    FLAGS_AT,
+    HEAD,
+    RETIRING,
+    STATE_VERSION,
+    PackedOrders,
+    check_order,
+)
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.core.frontier import Frontier
@@ -36,11 +46,17 @@ from streams.engine.records import (
 )
 from streams.engine.shortcuts import Shortcuts
 
+T = TypeVar("T")
+
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTION_KEY = b"\x00exemption:"
 # Below it lie the changelog's keys that are no order ids.
 _FIRST_ORDER_KEY = b"\x01"
 _EFFECTIVE = itemgetter(0)
+# Version, due time and flags of a packed state, which must be long enough for all of its head.
+_IN_FRONT = struct.Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
+# States a restore goes through between two pauses.
+_PART = 20_000
 # States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
 _STATES_MAX = 20_000
 # Orders an exemption is applied to between two looks at these bounds.
@@ -133,8 +149,16 @@ class OrdersTask:
                 something that no program wrote.
             StateVersionError: A newer program wrote it.
         """
+        for _ in self.restored_in_parts():
+            pass
+
+    def restored_in_parts(self) -> Iterator[None]:
+        """Do what `restored` does, pausing every few milliseconds for the caller's other duties."""
         packed = self._store.packed
-        others = {key: packed[key] for key in packed if key < _FIRST_ORDER_KEY}
+        others: dict[bytes, bytes] = {}
+        for keys in _parts(packed):
+            others |= {key: packed[key] for key in keys if key < _FIRST_ORDER_KEY}
+            yield
         for key in others:
             del packed[key]
         meta = self._restore_meta(others.pop(META_KEY, None))
@@ -166,13 +190,27 @@ class OrdersTask:
                         "which it does not hold"
                     )
                 self._stage.resume_sweep(*meta.sweep)
-        add = self._stage.timers.add
-        for key, value in packed.items():
-            try:
-                due = due_of(value)
-            except UNREADABLE as exc:
-                raise unreadable(ORDERS_CHANGELOG, self.partition, key, exc) from exc
-            add(due, key)
+        for orders in _parts(packed.items()):
+            self._restore_timers(orders)
+            yield
+
+    def _restore_timers(self, orders: list[tuple[bytes, bytes]]) -> None:
+        """Set the timers of restored orders, or note when those that rest may be forgotten."""
+        keys, values = zip(*orders, strict=True)
+        try:
+            versions, dues, flags = zip(*map(_IN_FRONT.unpack_from, values), strict=True)
+        except struct.error:
+            versions = ()
+        if versions.count(STATE_VERSION) < len(values):
+            for key, value in orders:
+                read_stored(check_order, ORDERS_CHANGELOG, self.partition, key, value)
+        timed = [flag & (RETIRING | EVENTFUL) != RETIRING for flag in flags]
+        self._stage.timers.add_all(compress(dues, timed), compress(keys, timed))
+        if not all(timed):
+            note = self._stage.retention.add
+            for due, key, other in zip(dues, keys, timed, strict=True):
+                if not other:
+                    note(due, key)
 
     def _restore_meta(self, value: bytes | None) -> _Meta | None:
         if value is None:
@@ -365,38 +403,65 @@ class OrdersTask:
         """Take records and timers in order; False if `max_outputs` was reached first."""
         if not self._sweep(max_outputs):
             return False
-        stage, frontier = self._stage, self._frontier
-        outputs, timers, grace = stage.outputs, stage.timers, self._policy.grace
-        changes = self._store.changes
-        decode, take, process = self._decoder.decode, self._shortcuts.take, stage.process
-        ready = self._ready
-        for index in range(self._next, len(ready)):
-            record = ready[index]
-            effective, rank, _, timestamp, key, value = record
-            limit = effective - grace - 1
-            if timers.earliest_ms <= limit and not self._fire(limit, max_outputs):
+        timers, grace = self._stage.timers, self._policy.grace
+        take = self._shortcuts.take
+        begin = self._next
+        # A record changes one state at most.
+        end = min(len(self._ready), begin + _STATES_MAX)
+        for index, record in enumerate(self._ready[begin:end], begin):
+            effective = record[0]
+            if timers.earliest_ms < effective - grace and not self._fire(
+                effective - grace - 1, max_outputs
+            ):
                 self._next = index
                 return False
-            try:
-                event = decode(rank, key, value, timestamp)
-            except Refused as refused:
-                stage.refuse(record, refused.reason, refused.detail)
-            else:
-                if not take[rank](record, event):
-                    process(record, event)
-                    if rank == EXEMPTION_GRANTED and not self._sweep(max_outputs):
-                        # The record is taken again, and known, once the sweep is over.
-                        self._next = index
-                        frontier.reached_ms = max(frontier.reached_ms, effective)
-                        return False
-            if len(outputs) >= max_outputs or len(changes) >= _STATES_MAX:
-                self._next = index + 1
-                frontier.reached_ms = max(frontier.reached_ms, effective)
+            if not take[record[1]](record) and not self._take(record, max_outputs):
+                # An exemption is taken again, and known, once its sweep is over.
+                self._next = index if self._stage.sweep is not None else index + 1
+                self._reach(effective)
                 return False
-        self._next = len(ready)
-        if not self._fire(self._ready_below_ms - grace - 1, max_outputs):
+        self._next = end
+        if end < len(self._ready):
+            self._reach(self._ready[end - 1][0])
             return False
-        frontier.reached_ms = max(frontier.reached_ms, self._ready_below_ms)
+        over = self._ready_below_ms - grace - 1
+        if not self._fire(over, max_outputs):
+            return False
+        self._reach(self._ready_below_ms)
+        return not self._stage.forgetting or self._forget(over)
+
+    def _reach(self, instant: int) -> None:
+        self._frontier.reached_ms = max(self._frontier.reached_ms, instant)
+
+    def _take(self, record: Record, max_outputs: int) -> bool:
+        """Take a record the long way; False if `max_outputs` was reached or a sweep goes on."""
+        effective, rank, _, timestamp, key, value = record
+        stage = self._stage
+        over = effective - self._policy.grace - 1
+        try:
+            event = self._decoder.decode(rank, key, value, timestamp)
+        except Refused as refused:
+            stage.refuse(record, refused.reason, refused.detail)
+        else:
+            forget = self._store.forget
+            if rank == EXEMPTION_GRANTED:
+                for resting in stage.retention.keys(over):
+                    forget(resting, over)
+            elif key is not None:
+                forget(key, over)
+            stage.process(record, event)
+            if rank == EXEMPTION_GRANTED and not self._sweep(max_outputs):
+                return False
+        return len(stage.outputs) < max_outputs
+
+    def _forget(self, over: int) -> bool:
+        """Forget what has rested for its minute; False if that was more than a step may change."""
+        forget, pop = self._store.forget, self._stage.retention.pop
+        while keys := pop(over, _STATES_MAX):
+            for key in keys:
+                forget(key, over)
+            if len(self._store.changes) >= _STATES_MAX:
+                return False
         return True
 
     def _sweep(self, max_outputs: int) -> bool:
@@ -410,21 +475,18 @@ class OrdersTask:
 
     def _fire(self, limit: int, max_outputs: int) -> bool:
         """Fire timers up to an instant; False if `max_outputs` was reached first."""
-        stage, expire = self._stage, self._shortcuts.expire
-        timers = stage.timers
+        stage, timers = self._stage, self._stage.timers
         while timers.earliest_ms <= limit:
             timer = timers.pop(limit)
             if timer is None:
                 break
-            due, key = timer
-            if not expire(key):
-                stage.fire(due, key)
+            stage.fire(*timer)
             if len(stage.outputs) >= max_outputs or len(self._store.changes) >= _STATES_MAX:
                 # All records up to the timer's instant and its grace have been processed, and
                 # none may come there any more; but timers of that very instant are left.
-                reached = due + self._policy.grace + 1
+                reached = timer[0] + self._policy.grace + 1
                 self._amid_timers = True
-                self._frontier.reached_ms = max(self._frontier.reached_ms, reached)
+                self._reach(reached)
                 return False
         return True
 
@@ -457,6 +519,13 @@ class OrdersTask:
                 partitions=self._partitions,
             )
         )
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """Split what a restore goes through into parts that take some milliseconds each."""
+    rest = iter(items)
+    while part := list(islice(rest, _PART)):
+        yield part
 
 
 def _item_record(item: ShopItem) -> OutRecord:

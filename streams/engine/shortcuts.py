@@ -12,14 +12,15 @@ happen to an order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
+import msgspec
 from msgspec.structs import astuple
 
+from streams.codec.decode import plain
 from streams.codec.state import (
     ARRAY,
     EVENTFUL,
-    FLAGS_AT,
     HEAD,
     MODE_FLAG,
     NOT_YET,
@@ -33,7 +34,6 @@ from streams.core.events import (
     INPUT_TOPICS,
     ORDER_PAID,
     TRACKING_NUMBER_UPLOADED,
-    Event,
     FirstScan,
     OrderPaid,
     ShippingMode,
@@ -43,14 +43,16 @@ from streams.core.order import encode_fact
 from streams.core.orders import FACTS_MAX, OrdersStage, Record
 from streams.core.policy import DeadlineRule, KindRules, Policy
 
-# Whether the event has been taken.
-Shortcut = Callable[[Record, Any], bool]
+# Whether the record has been taken.
+Shortcut = Callable[[Record], bool]
 
 _HEAD_BYTES = HEAD.size
+# No JSON, of another shape, or nested too deeply.
+_UNREADABLE = (ValueError, RecursionError)
 
 
-def _nothing(record: Record, event: Event) -> bool:  # noqa: ARG001
-    """Take no event of a topic."""
+def _nothing(record: Record) -> bool:  # noqa: ARG001
+    """Take no record of a topic."""
     return False
 
 
@@ -71,12 +73,18 @@ class Shortcuts:
         self.take = tuple(take)
         self.judged_after_ms = -1
         self._stage = stage
-        self._store = store
+        self._timers = stage.timers
+        self._retention = stage.retention
         self._packed = store.packed
         self._changes = store.changes
         self._grace = policy.grace
         self._wait_for_order = policy.input.wait_for_order
         self._clean = policy.retention.clean
+        self._earliest = policy.input.earliest
+        self._future_tolerance = policy.input.future_tolerance
+        self._decode_paid = msgspec.json.Decoder(OrderPaid).decode
+        self._decode_uploaded = msgspec.json.Decoder(TrackingNumberUploaded).decode
+        self._decode_scan = msgspec.json.Decoder(FirstScan).decode
         self._closure = END_OF_TIME_MS if policy.closure is None else policy.closure.after_placed
         self._first_due: dict[ShippingMode, int | None] = {}
         self._upload_free: dict[int, None] = {}
@@ -107,45 +115,47 @@ class Shortcuts:
                 dues.append(rule.limit - max(leads, default=0))
         return min(dues)
 
-    def expire(self, key: bytes) -> bool:
-        """Forget an order without determinations whose retention is over."""
-        packed = self._packed.get(key)
-        if packed is None or packed[FLAGS_AT] & (RETIRING | EVENTFUL) != RETIRING:
-            return False
-        if self._stage.forgetting:
-            self._store.remove(key)
-        return True
-
-    def _pay(self, record: Record, event: OrderPaid) -> bool:
+    def _pay(self, record: Record) -> bool:
         """Take the first that is heard of an order: it waits for what is due first."""
-        effective, key = record[0], record[4] or b""
+        effective, _, _, timestamp, key, value = record
+        if key is None or value is None or key in self._packed or self._stage.exemptions:
+            return False
+        try:
+            event = self._decode_paid(value)
+        except _UNREADABLE:
+            return False
         first = self._first_due.get(event.shipping_mode)
-        paid_at, placed_at = event.paid_at, event.placed_at
+        paid_at, placed_at, products = event.paid_at, event.placed_at, event.product_ids
+        latest = timestamp + self._future_tolerance
         if (
             first is None
-            or key in self._packed
-            or self._stage.exemptions
+            or event.order_id.encode() != key
+            or not (self._earliest <= paid_at <= latest and self._earliest <= placed_at <= latest)
             or paid_at < effective - self._wait_for_order
+            or (len(products) > 1 and len(dict.fromkeys(products)) < len(products))
+            or event.promised_ship_by is not None
+            or ":" in (event.region or "")
+            or ":" in (event.ship_from_region or "")
+            or not plain(value, event.order_id + event.shop_id + "".join(products))
         ):
             return False
         due = placed_at + first
         if not effective - self._grace <= due < NEVER_MS:
             return False
         order = astuple(event)[1:]
-        rest = (order, event.promised_ship_by, None, None, (), (), False, False, ())
+        rest = (order, None, None, None, (), (), False, False, ())
         head = HEAD.pack(
             STATE_VERSION, due, effective, MODE_FLAG[event.shipping_mode], placed_at, paid_at,
             NOT_YET, NOT_YET, ARRAY, 1,
         )  # fmt: skip
         self._changes[key] = self._packed[key] = head + encode_fact(rest)
-        self._stage.timers.add(due, key)
+        self._timers.add(due, key)
         return True
 
-    def _upload(self, record: Record, event: TrackingNumberUploaded) -> bool:
+    def _upload(self, record: Record) -> bool:
         """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
-        key = record[4] or b""
-        packed = self._packed.get(key)
-        if packed is None:
+        effective, _, _, timestamp, key, value = record
+        if key is None or value is None or (packed := self._packed.get(key)) is None:
             return False
         _, due, changed, flags, placed, paid, uploaded, scanned, _, size = HEAD.unpack_from(packed)
         if (
@@ -155,42 +165,59 @@ class Shortcuts:
             or changed <= self.judged_after_ms
         ):
             return False
-        at = event.uploaded_at
-        fact = encode_fact(
-            (TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, at, event.replaces)
-        )
+        try:
+            event = self._decode_uploaded(value)
+        except _UNREADABLE:
+            return False
+        at, tracking_number, carrier = event.uploaded_at, event.tracking_number, event.carrier
+        if (
+            event.order_id.encode() != key
+            or not self._earliest <= at <= timestamp + self._future_tolerance
+            or event.replaces is not None
+            or not plain(value, tracking_number + carrier)
+        ):
+            return False
+        fact = encode_fact((TRACKING_NUMBER_UPLOADED, tracking_number, carrier, at, None))
         # A chance hit is no harm: the long way compares fact by fact.
         if size > 1 and packed.find(fact) >= 0:
             return False
         if uploaded == NOT_YET or at < uploaded:
             uploaded = at
         head = HEAD.pack(
-            STATE_VERSION, due, record[0], flags, placed, paid, uploaded, scanned, ARRAY, size + 1
+            STATE_VERSION, due, effective, flags, placed, paid, uploaded, scanned, ARRAY, size + 1
         )
         self._changes[key] = self._packed[key] = head + packed[_HEAD_BYTES:] + fact
         return True
 
-    def _scan(self, record: Record, event: FirstScan) -> bool:
+    def _scan(self, record: Record) -> bool:
         """Let an order retire whose parcel was scanned before anything was due."""
-        key = record[4] or b""
-        packed = self._packed.get(key)
-        if packed is None:
+        effective, _, _, timestamp, key, value = record
+        if key is None or value is None or (packed := self._packed.get(key)) is None:
             return False
         _, due, changed, flags, placed, paid, uploaded, scanned, _, size = HEAD.unpack_from(packed)
-        at = event.scanned_at
         # By its flags nothing more than facts is kept, and something is still due.
         if (
             flags not in self._scan_ends
-            or at >= due
             or scanned != NOT_YET
             or size > FACTS_MAX
             or changed <= self.judged_after_ms
         ):
             return False
-        fact = encode_fact((FIRST_SCAN, event.tracking_number, event.carrier, at))
+        try:
+            event = self._decode_scan(value)
+        except _UNREADABLE:
+            return False
+        at, tracking_number, carrier = event.scanned_at, event.tracking_number, event.carrier
+        if (
+            at >= due
+            or event.order_id.encode() != key
+            or not self._earliest <= at <= timestamp + self._future_tolerance
+            or not plain(value, tracking_number + carrier)
+        ):
+            return False
+        fact = encode_fact((FIRST_SCAN, tracking_number, carrier, at))
         if size > 1 and packed.find(fact) >= 0:
             return False
-        effective = record[0]
         due = max(effective + self._clean, paid + self._wait_for_order)
         if due >= NEVER_MS:
             return False
@@ -199,5 +226,5 @@ class Shortcuts:
             size + 1,
         )  # fmt: skip
         self._changes[key] = self._packed[key] = head + packed[_HEAD_BYTES:] + fact
-        self._stage.timers.add(due, key)
+        self._retention.add(due, key)
         return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.runtime.lean import as_entry, entries, lean_rows
+from streams.runtime.lean import as_entries, entries, lean_rows
 from streams.runtime.logs import event
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
@@ -15,6 +18,13 @@ from streams.runtime.stage import Stage, Task
 log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 1.0
+
+
+@runtime_checkable
+class LargeTask(Task, Protocol):
+    """A task with so many states that it cannot finish a restore in one go."""
+
+    def restored_in_parts(self) -> Iterator[None]: ...
 
 
 async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
@@ -32,7 +42,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
         request_timeout_ms=settings.request_timeout_ms,
         fetch_max_wait_ms=settings.fetch_wait_ms,
-        value_deserializer=as_entry if lean_rows() else None,
+        value_deserializer=as_entries if lean_rows() else None,
     )
     await consumer.start()
     try:
@@ -46,15 +56,21 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         while position < end:
             fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
             for records in fetched.values():
-                task.restore(entries(records))
-                count += len(records)
+                for batch in entries(records):
+                    task.restore(batch)
+                    count += len(batch)
             position = await consumer.position(tp)
             if time.monotonic() > next_progress and position < end:
                 next_progress += _PROGRESS_INTERVAL_S
                 percent = 100 * (position - begin) // (end - begin)
                 event(log, "restoring", stage=stage.name, partition=partition, records=count,
                       percent=percent)  # fmt: skip
-        task.restored()
+        if isinstance(task, LargeTask):
+            for _ in task.restored_in_parts():
+                # Heartbeats, and the commits of partitions that are further.
+                await asyncio.sleep(0)
+        else:
+            task.restored()
         return count
     finally:
         await consumer.stop()

@@ -79,11 +79,7 @@ class LongWay(Shortcuts):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.take = (lambda record, event: False,) * len(self.take)
-
-    def expire(self, key: bytes) -> bool:
-        """Leave every timer to the long way."""
-        return False
+        self.take = (lambda record: False,) * len(self.take)
 
 
 def committed(

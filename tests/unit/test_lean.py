@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.runtime import lean
 
@@ -14,14 +22,39 @@ PLACE = TopicPartition("first-scan", 3)
 WRITTEN = [(0, 1_700_000_000_000, b"O1", b"{}"), (1, 1_700_000_000_005, None, b"x")]
 
 
-def fetched(deserializer: object) -> list[object]:
-    """Return what a consumer with this value deserializer gets of two records."""
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 10_000)
-    for offset, timestamp, key, value in WRITTEN:
-        builder.append(offset, timestamp, key, value, [])
-    records = MemoryRecords(bytes(builder.build()))
+def batch(
+    records: Sequence[tuple[int, int, bytes | None, bytes | None]], producer: int = -1
+) -> bytes:
+    """Return a record batch, transactional if it has a producer."""
+    first = records[0][0]
+    builder = DefaultRecordBatchBuilder(2, 0, int(producer >= 0), producer, 0, 0, 10_000)
+    for offset, timestamp, key, value in records:
+        builder.append(offset - first, timestamp, key, value, [])
+    built = bytearray(builder.build())
+    built[:8] = first.to_bytes(8, "big")
+    return bytes(built)
+
+
+def marker(offset: int, producer: int, *, commit: bool) -> bytes:
+    """Return a control batch that ends a producer's transaction."""
+    key = struct.pack(">hh", 0, int(commit))
+    built = bytearray(batch([(offset, 1, key, b"")], producer))
+    attributes = int.from_bytes(built[21:23], "big") | 0x20
+    built[21:23] = attributes.to_bytes(2, "big")
+    built[17:21] = calc_crc32c(bytes(built[21:])).to_bytes(4, "big")
+    return bytes(built)
+
+
+def fetched(
+    deserializer: object,
+    response: bytes | None = None,
+    aborted: Sequence[tuple[int, int]] = (),
+    first: int = 0,
+) -> list[Any]:
+    """Return what a committed reader with this value deserializer gets; two records of its own."""
+    records = MemoryRecords(batch(WRITTEN) if response is None else response)
     return list(
-        fetcher.PartitionRecords(PLACE, records, [], 0, None, deserializer, True, 0)  # type: ignore[arg-type]
+        fetcher.PartitionRecords(PLACE, records, aborted, first, None, deserializer, True, 1)
     )
 
 
@@ -35,11 +68,73 @@ def test_rows_are_what_the_plain_path_gives() -> None:
 
 
 def test_entries_are_what_the_plain_path_gives() -> None:
-    """A consumer marked for a changelog gets keys and values alone."""
+    """A consumer marked for a changelog gets the keys and values of a batch at once."""
     assert lean.lean_rows()
-    marked, plain = fetched(lean.as_entry), fetched(None)
-    assert marked == [(b"O1", b"{}"), (None, b"x")]
+    marked, plain = fetched(lean.as_entries), fetched(None)
+    assert marked == [[(b"O1", b"{}"), (None, b"x")]]
     assert list(lean.entries(plain)) == list(lean.entries(marked)) == marked
+    assert list(lean.entries([])) == [[]]
+
+
+PRODUCERS = 3
+BATCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "commit", "abort"]),
+        st.integers(0, PRODUCERS - 1),
+        st.lists(st.sampled_from([None, b"", b"v"]), min_size=1, max_size=4),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(batches=BATCHES, data=st.data())
+def test_batches_give_what_single_records_give(batches: list[Any], data: st.DataObject) -> None:
+    """Aborted transactions, markers, gaps of the cleaner, a start amid a batch: all are equal."""
+    assert lean.lean_rows()
+    response, offset = b"", 0
+    began: dict[int, int] = {}
+    aborted: list[tuple[int, int]] = []
+    for verb, producer, values, gap in batches:
+        offset += gap
+        if verb == "write":
+            began.setdefault(producer, offset)
+            records = [(offset + n, 1, b"k%d" % n, value) for n, value in enumerate(values)]
+            response += batch(records, producer)
+            offset += len(values)
+        else:
+            response += marker(offset, producer, commit=verb == "commit")
+            offset += 1
+            if producer in began and verb == "abort":
+                aborted.append((producer, began[producer]))
+            began.pop(producer, None)
+    first = data.draw(st.integers(0, offset))
+    marked = lean.entries(fetched(lean.as_entries, response, aborted, first))
+    plain = lean.entries(fetched(None, response, aborted, first))
+    assert [each for part in marked for each in part] == [each for part in plain for each in part]
+
+
+def test_positions_are_those_of_the_plain_path() -> None:
+    """The next fetch begins behind the batch, its markers and its gaps."""
+    assert lean.lean_rows()
+    response = batch(WRITTEN, 1) + marker(2, 1, commit=True)
+    for deserializer in (None, lean.as_entries):
+        records = fetcher.PartitionRecords(
+            PLACE, MemoryRecords(response), [], 0, None, deserializer, True, 1
+        )
+        assert len(list(records)) == (1 if deserializer else 2)
+        assert records.next_fetch_offset == 3
+
+
+def test_damaged_batch_is_refused_either_way() -> None:
+    """The checksum is looked at before the records are."""
+    assert lean.lean_rows()
+    damaged = bytearray(batch(WRITTEN))
+    damaged[-1] ^= 1
+    for deserializer in (None, lean.as_entries):
+        with pytest.raises(CorruptRecordException):
+            fetched(deserializer, bytes(damaged))
 
 
 def test_unknown_client_is_read_the_plain_way(

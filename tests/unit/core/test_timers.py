@@ -94,6 +94,28 @@ def test_never_is_never() -> None:
     assert owner.fire(END_OF_TIME_MS) == [(NEVER_MS - 1, b"last")]
 
 
+KEYS = st.binary(max_size=2).filter(lambda key: b"\n" not in key)
+TIMERS = st.dictionaries(KEYS, st.integers(0, 300_000) | st.just(NEVER_MS))
+
+
+@given(waiting=TIMERS, reached=st.integers(0, 200_000), more=TIMERS)
+def test_timers_set_at_once_are_timers_set_one_by_one(
+    waiting: dict[bytes, int], reached: int, more: dict[bytes, int]
+) -> None:
+    """Whatever waits, and whichever minute is at hand."""
+    single, bulk = Owner(), Owner()
+    for owner in (single, bulk):
+        for key, due in waiting.items():
+            owner.set(key, due)
+        owner.fire(reached)
+    for key, due in more.items():
+        single.set(key, due)
+    bulk.due |= more
+    bulk.timers.add_all(more.values(), more)
+    assert bulk.timers.earliest_ms == single.timers.earliest_ms
+    assert bulk.fire(END_OF_TIME_MS) == single.fire(END_OF_TIME_MS)
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(

@@ -409,6 +409,20 @@ def test_empty_changelog_is_a_start() -> None:
     assert task.next_offsets == dict.fromkeys(INPUT_TOPICS, 0)
 
 
+def test_restore_may_be_finished_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller has its turn after every few states, and what comes of it is the same."""
+    monkeypatch.setattr(orders_task, "_PART", 1)
+    task = OrdersTask(3, POLICY, 2, live=False)
+    changelog = worked()
+    task.restore(changelog)
+    assert len(list(task.restored_in_parts())) >= len(changelog)
+    whole = restored(changelog)
+    assert (task.open_orders, task.frontier_ms) == (whole.open_orders, whole.frontier_ms)
+    for each in (task, whole):
+        complete(each, LATER + 10 * DAY_MS)
+    assert step(task) == step(whole)
+
+
 def restarted(task: OrdersTask, *checkpoints: Checkpoint) -> OrdersTask:
     """Return the partition's next task, restored from what was committed."""
     for checkpoint in checkpoints:
