@@ -98,7 +98,7 @@ class Inputs:
         except NoOffsetForPartitionError:
             # It looked for a committed offset before its owner had said from where to read.
             return {}
-        return {tp: rows(records) for tp, records in fetched.items()}
+        return {tp: some for tp, records in fetched.items() if (some := rows(records))}
 
     async def position(self, tp: TopicPartition) -> int:
         """Return the offset after the last one read, past transaction markers too."""

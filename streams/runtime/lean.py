@@ -1,8 +1,7 @@
-"""Fetched records as plain tuples, without a `ConsumerRecord` each.
+"""Fetched records as plain tuples by whole batches, without a `ConsumerRecord` each.
 
 aiokafka builds an object of eleven fields for every record, of which a worker needs four and a
-restore two; leaving that out saves about a twelfth of a worker's time. A restore also takes whole
-record batches, without a turn of aiokafka's loop for each record. It means overriding a private
+restore two, and takes a turn of a generator for each. Leaving that out means overriding a private
 class, so this module holds all of it, `lean_rows` says whether the installed version is the one it
 was written for, and the plain path stays: `rows` and `entries` give the same either way.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import aiokafka
@@ -32,7 +32,7 @@ _PARAMETERS = [
 
 
 def as_it_is(value: bytes | None) -> bytes | None:
-    """Mark a consumer whose records come as rows: pass this as its value deserializer."""
+    """Mark a consumer whose records come as rows, by batches: pass this as value deserializer."""
     return value
 
 
@@ -42,7 +42,7 @@ def as_entries(value: bytes | None) -> bytes | None:
 
 
 class _Batch:
-    """A record batch that passes for its last record, which is `entries` for all of them."""
+    """A record batch that passes for its last record, which stands for all of them."""
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch
@@ -53,6 +53,15 @@ class _Batch:
 
     def __iter__(self) -> Iterator[_Batch]:
         yield self
+
+    def rows(self, first: int) -> list[Any]:
+        """Give offset, timestamp, key and value of the records from offset `first` on."""
+        found = [
+            (record.offset, record.timestamp, record.key, record.value) for record in self._batch
+        ]
+        return (
+            found if self._batch.base_offset >= first else [row for row in found if row[0] >= first]
+        )
 
     def entries(self, first: int) -> list[Entry]:
         """Give keys and values of the records from offset `first` on."""
@@ -84,7 +93,7 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        if self._value_deserializer is as_entries:
+        if self._value_deserializer in (as_it_is, as_entries):
             self._records = _Batches(self._records)
 
     def __iter__(self) -> Iterator[Any]:
@@ -93,7 +102,7 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         mark = self._value_deserializer
         if mark is as_it_is:
-            return record.offset, record.timestamp, record.key, record.value
+            return record.rows(self.next_fetch_offset)
         if mark is as_entries:
             return record.entries(self.next_fetch_offset)
         return super()._consumer_record(tp, record)
@@ -114,8 +123,8 @@ def lean_rows() -> bool:
 
 def rows(records: Sequence[Any]) -> Sequence[InRecord]:
     """Give fetched records as rows (offset, timestamp, key, value), whichever way they came."""
-    if records and type(records[0]) is tuple:
-        return records
+    if records and type(records[0]) is list:
+        return records[0] if len(records) == 1 else list(chain.from_iterable(records))
     return [InRecord(r.offset, r.timestamp, r.key, r.value) for r in records]
 
 

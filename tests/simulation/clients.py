@@ -35,7 +35,6 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.runtime.lean import as_it_is
 from tests.simulation.groups import Group, Joined
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
@@ -362,7 +361,6 @@ class MemoryConsumer:
         isolation_level: str = "read_uncommitted",
         max_partition_fetch_bytes: int = 1_000_000,
         heartbeat_interval_ms: int = 1_000,
-        value_deserializer: object = None,
         **_: object,
     ) -> None:
         self._network = network
@@ -371,7 +369,6 @@ class MemoryConsumer:
         self._committed = isolation_level == "read_committed"
         self._fetch_bytes = max_partition_fetch_bytes
         self._heartbeat_s = heartbeat_interval_ms / 1000
-        self._as_rows = value_deserializer is as_it_is
         self._positions: dict[TopicPartition, int] | None = None
         self._paused: dict[TopicPartition, None] = {}
         self._topics: list[str] = []
@@ -475,8 +472,6 @@ class MemoryConsumer:
         return records
 
     def _record(self, offset: int, row: Row) -> Any:
-        if self._as_rows:
-            return offset, row.timestamp, row.key, row.value
         return Fetched(offset, row.timestamp, row.key, row.value)
 
     async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

@@ -62,7 +62,7 @@ def test_rows_are_what_the_plain_path_gives() -> None:
     """A marked consumer gets rows, any other one objects, and `rows` makes them equal."""
     assert lean.lean_rows()
     marked, plain = fetched(lean.as_it_is), fetched(None)
-    assert marked == WRITTEN
+    assert marked == [WRITTEN]
     assert isinstance(plain[0], fetcher.ConsumerRecord)
     assert list(lean.rows(plain)) == list(lean.rows(marked)) == WRITTEN
 
@@ -110,16 +110,18 @@ def test_batches_give_what_single_records_give(batches: list[Any], data: st.Data
                 aborted.append((producer, began[producer]))
             began.pop(producer, None)
     first = data.draw(st.integers(0, offset))
-    marked = lean.entries(fetched(lean.as_entries, response, aborted, first))
-    plain = lean.entries(fetched(None, response, aborted, first))
-    assert [each for part in marked for each in part] == [each for part in plain for each in part]
+    plain = fetched(None, response, aborted, first)
+    entries = lean.entries(fetched(lean.as_entries, response, aborted, first))
+    assert [each for part in entries for each in part] == lean.entries(plain)[0]
+    rows = lean.rows(fetched(lean.as_it_is, response, aborted, first))
+    assert list(rows) == list(lean.rows(plain))
 
 
 def test_positions_are_those_of_the_plain_path() -> None:
     """The next fetch begins behind the batch, its markers and its gaps."""
     assert lean.lean_rows()
     response = batch(WRITTEN, 1) + marker(2, 1, commit=True)
-    for deserializer in (None, lean.as_entries):
+    for deserializer in (None, lean.as_it_is, lean.as_entries):
         records = fetcher.PartitionRecords(
             PLACE, MemoryRecords(response), [], 0, None, deserializer, True, 1
         )
@@ -132,7 +134,7 @@ def test_damaged_batch_is_refused_either_way() -> None:
     assert lean.lean_rows()
     damaged = bytearray(batch(WRITTEN))
     damaged[-1] ^= 1
-    for deserializer in (None, lean.as_entries):
+    for deserializer in (None, lean.as_it_is, lean.as_entries):
         with pytest.raises(CorruptRecordException):
             fetched(deserializer, bytes(damaged))
 
