@@ -24,7 +24,7 @@ format: ## rewrite the code the way `check` wants it
 
 lock: ## resolve the pinned requirements anew: the checkout's, then the image's subset of them
 	@$(DEV) run pip install --quiet pip-tools
-	@$(COMPILE) --extra local --extra dev --output-file requirements.lock
+	@$(COMPILE) --extra local --extra dev --extra bench --output-file requirements.lock
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/docker/requirements.lock
 
 up: ## broker, topics and worker in Docker

@@ -18,6 +18,7 @@ SPAN_MS = 7 * 24 * HOUR_MS
 LIMIT_MS = 72 * HOUR_MS
 LEADS_MS = (24 * HOUR_MS, 4 * HOUR_MS)
 SHOPS = 2_000
+CLOSING_AFTER_MS = 30 * 24 * HOUR_MS
 
 
 class Event(NamedTuple):
@@ -95,6 +96,52 @@ def make(orders: int, seed: int = 7) -> tuple[list[list[Event]], Answer]:
         warnings += sum(scanned_at is None or scanned_at >= deadline - lead for lead in LEADS_MS)
     topics = [sorted(events) for events in (paid, uploaded, scanned)]
     return topics, Answer(sum(map(len, topics)), determinations, warnings, 0)
+
+
+def closing(partitions: int) -> list[tuple[int, Event]]:
+    """Make an order for each partition that carries event time past every deadline of the job.
+
+    It is scanned in time, so it adds nothing to the answer; the partition stands before its event.
+    """
+    events = []
+    at = START_MS + CLOSING_AFTER_MS
+    for partition in range(partitions):
+        key = b"flush-%d" % partition
+        parcel = b'{"order_id":"%s","tracking_number":"T%s","carrier":"SF",' % (key, key)
+        paid = (
+            b'{"order_id":"%s","shop_id":"s0","product_ids":["p0"],"shipping_mode":"normal",'
+            b'"placed_at":%d,"paid_at":%d,"paid_amount":9900}' % (key, at, at)
+        )
+        uploaded_at, scanned_at = at + HOUR_MS, at + 2 * HOUR_MS
+        events += [
+            (partition, Event(at, "order-paid", key, paid)),
+            (
+                partition,
+                Event(
+                    uploaded_at,
+                    "tracking-number-uploaded",
+                    key,
+                    parcel + b'"uploaded_at":%d}' % uploaded_at,
+                ),
+            ),
+            (
+                partition,
+                Event(scanned_at, "first-scan", key, parcel + b'"scanned_at":%d}' % scanned_at),
+            ),
+        ]
+    return events
+
+
+def timeouts(topics: list[list[Event]]) -> set[tuple[str, int]]:
+    """Tell from the events which orders miss which deadline: no scan before it."""
+    paid, _, scanned = topics
+    scans = {event.key: json.loads(event.value)["scanned_at"] for event in scanned}
+    missed = set()
+    for event in paid:
+        deadline = json.loads(event.value)["placed_at"] + LIMIT_MS
+        if scans.get(event.key, deadline) >= deadline:
+            missed.add((event.key.decode(), deadline))
+    return missed
 
 
 def merged(topics: list[list[Event]]) -> Iterator[Event]:
