@@ -18,6 +18,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -91,13 +92,7 @@ async def write(bootstrap: str, partitions: int, states: int) -> None:
     counts = dict.fromkeys(orders_stage().topics, partitions)
     for partition in range(partitions):
         numbers = range(partition, states, partitions)
-        stage = orders_stage()
-        task = stage.new_task(partition, counts)
-        assert isinstance(task, OrdersTask)
-        task.restored()
-        transactions = Transactions(
-            Settings(bootstrap=bootstrap, app_id=APP_ID), stage, partition, counts, KeyPartitioner()
-        )
+        task, transactions = owner(bootstrap, partition, counts)
         await transactions.start()
         for first in range(0, len(numbers), CHUNK):
             offer(task, numbers[first : first + CHUNK], first)
@@ -105,6 +100,18 @@ async def write(bootstrap: str, partitions: int, states: int) -> None:
                 await transactions.commit(checkpoint)
         await transactions.close()
     print(f"{states} states written in {time.monotonic() - started_s:.0f} s", file=sys.stderr)
+
+
+def owner(
+    bootstrap: str, partition: int, counts: Mapping[str, int]
+) -> tuple[OrdersTask, Transactions]:
+    """Return a task and a producer for a partition that was never worked on."""
+    stage = orders_stage()
+    task = stage.new_task(partition, counts)
+    assert isinstance(task, OrdersTask)
+    task.restored()
+    settings = Settings(bootstrap=bootstrap, app_id=APP_ID)
+    return task, Transactions(settings, stage, partition, counts, KeyPartitioner())
 
 
 def offer(task: OrdersTask, numbers: range, first: int) -> None:

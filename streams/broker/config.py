@@ -17,6 +17,8 @@ JAVA_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 JAVA_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
+    # A broker that lives for minutes on few cores spends more on the second compiler than it wins.
+    "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",

@@ -2,7 +2,7 @@
 
 Nothing comes of forgetting but a tombstone. So, unlike timers, these keys need no order among them
 and no moment of their own: whoever looks a state up asks whether it is over, and what is over goes
-by the minute.
+by the minute. As in `timers`, the keys of a minute stand in one run of bytes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import heapq
 
 _MINUTE_MS = 60_000
+# Stands behind each key; identifiers have no control characters.
+_END = b"\n"
 
 
 class Retention:
     """Keys by the minute in which their retention ends; the state itself says when exactly."""
 
     def __init__(self) -> None:
-        self._minutes: dict[int, list[bytes]] = {}
+        self._minutes: dict[int, bytearray] = {}
         self._waiting: list[int] = []
 
     def add(self, due_ms: int, key: bytes) -> None:
@@ -24,10 +26,10 @@ class Retention:
         minute = due_ms // _MINUTE_MS
         keys = self._minutes.get(minute)
         if keys is None:
-            self._minutes[minute] = [key]
+            self._minutes[minute] = bytearray(key + _END)
             heapq.heappush(self._waiting, minute)
         else:
-            keys.append(key)
+            keys += key + _END
 
     def pop(self, limit_ms: int, keys_max: int) -> list[bytes]:
         """Take keys of the first minute if all of it lies at or before an instant; else none."""
@@ -35,14 +37,17 @@ class Retention:
         if not waiting or (waiting[0] + 1) * _MINUTE_MS > limit_ms + 1:
             return []
         keys = self._minutes[waiting[0]]
-        if len(keys) > keys_max:
-            some = keys[-keys_max:]
-            del keys[-keys_max:]
+        if keys.count(_END) > keys_max:
+            rest, *some, _ = bytes(keys).rsplit(_END, keys_max + 1)
+            self._minutes[waiting[0]] = bytearray(rest + _END)
             return some
-        del self._minutes[heapq.heappop(waiting)]
-        return keys
+        return _split(self._minutes.pop(heapq.heappop(waiting)))
 
     def keys(self, limit_ms: int) -> list[bytes]:
         """Return all keys of the minutes that begin at or before an instant."""
         minutes = sorted(minute for minute in self._waiting if minute * _MINUTE_MS <= limit_ms)
-        return [key for minute in minutes for key in self._minutes[minute]]
+        return [key for minute in minutes for key in _split(self._minutes[minute])]
+
+
+def _split(keys: bytearray) -> list[bytes]:
+    return bytes(keys).split(_END)[:-1]

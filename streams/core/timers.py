@@ -55,10 +55,10 @@ class Timers:
         heapq.heappush(self._waiting, number)
         self.earliest_ms = min(self.earliest_ms, number * _BUCKET_MS)
 
-    def add_all(self, dues_ms: Iterable[int], keys: Iterable[bytes]) -> None:
-        """Set the timers of many keys, as `add` for each would, in a third of its time."""
+    def add_all(self, timers: Iterable[tuple[int, bytes]]) -> None:
+        """Set many timers, each a due time and its key: what `add` does, and quicker."""
         buckets = self._buckets
-        for due_ms, key in zip(dues_ms, keys, strict=True):
+        for due_ms, key in timers:
             bucket = buckets.get(due_ms // _BUCKET_MS)
             if bucket is None:
                 self.add(due_ms, key)

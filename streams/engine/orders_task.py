@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, islice, repeat
+from itertools import repeat
 from operator import itemgetter
-from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.codec.state import (
-    EVENTFUL,
-    FLAGS_AT,
-    HEAD,
-    RETIRING,
-    STATE_VERSION,
     PackedOrders,
     check_order,
 )
 from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
 from streams.core.orders import OrdersStage, Record
 from streams.core.outputs import FrontierMark, ShopItem
 from streams.core.policy import Policy
+from streams.engine.orders_changelog import (
+    EXEMPTION_KEY,
+    FIRST_ORDER_KEY,
+    Meta,
+    check_counts,
+    in_parts,
+    read_exemption,
+    read_meta,
+    timers_of,
+)
 from streams.engine.records import (
     META_KEY,
     META_VERSION,
@@ -38,50 +40,17 @@ from streams.engine.records import (
     CorruptChangelog,
     InRecord,
     OutRecord,
-    check_meta,
-    check_partitions,
     out_record,
-    read_stored,
     unreadable,
 )
 from streams.engine.shortcuts import Shortcuts
 
-T = TypeVar("T")
-
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
-_EXEMPTION_KEY = b"\x00exemption:"
-# Below it lie the changelog's keys that are no order ids.
-_FIRST_ORDER_KEY = b"\x01"
 _EFFECTIVE = itemgetter(0)
-# Version, due time and flags of a packed state, which must be long enough for all of its head.
-_IN_FRONT = struct.Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
-# States a restore goes through between two pauses.
-_PART = 20_000
 # States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
 _STATES_MAX = 20_000
 # Orders an exemption is applied to between two looks at these bounds.
 _SWEEP_ORDERS = 100
-
-
-class _Meta(Struct, array_like=True):
-    """The checkpoint's own record in the changelog."""
-
-    version: int
-    policy: str
-    reached_ms: int
-    last_ms: list[int]
-    offsets: list[int]
-    orders: int
-    exemptions: int
-    app_id: str = ""
-    policy_digest: str = ""
-    policy_since_ms: int = -1
-    sweep: tuple[str, int, bytes] | None = None
-    partitions: int = 0
-
-
-_decode_meta = msgspec.msgpack.Decoder(_Meta).decode
-_decode_exemption = msgspec.json.Decoder(ExemptionGranted).decode
 
 
 class OrdersTask:
@@ -128,7 +97,7 @@ class OrdersTask:
         self._ready_below_ms = 0
         self._amid_timers = False
         self._marked_ms = -1
-        self._meta: _Meta | None = None
+        self._meta: Meta | None = None
 
     # Restore
 
@@ -154,25 +123,20 @@ class OrdersTask:
 
     def restored_in_parts(self) -> Iterator[None]:
         """Do what `restored` does, pausing every few milliseconds for the caller's other duties."""
-        packed = self._store.packed
+        packed, stage, number = self._store.packed, self._stage, self.partition
         others: dict[bytes, bytes] = {}
-        for keys in _parts(packed):
-            others |= {key: packed[key] for key in keys if key < _FIRST_ORDER_KEY}
+        for keys in in_parts(packed):
+            others |= {key: packed[key] for key in keys if key < FIRST_ORDER_KEY}
             yield
         for key in others:
             del packed[key]
-        meta = self._restore_meta(others.pop(META_KEY, None))
+        meta = None
+        if META_KEY in others:
+            meta = read_meta(number, others.pop(META_KEY), self._app_id, self._partitions)
         for key, value in others.items():
-            self._stage.restore_exemption(
-                read_stored(_decode_exemption, ORDERS_CHANGELOG, self.partition, key, value)
-            )
-        found = (len(packed), len(self._stage.exemptions))
-        stored = (0, 0) if meta is None else (meta.orders, meta.exemptions)
-        if found != stored:
-            raise CorruptChangelog(
-                f"orders-changelog[{self.partition}] holds {found[0]} orders and {found[1]} "
-                f"exemptions, its last checkpoint counted {stored[0]} and {stored[1]}"
-            )
+            stage.restore_exemption(read_exemption(number, key, value))
+        check_counts(number, meta, len(packed), len(stage.exemptions))
+        self._meta = meta
         if meta is not None:
             self._frontier.reached_ms = meta.reached_ms
             self._frontier.last_ms = list(meta.last_ms)
@@ -184,48 +148,15 @@ class OrdersTask:
                 else meta.reached_ms
             )
             if meta.sweep is not None:
-                if meta.sweep[0] not in self._stage.exemptions:
+                if meta.sweep[0] not in stage.exemptions:
                     raise CorruptChangelog(
-                        f"orders-changelog[{self.partition}] was amid exemption {meta.sweep[0]}, "
+                        f"orders-changelog[{number}] was amid exemption {meta.sweep[0]}, "
                         "which it does not hold"
                     )
-                self._stage.resume_sweep(*meta.sweep)
-        for orders in _parts(packed.items()):
-            self._restore_timers(orders)
+                stage.resume_sweep(*meta.sweep)
+        for orders in in_parts(packed.items()):
+            stage.timers.add_all(timers_of(number, orders, stage.retention.add))
             yield
-
-    def _restore_timers(self, orders: list[tuple[bytes, bytes]]) -> None:
-        """Set the timers of restored orders, or note when those that rest may be forgotten."""
-        keys, values = zip(*orders, strict=True)
-        try:
-            versions, dues, flags = zip(*map(_IN_FRONT.unpack_from, values), strict=True)
-        except struct.error:
-            versions = ()
-        if versions.count(STATE_VERSION) < len(values):
-            for key, value in orders:
-                read_stored(check_order, ORDERS_CHANGELOG, self.partition, key, value)
-        timed = [flag & (RETIRING | EVENTFUL) != RETIRING for flag in flags]
-        self._stage.timers.add_all(compress(dues, timed), compress(keys, timed))
-        if not all(timed):
-            note = self._stage.retention.add
-            for due, key, other in zip(dues, keys, timed, strict=True):
-                if not other:
-                    note(due, key)
-
-    def _restore_meta(self, value: bytes | None) -> _Meta | None:
-        if value is None:
-            return None
-        meta = self._meta = read_stored(
-            _decode_meta, ORDERS_CHANGELOG, self.partition, META_KEY, value
-        )
-        check_meta(ORDERS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
-        check_partitions(ORDERS_CHANGELOG, self.partition, meta.partitions, self._partitions)
-        if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
-            raise CorruptChangelog(
-                f"orders-changelog[{self.partition}] counts {len(meta.offsets)} input topics, "
-                f"there are {len(INPUT_TOPICS)}"
-            )
-        return meta
 
     @property
     def policy(self) -> str:
@@ -355,7 +286,7 @@ class OrdersTask:
             self._marked_ms = reached
             outputs += self._marks(reached)
         changelog += [
-            (_EXEMPTION_KEY + grant.exemption_id.encode(), encode_value(grant))
+            (EXEMPTION_KEY + grant.exemption_id.encode(), encode_value(grant))
             for grant in stage.granted
         ]
         stage.granted.clear()
@@ -504,7 +435,7 @@ class OrdersTask:
 
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
-            _Meta(
+            Meta(
                 version=META_VERSION,
                 app_id=self._app_id,
                 policy=self._policy.label,
@@ -519,13 +450,6 @@ class OrdersTask:
                 partitions=self._partitions,
             )
         )
-
-
-def _parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """Split what a restore goes through into parts that take some milliseconds each."""
-    rest = iter(items)
-    while part := list(islice(rest, _PART)):
-        yield part
 
 
 def _item_record(item: ShopItem) -> OutRecord:

@@ -60,17 +60,11 @@ class Shortcuts:
     """The short ways of one partition.
 
     Attributes:
-        take: By the rank of a topic, what takes its events.
         judged_after_ms: States last changed at or before it may have been judged by another policy,
             and go the long way.
     """
 
     def __init__(self, policy: Policy, stage: OrdersStage, store: PackedOrders) -> None:
-        take: list[Shortcut] = [_nothing] * len(INPUT_TOPICS)
-        take[ORDER_PAID] = self._pay
-        take[TRACKING_NUMBER_UPLOADED] = self._upload
-        take[FIRST_SCAN] = self._scan
-        self.take = tuple(take)
         self.judged_after_ms = -1
         self._stage = stage
         self._timers = stage.timers
@@ -103,6 +97,19 @@ class Shortcuts:
                 self._upload_free[MODE_FLAG[mode]] = None
             if all("first-scan" in rules.stopped_by for rules, _ in running):
                 self._scan_ends[MODE_FLAG[mode]] = None
+
+    @property
+    def take(self) -> list[Shortcut]:
+        """By the rank of a topic, what takes its records.
+
+        Not kept: restored states are frozen (`gc.freeze`), so a task that referred to itself would
+        stay in memory after its partition has gone.
+        """
+        take: list[Shortcut] = [_nothing] * len(INPUT_TOPICS)
+        take[ORDER_PAID] = self._pay
+        take[TRACKING_NUMBER_UPLOADED] = self._upload
+        take[FIRST_SCAN] = self._scan
+        return take
 
     def _first_due_after_placing(self, running: list[tuple[KindRules, DeadlineRule]]) -> int | None:
         """When anything is due first, from placing on; `None` if that hangs on the order itself."""

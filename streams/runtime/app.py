@@ -121,6 +121,9 @@ def run_worker(settings: Settings, policy: Policy) -> None:
 def run_stages(settings: Settings, stages: Sequence[Stage]) -> None:
     """Run a worker process of any stages; see `run_worker`."""
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
+    # What has been imported stays: no full collection need look at it.
+    gc.collect()
+    gc.freeze()
     _allow_files()
     asyncio.run(_run(settings, stages))
 

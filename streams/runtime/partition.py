@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -105,6 +105,7 @@ class Partition:
         counters: Counters,
         restoring: asyncio.Semaphore,
         away: Standing,
+        ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self.number = number
         self.flow = Flow(stage.inputs)
@@ -126,7 +127,8 @@ class Partition:
         self.incarnation = 0
         """Which life this is: an error ends one."""
         self._broken: Exception | None = None
-        self._anew: TopicCreatedAnew | None = None
+        self._anew = ""
+        """Which input was created anew: said at every life from then on."""
         self._begun: dict[str, int] = {}
         """Where this owner began to read last."""
         self._read_to: dict[str, int] = {}
@@ -142,6 +144,7 @@ class Partition:
         self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
         self._marked_slot = 0
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
+        self._loop.add_done_callback(ended)
 
     @property
     def frontier_ms(self) -> int:
@@ -223,17 +226,21 @@ class Partition:
         while not self._closing.is_set():
             pause_s = 0.0
             try:
-                task, transactions = await self._open()
-                await self._work(task, transactions)
+                await self._work(*await self._open())
             except Exception as exc:  # noqa: BLE001 - what nobody expected is told, and tried again
                 pause_s = self._say(exc)
+                # Its frames hold the task, and clients may hold it for long.
+                exc.__traceback__ = None
             finally:
+                self._wake.clear()
                 await self._drop()
             # Closing ends the pause, and so does a rebalance that leaves us the partition.
-            self._wake.clear()
-            if not self._closing.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+            # Amid one it may be another's already, who must not be fenced.
+            while self._held and not self._closing.is_set():
+                self._wake.clear()
+                await self._wake.wait()
 
     def _say(self, exc: Exception) -> float:
         """Tell what ended a life, now and once a minute; return how long to wait, in seconds."""
@@ -241,13 +248,14 @@ class Partition:
         standing = self._away if isinstance(exc, KafkaConnectionError) else self._failures
         news = standing.news(type(exc).__name__)
         if isinstance(exc, TopicCreatedAnew):
-            self._anew = exc
+            self._anew = str(exc)
         if isinstance(exc, ProducerFenced):
             self._count_failure("fenced")
             # If the other is right, a rebalance will close us; if not (we owned the partition
             # again before we noticed), we take it back.
             if news:
-                warn(log, "fenced", **where, detail="another worker has taken the partition over")
+                warn(log, "fenced", **where, detail="another worker has taken the partition over, "
+                     "or the broker gave its transaction up")  # fmt: skip
             return self._settings.session_timeout_ms / 1000
         if refused := refusal(exc):
             self._count_failure("refused")
@@ -281,8 +289,13 @@ class Partition:
             await transactions.start()
             task = self._stage.new_task(self.number, self._counts)
             try:
-                states = await restore(self._settings, self._stage, self.number, task)
-                self._begun = await self._checked_offsets(task)
+                states, decided_to = await restore(self._settings, self._stage, self.number, task)
+                if task.restored_policy is None and self.number:
+                    # Nothing says how many partitions there were: the first one knows.
+                    first = self._stage.new_task(0, self._counts)
+                    await restore(self._settings, self._stage, 0, first)
+                    del first
+                self._begun = await self._checked_offsets(task, decided_to)
             except (CorruptChangelog, PartitionRefused):
                 # Or we were asleep amid it, and what we read is half another owner's.
                 await transactions.prove_ownership(await self._inputs.committed(self._places()))
@@ -292,7 +305,9 @@ class Partition:
                  before=task.restored_policy, now=task.policy,
                  detail="each order is judged anew at its next event or timer")  # fmt: skip
         if states >= _FREEZE_STATES_MIN:
-            # Restored states live long: no full collection need look at them again.
+            # Restored states live long: no full collection need look at them again. What a former
+            # life has left must not stay with them.
+            gc.collect()
             gc.freeze()
         self._check_inputs()
         self._task = task
@@ -313,8 +328,8 @@ class Partition:
         return task, transactions
 
     def _check_inputs(self) -> None:
-        if self._anew is not None:
-            raise self._anew
+        if self._anew:
+            raise TopicCreatedAnew(self._anew)
         # Amid a rebalance nothing is known: the one who began it will close, release or fail us.
         if not self._held and (missing := self._inputs.missing(self.number)):
             raise PartitionRefused(
@@ -325,14 +340,20 @@ class Partition:
     def _places(self) -> list[TopicPartition]:
         return [TopicPartition(topic, self.number) for topic in self._stage.inputs]
 
-    async def _checked_offsets(self, task: Task) -> dict[str, int]:
-        tps = self._places()
+    async def _checked_offsets(self, task: Task, decided_to: int) -> dict[str, int]:
+        tps, own = self._places(), TopicPartition(self._stage.changelog, self.number)
         mine = {tp: task.next_offsets.get(tp.topic, 0) for tp in tps}
         committed, begins, ends = await asyncio.gather(
             self._inputs.committed(tps),
             self._inputs.beginning_offsets(tps),
-            self._inputs.end_offsets(tps),
+            self._inputs.end_offsets([*tps, own]),
         )
+        if committed and ends[own] != decided_to:
+            raise PartitionRefused(
+                f"{own.topic}[{own.partition}] is undecided from offset {decided_to} on: somebody "
+                "else's transaction hides what was committed there since",
+                "end it, or wait until the broker does",
+            )
         for tp, offset in mine.items():
             name = f"{tp.topic}[{tp.partition}]"
             if committed.get(tp, offset) != offset:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -27,10 +27,18 @@ class LargeTask(Task, Protocol):
     def restored_in_parts(self) -> Iterator[None]: ...
 
 
-async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
-    """Feed the task its changelog; return how many records that were.
+class Restored(NamedTuple):
+    """How many records a changelog held, and up to where it is decided."""
 
-    The caller has fenced the last owner, so the end does not move.
+    records: int
+    end: int
+
+
+async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> Restored:
+    """Feed the task its changelog.
+
+    The end does not move if the caller has fenced the last owner. Another's changelog may grow
+    meanwhile: it is read until no transaction of it is read in part.
     """
     tp = TopicPartition(stage.changelog, partition)
     consumer = AIOKafkaConsumer(
@@ -53,7 +61,10 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         count = 0
         next_progress = time.monotonic() + _PROGRESS_INTERVAL_S
         position = begin
-        while position < end:
+        while position != end:
+            if position > end:
+                end = (await consumer.end_offsets([tp]))[tp]
+                continue
             fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
             for records in fetched.values():
                 for batch in entries(records):
@@ -71,6 +82,6 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
                 await asyncio.sleep(0)
         else:
             task.restored()
-        return count
+        return Restored(count, end)
     finally:
         await consumer.stop()

@@ -80,7 +80,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 asyncio.create_task(self._watch_counts()),
             ]
             for helper in helpers:
-                helper.add_done_callback(self._helper_ended)
+                helper.add_done_callback(self._ended)
             while True:
                 await self._read()
         finally:
@@ -90,6 +90,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 helper.cancel()
             closing = [part.close() for part in self._partitions.values()]
             self._partitions.clear()
+            self._lag = 0
             self._measure()
             await asyncio.gather(*closing, *self._closing)
             await self._inputs.close()
@@ -113,8 +114,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         news: dict[Partition, list[tuple[str, Sequence[InRecord]]]] = {}
         for tp, records in fetched.items():
             part = self._partitions.get(tp.partition)
-            # What arrives around a rebalance is read again from where the partition goes on.
-            if part is None or not part.ready or self._rebalancing:
+            # What arrives before its owner has restored is read again from where that begins.
+            if part is None or not part.ready:
                 continue
             if records[0][0] < part.flow.read_to[tp.topic]:
                 part.fail(PositionLost(f"{_name(tp)} came again from offset {records[0][0]}"))
@@ -170,8 +171,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._measure()
         return completed, answer.asked_ms - self._settings.idle_slack_ms
 
-    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
-        """Let a helper's end be the session's: without ends, say, time would stand still unsaid."""
+    def _ended(self, helper: asyncio.Task[None]) -> None:
+        """Let a fault be the session's end: without ends, say, time would stand still unsaid."""
         if not helper.cancelled():
             self._fault = helper.exception() or self._fault
 
@@ -185,6 +186,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 for tp in self._inputs.owned(part.number)
             }
             if not read_to:
+                self._lag = 0
+                self._measure()
                 continue
             answer = Ends(self._settings.clock.now_ms(), read_to)
             # Without an answer nothing is known to be read to its end, and time stands still.
@@ -238,7 +241,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in sorted(numbers - kept):
             self._partitions[number] = Partition(
                 number, self._settings, self._stage, inputs, self._counts,
-                self._partition_of, self._counters, restoring, self._away,
+                self._partition_of, self._counters, restoring, self._away, self._ended,
             )  # fmt: skip
         held_max = self._settings.buffered_bytes_max // max(1, len(numbers))
         instant_max = self._settings.instant_bytes_max // max(1, len(numbers))

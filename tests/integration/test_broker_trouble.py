@@ -16,7 +16,14 @@ from aiokafka.protocol.admin import CreateAclsRequest
 import streams.runtime.partition
 import streams.runtime.source
 from streams.broker import EmbeddedBroker, config
-from streams.engine.records import Checkpoint, OutRecord
+from streams.core.events import INPUT_TOPICS
+from streams.engine.records import (
+    ORDERS_CHANGELOG,
+    SHOP_VIOLATIONS,
+    SHOPS_CHANGELOG,
+    Checkpoint,
+    OutRecord,
+)
 from streams.runtime.errors import WorkerError
 from streams.testing.cluster import WorkerProcess
 from streams.topics.admin import ensure_topics
@@ -130,6 +137,31 @@ async def test_partitions_added_under_a_running_worker_end_it(broker: str, which
     assert isinstance(fatal, WorkerError)
     assert "other partitions than when this worker started" in fatal.message
     assert not any(task.counts for task in bench.tasks if task.partition == 2)
+
+
+async def test_partitions_added_between_two_runs_are_refused(
+    own_broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Raised alike, the topics fit together: still no partition may start, the new ones neither."""
+    events = surge(300)
+    await send(own_broker.bootstrap, events)
+    expected = simulated(events)
+    async with worker(own_broker, tmp_path / "before"):
+        assert await outputs(own_broker.bootstrap, expected.total()) == expected
+    bench = Bench(own_broker.bootstrap, inputs=0, partitions=1)
+    together = *INPUT_TOPICS, ORDERS_CHANGELOG, SHOP_VIOLATIONS, SHOPS_CHANGELOG
+    async with bench.admin() as admin:
+        described = await admin.describe_topics(list(together))
+        counts = {found["topic"]: len(found["partitions"]) + 1 for found in described}
+        await admin.create_partitions({t: NewPartitions(n) for t, n in counts.items()})
+    stages = {"orders": counts[ORDERS_CHANGELOG], "shops": counts[SHOPS_CHANGELOG]}
+    async with worker(own_broker, tmp_path / "after") as running:
+        for stage, partitions in stages.items():
+            for number in range(partitions):
+                refused = f"refused stage={stage} partition={number} "
+                await until(lambda refused=refused: refused in running.log)  # type: ignore[misc]
+        assert await outputs(own_broker.bootstrap, expected.total()) == expected
+        assert "restored stage=" not in running.log
 
 
 async def test_a_deleted_output_topic_is_waited_for(

@@ -33,8 +33,7 @@ pytestmark = pytest.mark.kafka
 class Counter:
     """A task that keeps, per key, how often it came, and holds what its frontier has not passed."""
 
-    policy = "none@1"
-    restored_policy = None
+    policy = restored_policy = "none@1"
 
     def __init__(self, inputs: Sequence[str], partition: int) -> None:
         self.inputs, self.partition = inputs, partition
@@ -255,7 +254,7 @@ async def test_a_transaction_larger_than_a_batch_is_whole(bench: Bench) -> None:
     task = Counter(bench.inputs, 1)
     seen: list[bytes] = []
     task.restore = lambda entries: seen.extend(key for key, _ in entries)  # type: ignore[method-assign]
-    assert await restore(bench.settings, bench.stage, 1, task) == 3000
+    assert (await restore(bench.settings, bench.stage, 1, task)).records == 3000
     assert seen == [b"%d" % n for n in range(3000)]
 
 

@@ -77,9 +77,9 @@ POLICIES = st.sampled_from(
 class LongWay(Shortcuts):
     """Takes nothing."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.take = (lambda record: False,) * len(self.take)
+    @property
+    def take(self) -> list[Any]:
+        return [lambda record: False] * len(super().take)
 
 
 def committed(

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -55,13 +56,16 @@ class Faults:
     lost_reply: float = 0.0
     refused: float = 0.0
     silence: float = 0.0
-    """The request is carried out or not, and no answer comes for as long as `silence_s`."""
+    """The request is carried out or not, and no answer comes until the client gives it up."""
     straggler: float = 0.0
     """The request arrives so late that its sender has long gone on."""
+    late_commit: float = 0.0
+    """A commit waits in the broker while its sender might grow impatient."""
     kill: float = 0.0
     """At a request of a commit, before it is sent, while it is under way or once it is answered."""
     freeze: float = 0.0
-    silence_s: float = 6.0
+    straggle_s: float = 6.0
+    late_s: float = 1.0
     freeze_s: float = 4.0
     delay_s: float = 0.01
     slow_topic: float = 0.0
@@ -91,8 +95,6 @@ class Network:
         self.down_until_s = 0.0
         self.closed = False
         self.rng = rng
-        self.owners: dict[str, Process | None] = {}
-        """Who was the last to take a transactional id over."""
         self.takeovers = 0
         self._members = 0
         kafka.on_decided = self._write_markers
@@ -101,11 +103,14 @@ class Network:
         self._members += 1
         return f"member-{self._members:04}"
 
-    async def call(self, name: str, carry_out: Callable[[], T], *, of_commit: bool = False) -> T:
+    async def call(
+        self, name: str, carry_out: Callable[[], T], timeout_s: float, *, of_commit: bool = False
+    ) -> T:
         """Send one request; returns its answer, or raises what the client would tell.
 
         The broker's part runs outside the sender's process: it happens also if the sender is killed
-        meanwhile. A process may be killed or frozen at any step of a commit.
+        meanwhile, or has given up waiting. A process may be killed or frozen at any step of a
+        commit.
         """
         rng, faults, loop = self.rng, self.faults, self.loop
         process = PROCESS.get()
@@ -122,9 +127,11 @@ class Network:
         elif (draw := draw - faults.refused) < 0:
             happens, error = False, UnknownError()
         elif (draw := draw - faults.silence) < 0:
-            happens, told, error = rng.random() < 0.5, False, RequestTimedOutError()
+            happens, told = rng.random() < 0.5, False
         elif (draw := draw - faults.straggler) < 0:
-            there_s += rng.random() * faults.silence_s
+            there_s += rng.random() * faults.straggle_s
+        elif name.startswith("commit") and (draw := draw - faults.late_commit) < 0:
+            there_s += rng.random() * faults.late_s
         elif process is None or not of_commit:
             pass
         elif (draw := draw - faults.kill) < 0:
@@ -135,8 +142,6 @@ class Network:
         elif (draw := draw - faults.freeze) < 0:
             self.events.note("freeze at request", process.name, name)
             loop.call_later(rng.choice((0.0, there_s)), self.freeze, process)
-        if not told:
-            back_s += rng.random() * faults.silence_s
         answer: asyncio.Future[T] = loop.create_future()
 
         def deliver(result: Any, failure: BaseException | None) -> None:
@@ -160,18 +165,27 @@ class Network:
                 )  # fmt: skip
             else:
                 self.events.note("lost", name, process.name if process else "-", repr(error))
-            loop.call_later(back_s, deliver, result, failure, context=_OUTSIDE)
+            if told:
+                loop.call_later(back_s, deliver, result, failure, context=_OUTSIDE)
 
         loop.call_later(there_s, arrive, context=_OUTSIDE)
-        return await answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise RequestTimedOutError from None
 
     async def insist(
-        self, name: str, carry_out: Callable[[], T], going_on: Callable[[], bool]
+        self,
+        name: str,
+        carry_out: Callable[[], T],
+        timeout_s: float,
+        going_on: Callable[[], bool],
     ) -> T:
         """Send a request again and again until there is an answer, as a transaction does."""
         while True:
             try:
-                return await self.call(name, carry_out, of_commit=True)
+                return await self.call(name, carry_out, timeout_s, of_commit=True)
             except (*_RETRIABLE, ConcurrentTransactions):
                 if not going_on():
                     raise
@@ -210,12 +224,19 @@ class MemoryProducer:
     """The transactional half of AIOKafkaProducer."""
 
     def __init__(
-        self, network: Network, *, transactional_id: str, max_batch_size: int, **_: object
+        self,
+        network: Network,
+        *,
+        transactional_id: str,
+        max_batch_size: int,
+        request_timeout_ms: int,
+        **_: object,
     ) -> None:
         self._network = network
         self._kafka = network.kafka
         self._name = transactional_id
         self._batch_bytes = max_batch_size
+        self._timeout_s = request_timeout_ms / 1000
         self._epoch = -1
         self._open = False
         self._closed = False
@@ -224,11 +245,8 @@ class MemoryProducer:
         self._deliveries: dict[TopicPartition, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        process = PROCESS.get()
-
         def init() -> int:
             epoch = self._kafka.init_producer(self._name)
-            self._network.owners[self._name] = process
             self._network.takeovers += 1
             return epoch
 
@@ -300,21 +318,25 @@ class MemoryProducer:
         rows: list[Row],
         before: asyncio.Task[None] | None,
     ) -> None:
-        if before is not None:
+        def add() -> None:
+            self._kafka.add_partition(self._name, self._epoch, tp, self._network.loop.time())
+
+        def produce() -> None:
+            self._kafka.produce(self._name, self._epoch, tp, sequence, rows)
+
+        where = f"{tp.topic}[{tp.partition}]"
+        if before is None:
+            await self._insist(f"add-partition {where}", add)
+        else:
             await asyncio.wait([before])
             if (failure := before.exception()) is not None:
                 raise failure
-
-        def produce() -> None:
-            now_s = self._network.loop.time()
-            self._kafka.produce(self._name, self._epoch, tp, sequence, rows, now_s)
-
-        await self._insist(f"produce {tp.topic}[{tp.partition}] x{len(rows)}", produce)
+        await self._insist(f"produce {where} x{len(rows)}", produce)
 
     async def _insist(self, name: str, carry_out: Callable[[], T]) -> T:
         try:
             return await self._network.insist(
-                f"{name} {self._name}", carry_out, lambda: not self._closed
+                f"{name} {self._name}", carry_out, self._timeout_s, lambda: not self._closed
             )
         except (InvalidProducerEpoch, InvalidTxnState) as exc:
             codes = (ProducerFenced, ProducerFenced, InvalidProducerIdMapping, InvalidTxnState)
@@ -361,9 +383,11 @@ class MemoryConsumer:
         isolation_level: str = "read_uncommitted",
         max_partition_fetch_bytes: int = 1_000_000,
         heartbeat_interval_ms: int = 1_000,
+        request_timeout_ms: int,
         **_: object,
     ) -> None:
         self._network = network
+        self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
         self._kafka = network.kafka
         self._group_id = group_id
         self._committed = isolation_level == "read_committed"
@@ -379,7 +403,7 @@ class MemoryConsumer:
         self._coordination: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._network.call("connect", lambda: None)
+        await self._call("connect", lambda: None)
         if self._topics:
             self._coordination = asyncio.create_task(self._coordinate())
             await self._assigned.wait()
@@ -388,7 +412,7 @@ class MemoryConsumer:
         self._closed.set()
         if self._coordination is not None:
             await asyncio.wait([self._coordination])
-            await self._network.call("leave", lambda: self._group.leave(self._member, self._now_s))
+            await self._call("leave", lambda: self._group.leave(self._member, self._now_s))
 
     # --- assignment
 
@@ -453,7 +477,7 @@ class MemoryConsumer:
             return found
 
         try:
-            answer = await self._network.call("fetch", fetch)
+            answer = await self._call("fetch", fetch)
         except KafkaError:
             # The client's own fetcher tries again.
             answer = {}
@@ -481,11 +505,11 @@ class MemoryConsumer:
             logs = {tp: self._kafka.logs[tp] for tp in tps}
             return {tp: log.stable_end if self._committed else log.end for tp, log in logs.items()}
 
-        return await self._network.call("end-offsets", ends)
+        return await self._call("end-offsets", ends)
 
     async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         tps = list(tps)
-        return await self._network.call("beginning-offsets", lambda: dict.fromkeys(tps, 0))
+        return await self._call("beginning-offsets", lambda: dict.fromkeys(tps, 0))
 
     # --- the group
 
@@ -522,7 +546,7 @@ class MemoryConsumer:
     async def _join(self) -> Joined | None:
         while not self._closed.is_set():
             try:
-                joining = await self._network.call(
+                joining = await self._call(
                     "join", lambda: self._group.join(self._member, self._now_s)
                 )
             except KafkaError:
@@ -540,7 +564,7 @@ class MemoryConsumer:
         """Send heartbeats until the coordinator wants us to join again."""
         while not self._closed.is_set():
             try:
-                await self._network.call(
+                await self._call(
                     "heartbeat",
                     lambda: self._group.heartbeat(self._member, generation, self._now_s),
                 )
@@ -557,7 +581,7 @@ class MemoryConsumer:
         """Stay a member while the listener finishes its commits."""
         while True:
             with contextlib.suppress(KafkaError):
-                await self._network.call(
+                await self._call(
                     "heartbeat",
                     lambda: self._group.heartbeat(self._member, generation, self._now_s),
                 )
@@ -573,12 +597,12 @@ class MemoryConsumer:
 class MemoryAdmin:
     """What of AIOKafkaAdminClient the runtime asks."""
 
-    def __init__(self, network: Network, **_: object) -> None:
-        self._network = network
+    def __init__(self, network: Network, *, request_timeout_ms: int, **_: object) -> None:
+        self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
         self._kafka = network.kafka
 
     async def start(self) -> None:
-        await self._network.call("connect", lambda: None)
+        await self._call("connect", lambda: None)
 
     async def close(self) -> None:
         await asyncio.sleep(0)
@@ -588,7 +612,7 @@ class MemoryAdmin:
             counts = self._kafka.counts
             return [{"topic": topic, "partitions": list(range(n))} for topic, n in counts.items()]
 
-        return await self._network.call("describe-topics", describe)
+        return await self._call("describe-topics", describe)
 
     async def list_consumer_group_offsets(
         self, group_id: str, partitions: list[TopicPartition]
@@ -599,4 +623,4 @@ class MemoryAdmin:
                 tp: OffsetAndMetadata(committed.get((group_id, tp), -1), "") for tp in partitions
             }
 
-        return await self._network.call("group-offsets", offsets)
+        return await self._call("group-offsets", offsets)

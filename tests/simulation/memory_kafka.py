@@ -183,24 +183,28 @@ class MemoryKafka:
         state.ended = None
         return state.epoch
 
+    def add_partition(self, name: str, epoch: int, tp: TopicPartition, now_s: float) -> None:
+        """Let batches of a partition belong to the producer's transaction, which this may begin."""
+        self._opened(name, epoch, now_s).logs[tp] = None
+
     def produce(
-        self,
-        name: str,
-        epoch: int,
-        tp: TopicPartition,
-        sequence: int,
-        rows: Sequence[Row],
-        now_s: float,
+        self, name: str, epoch: int, tp: TopicPartition, sequence: int, rows: Sequence[Row]
     ) -> None:
-        """Append a batch to the producer's transaction; the same batch again does nothing."""
-        state = self._opened(name, epoch, now_s)
+        """Append a batch to the producer's transaction; the same batch again does nothing.
+
+        Raises InvalidTxnState if the partition is not in a transaction that is open.
+        """
+        state = self._current(name, epoch)
+        if state.ending is not None:
+            raise ConcurrentTransactions
         expected = state.sequences.get(tp, 0)
         if sequence < expected:
             return
         if sequence > expected:
             raise OutOfOrderSequenceNumber
+        if tp not in state.logs:
+            raise InvalidTxnState
         state.sequences[tp] = expected + 1
-        state.logs[tp] = None
         self.logs[tp].append(rows, state.transaction)
 
     def add_offsets(

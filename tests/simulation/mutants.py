@@ -137,6 +137,28 @@ def record_skipped(world: World) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def impatient(world: World) -> Iterator[None]:
+    """Send a transaction's request again while the first may still wait in the broker."""
+    begin = MemoryProducer.__init__
+
+    def init(self: MemoryProducer, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options | {"request_timeout_ms": 100})
+
+    with patch.object(MemoryProducer, "__init__", init):
+        yield
+
+
+@contextmanager
+def no_prove(world: World) -> Iterator[None]:
+    """Believe what was restored, though another may have taken over meanwhile."""
+
+    async def believe(self: Transactions, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    with patch.object(Transactions, "prove_ownership", believe):
+        yield
+
+
 async def _quietly(delivery: asyncio.Future[None]) -> None:
     await asyncio.wait([delivery])
 
@@ -162,4 +184,6 @@ MUTANTS: dict[str, Mutant] = {
     "ends-of-later": ends_of_later,
     "refused-batch-forgotten": refused_batch_forgotten,
     "record-skipped": record_skipped,
+    "impatient": impatient,
+    "no-prove": no_prove,
 }

@@ -104,6 +104,7 @@ def make_plan(seed: int) -> Plan:
             refused=sometimes(),
             silence=sometimes() / 4,
             straggler=sometimes() / 2,
+            late_commit=rng.choice((0.0, 0.0, 0.1, 0.3)),
             kill=sometimes() / 2,
             freeze=sometimes(),
             delay_s=rng.choice((0.002, 0.02, 0.1)),
@@ -119,6 +120,7 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
     """Draw settings in which everything is small and soon."""
     return {
         "probe_interval_ms": rng.choice((150, 500, 1_000)),
+        "request_timeout_ms": 1_000,
         "session_timeout_ms": 2_000,
         "heartbeat_interval_ms": 600,
         "rebalance_timeout_ms": 3_000,

@@ -32,6 +32,15 @@ def kafka_with(*names: str) -> tuple[MemoryKafka, list[int]]:
     return kafka, [kafka.init_producer(name) for name in names]
 
 
+def write(
+    kafka: MemoryKafka, epoch: int, tp: TopicPartition, sequence: int, rows: list[Row],
+    now_s: float = 0,
+) -> None:  # fmt: skip
+    """Send a batch of the producer `t` as its client does: the partition is added first."""
+    kafka.add_partition("t", epoch, tp, now_s)
+    kafka.produce("t", epoch, tp, sequence, rows)
+
+
 def seen(log: PartitionLog, committed: bool = True) -> list[str]:
     """Return the keys that a consumer gets."""
     rows, _ = log.read(0, committed, EVERYTHING)
@@ -41,7 +50,7 @@ def seen(log: PartitionLog, committed: bool = True) -> list[str]:
 def test_a_transaction_is_seen_only_once_it_is_committed() -> None:
     """Nobody who reads committed sees it before, everybody else does."""
     kafka, (epoch,) = kafka_with("t")
-    kafka.produce("t", epoch, TP, 0, [row("a")], now_s=0)
+    write(kafka, epoch, TP, 0, [row("a")])
     log = kafka.logs[TP]
     assert (seen(log), seen(log, committed=False)) == ([], ["a"])
     assert (log.stable_end, log.end) == (0, 1)
@@ -53,11 +62,11 @@ def test_a_transaction_is_seen_only_once_it_is_committed() -> None:
 def test_an_aborted_transaction_is_never_seen() -> None:
     """Its records stay in the log; readers step over them."""
     kafka, (epoch,) = kafka_with("t")
-    kafka.produce("t", epoch, TP, 0, [row("a"), row("b")], now_s=0)
+    write(kafka, epoch, TP, 0, [row("a"), row("b")])
     kafka.end("t", epoch, commit=False)
     assert seen(kafka.logs[TP]) == []
     assert kafka.logs[TP].read(0, True, EVERYTHING) == ([], 3)
-    kafka.produce("t", epoch, TP, 1, [row("c")], now_s=0)
+    write(kafka, epoch, TP, 1, [row("c")])
     kafka.end("t", epoch, commit=True)
     assert seen(kafka.logs[TP]) == ["c"]
 
@@ -67,7 +76,7 @@ def test_an_open_transaction_holds_back_all_that_follows() -> None:
     kafka, (epoch,) = kafka_with("t")
     log = kafka.logs[TP]
     log.append([row("before")])
-    kafka.produce("t", epoch, TP, 0, [row("a")], now_s=0)
+    write(kafka, epoch, TP, 0, [row("a")])
     log.append([row("behind")])
     assert seen(log) == ["before"]
     assert log.read(0, True, EVERYTHING)[1] == log.stable_end == 1
@@ -79,15 +88,15 @@ def test_markers_are_written_one_after_the_other() -> None:
     """Decided is not yet visible, and the id is busy until all partitions and offsets are done."""
     kafka, (epoch,) = kafka_with("t")
     kafka.on_decided = lambda _: None
-    kafka.produce("t", epoch, TP, 0, [row("a")], now_s=0)
-    kafka.produce("t", epoch, OTHER, 0, [row("b")], now_s=0)
+    write(kafka, epoch, TP, 0, [row("a")])
+    write(kafka, epoch, OTHER, 0, [row("b")])
     kafka.add_offsets("t", epoch, "group", {TP: 7}, now_s=0)
     kafka.end("t", epoch, commit=True)
     assert (seen(kafka.logs[TP]), kafka.undecided) == ([], 1)
     assert not kafka.write_marker("t")
     assert (seen(kafka.logs[TP]), seen(kafka.logs[OTHER])) == (["a"], [])
     with pytest.raises(ConcurrentTransactions):
-        kafka.produce("t", epoch, TP, 1, [row("c")], now_s=0)
+        write(kafka, epoch, TP, 1, [row("c")])
     with pytest.raises(ConcurrentTransactions):
         kafka.init_producer("t")
     assert not kafka.write_marker("t")
@@ -108,19 +117,19 @@ def test_offsets_of_an_aborted_transaction_are_not_committed() -> None:
 def test_a_new_owner_fences_the_old_one_and_aborts_what_it_left() -> None:
     """Whatever the old one tries, it is refused; what it had begun is gone."""
     kafka, (old,) = kafka_with("t")
-    kafka.produce("t", old, TP, 0, [row("old")], now_s=0)
+    write(kafka, old, TP, 0, [row("old")])
     kafka.on_decided = lambda _: None
     with pytest.raises(ConcurrentTransactions):
         kafka.init_producer("t")
     kafka.write_markers("t")
     new = kafka.init_producer("t")
     with pytest.raises(InvalidProducerEpoch):
-        kafka.produce("t", old, TP, 1, [row("zombie")], now_s=0)
+        write(kafka, old, TP, 1, [row("zombie")])
     with pytest.raises(InvalidProducerEpoch):
         kafka.add_offsets("t", old, "group", {TP: 1}, now_s=0)
     with pytest.raises(InvalidProducerEpoch):
         kafka.end("t", old, commit=True)
-    kafka.produce("t", new, TP, 0, [row("new")], now_s=0)
+    write(kafka, new, TP, 0, [row("new")])
     kafka.on_decided = kafka.write_markers
     kafka.end("t", new, commit=True)
     assert seen(kafka.logs[TP]) == ["new"]
@@ -130,7 +139,7 @@ def test_a_new_owner_fences_the_old_one_and_aborts_what_it_left() -> None:
 def test_a_transaction_left_open_is_aborted_after_its_time() -> None:
     """Its producer is fenced, since it may still think that it goes on."""
     kafka, (epoch,) = kafka_with("t")
-    kafka.produce("t", epoch, TP, 0, [row("a")], now_s=1.0)
+    write(kafka, epoch, TP, 0, [row("a")], now_s=1.0)
     kafka.expire(now_s=10.0, timeout_s=9.5)
     assert kafka.undecided == 1
     kafka.expire(now_s=11.0, timeout_s=9.5)
@@ -142,7 +151,7 @@ def test_a_transaction_left_open_is_aborted_after_its_time() -> None:
 def test_a_decision_asked_again_is_confirmed_and_not_changed() -> None:
     """A commit whose answer was lost may be sent again; it cannot become an abort."""
     kafka, (epoch,) = kafka_with("t")
-    kafka.produce("t", epoch, TP, 0, [row("a")], now_s=0)
+    write(kafka, epoch, TP, 0, [row("a")])
     kafka.end("t", epoch, commit=True)
     kafka.end("t", epoch, commit=True)
     with pytest.raises(InvalidTxnState):
@@ -155,9 +164,9 @@ def test_a_batch_sent_again_is_written_once() -> None:
     """A batch that follows a lost one is refused."""
     kafka, (epoch,) = kafka_with("t")
     for _ in range(2):
-        kafka.produce("t", epoch, TP, 0, [row("a")], now_s=0)
+        write(kafka, epoch, TP, 0, [row("a")])
     with pytest.raises(OutOfOrderSequenceNumber):
-        kafka.produce("t", epoch, TP, 2, [row("c")], now_s=0)
+        write(kafka, epoch, TP, 2, [row("c")])
     kafka.end("t", epoch, commit=True)
     assert seen(kafka.logs[TP]) == ["a"]
 
@@ -167,7 +176,7 @@ def test_reading_in_small_pieces_gives_everything_once() -> None:
     kafka, (epoch,) = kafka_with("t")
     wanted = []
     for number in range(12):
-        kafka.produce("t", epoch, TP, number, [row(f"{number}a"), row(f"{number}b")], now_s=0)
+        write(kafka, epoch, TP, number, [row(f"{number}a"), row(f"{number}b")])
         kafka.end("t", epoch, commit=number % 3 != 0)
         wanted += [f"{number}a", f"{number}b"] * (number % 3 != 0)
     position, found = 0, []
@@ -180,6 +189,18 @@ def test_reading_in_small_pieces_gives_everything_once() -> None:
     assert found == wanted
 
 
+def test_a_batch_for_a_transaction_that_was_ended_is_refused() -> None:
+    """A commit carried out late ends the next transaction, and what follows has none."""
+    kafka, (epoch,) = kafka_with("t")
+    write(kafka, epoch, TP, 0, [row("a")])
+    kafka.add_partition("t", epoch, OTHER, now_s=0)
+    kafka.end("t", epoch, commit=True)
+    with pytest.raises(InvalidTxnState):
+        kafka.produce("t", epoch, OTHER, 0, [row("b")])
+    assert seen(kafka.logs[TP]) == ["a"]
+    assert seen(kafka.logs[OTHER], committed=False) == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_compaction_keeps_the_last_record_of_every_key(seed: int) -> None:
     """Who reads from the beginning ends with the same table, and nothing undecided is touched."""
@@ -190,9 +211,9 @@ def test_compaction_keeps_the_last_record_of_every_key(seed: int) -> None:
             row(f"k{rng.randrange(5)}", rng.choice(("x", "y", None)), timestamp=number)
             for _ in range(rng.randrange(1, 4))
         ]
-        kafka.produce("t", epoch, TP, number, some, now_s=0)
+        write(kafka, epoch, TP, number, some)
         kafka.end("t", epoch, commit=rng.random() < 0.7)
-    kafka.produce("t", epoch, TP, 20, [row("k0", "undecided")], now_s=0)
+    write(kafka, epoch, TP, 20, [row("k0", "undecided")])
     before, end = table(log), log.end
     for _ in range(4):
         log.compact(rng, tombstones_before_ms=rng.randrange(20))

@@ -37,7 +37,7 @@ from tests.simulation.clients import (
     Network,
 )
 from tests.simulation.groups import Group
-from tests.simulation.loop import PROCESS, Process, VirtualLoop
+from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
 from tests.simulation.plan import Arrival, Plan, settings_of
 
@@ -124,12 +124,6 @@ class World:
         self._workers.pop(process.name, None)
         if not self._calm:
             self.loop.call_later(self._rng.random() * 4.0, self._start_worker)
-
-    def owned(self, text: str) -> bool:
-        """Tell whether the process that logs this is the last that took the partition over."""
-        fields = dict(part.split("=", 1) for part in text.split()[1:3])
-        name = f"{APP_ID}-{fields['stage']}-{fields['partition']}"
-        return self.network.owners.get(name) is PROCESS.get()
 
     # --- the run
 
@@ -431,10 +425,7 @@ class _Log(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {record.exc_info[1]!r}"
-        if text.startswith(("broken", "records-lost")) or (
-            # One that was overtaken amid its restore finds the changelog and the group apart.
-            text.startswith("refused") and self._world.owned(text)
-        ):
+        if text.startswith(("broken", "records-lost", "refused")):
             self._world.fail(text)
         else:
             self._world.note("log", text)

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "streams"
 PACKAGE_LINES_MAX = 500
 
 # Folders that are no part of the project: builds, and what is hidden (environments, caches).
-SKIPPED = {"__pycache__", "build", "dist"}
+SKIPPED = {"__pycache__", "build", "dist", "target"}
 HIDDEN = {".ci"}
 # Ids, clocks and hash order differ between two runs of the same log.
 IMPURE_CALLS = {"float", "hash", "id", "input", "open", "print"}

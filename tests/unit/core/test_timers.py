@@ -111,7 +111,7 @@ def test_timers_set_at_once_are_timers_set_one_by_one(
     for key, due in more.items():
         single.set(key, due)
     bulk.due |= more
-    bulk.timers.add_all(more.values(), more)
+    bulk.timers.add_all((due, key) for key, due in more.items())
     assert bulk.timers.earliest_ms == single.timers.earliest_ms
     assert bulk.fire(END_OF_TIME_MS) == single.fire(END_OF_TIME_MS)
 

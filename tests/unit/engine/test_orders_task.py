@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterable
 
 import pytest
 
 from streams.codec.state import HEAD, StateVersionError
 from streams.core.events import INPUT_TOPICS
-from streams.engine import orders_task
+from streams.engine import orders_changelog, orders_task
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
     META_KEY,
@@ -411,7 +413,7 @@ def test_empty_changelog_is_a_start() -> None:
 
 def test_restore_may_be_finished_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller has its turn after every few states, and what comes of it is the same."""
-    monkeypatch.setattr(orders_task, "_PART", 1)
+    monkeypatch.setattr(orders_changelog, "_PART", 1)
     task = OrdersTask(3, POLICY, 2, live=False)
     changelog = worked()
     task.restore(changelog)
@@ -421,6 +423,20 @@ def test_restore_may_be_finished_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     for each in (task, whole):
         complete(each, LATER + 10 * DAY_MS)
     assert step(task) == step(whole)
+
+
+def test_dropped_task_is_gone_at_once() -> None:
+    """Nothing in it refers back to it: a frozen one would stay in memory for good."""
+    task = restored(worked())
+    complete(task, LATER)
+    step(task)
+    kept = weakref.ref(task._store)
+    gc.disable()
+    try:
+        del task
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def restarted(task: OrdersTask, *checkpoints: Checkpoint) -> OrdersTask:

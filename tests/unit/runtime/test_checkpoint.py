@@ -72,6 +72,17 @@ async def failing(told: Exception | None, raised: Exception) -> None:
     await transactions.commit(TWO_BATCHES)
 
 
+def test_the_client_never_sends_a_request_again_for_want_of_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A commit that waits while its repeat is carried out would end the next transaction."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(checkpoint, "AIOKafkaProducer", lambda **options: given.update(options))
+    Transactions(Settings(), STAGE, 0, {}, KeyPartitioner())
+    # The life ends when the transaction has taken that long, and its epoch with it.
+    assert given["request_timeout_ms"] >= Settings().transaction_timeout_ms
+
+
 @pytest.mark.parametrize(
     ("told", "raised"),
     [

@@ -19,6 +19,7 @@ from streams.runtime.flow import Flow
 from streams.runtime.partition import Counters
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
+from streams.telemetry import metrics
 
 TOPIC, OTHER = "in-0", "in-1"
 
@@ -161,7 +162,7 @@ async def test_a_changed_partition_count_ends_the_worker(
     joined._settings = Settings(metadata_max_age_ms=1)
     monkeypatch.setattr(joined._inputs, "check_counts", check_counts, raising=False)
     watching = asyncio.create_task(joined._watch_counts())
-    watching.add_done_callback(joined._helper_ended)
+    watching.add_done_callback(joined._ended)
     await asyncio.wait([watching], timeout=10)
     assert isinstance(joined._fault, WorkerError)
     assert answers == []
@@ -280,3 +281,26 @@ def test_a_changed_state_is_traffic() -> None:
     counters = Counters("bench")
     counters.wrote(Checkpoint([], [(b"O1", b"state"), (b"\x00meta", b"")], [], False))
     assert (counters.idle, counters.states) == (False, 1)
+
+
+async def test_metrics_say_when_nothing_is_left(joined: session.Session) -> None:
+    """Without a partition nobody asks for ends, and the last answer must not stand for ever."""
+    await assign(joined)
+    tps = list(inputs_of(joined).positions)
+    joined._ends = session.Ends(asked_ms=1_000, read_to=dict.fromkeys(tps, 0))
+    joined._ends.offsets = dict.fromkeys(tps, 7)
+    await joined._completed()
+    assert measured() == (2, 28)
+    joined._partitions.clear()
+    joined._settings = Settings(probe_interval_ms=1)
+    asking = asyncio.create_task(joined._ask_for_ends())
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    assert measured() == (0, 0)
+
+
+def measured() -> tuple[float, float]:
+    """Return the metrics of partitions and lag."""
+    gauges = metrics.PARTITIONS, metrics.LAG
+    found = [gauge.labels("bench")._value.get() for gauge in gauges]
+    return found[0], found[1]

@@ -1,0 +1,124 @@
+"""What stands in orders-changelog besides the orders' states, and how a restore reads it.
+
+What lives here: the checkpoint's own record, exemptions, and the front of every state. What must
+not: what the task does with them (`orders_task`) and the states' form (`codec.state`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from streams.codec.state import EVENTFUL, FLAGS_AT, HEAD, RETIRING, STATE_VERSION, check_order
+from streams.core.events import INPUT_TOPICS, ExemptionGranted
+from streams.engine.records import (
+    META_KEY,
+    ORDERS_CHANGELOG,
+    CorruptChangelog,
+    check_meta,
+    check_partitions,
+    read_stored,
+)
+
+T = TypeVar("T")
+
+EXEMPTION_KEY = b"\x00exemption:"
+# Below it lie the changelog's keys that are no order ids.
+FIRST_ORDER_KEY = b"\x01"
+# Version, due time and flags of a packed state, which must be long enough for all of its head.
+_IN_FRONT = struct.Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
+# States a restore goes through between two pauses.
+_PART = 5_000
+
+
+class Meta(Struct, array_like=True):
+    """The checkpoint's own record in the changelog."""
+
+    version: int
+    policy: str
+    reached_ms: int
+    last_ms: list[int]
+    offsets: list[int]
+    orders: int
+    exemptions: int
+    app_id: str = ""
+    policy_digest: str = ""
+    policy_since_ms: int = -1
+    sweep: tuple[str, int, bytes] | None = None
+    partitions: int = 0
+
+
+_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+_decode_exemption = msgspec.json.Decoder(ExemptionGranted).decode
+
+
+def read_meta(partition: int, value: bytes, app_id: str, partitions: int) -> Meta:
+    """Read the checkpoint's own record.
+
+    Raises:
+        CorruptChangelog: It is of another app or another number of partitions, or unreadable.
+        StateVersionError: A newer program wrote it.
+    """
+    meta = read_stored(_decode_meta, ORDERS_CHANGELOG, partition, META_KEY, value)
+    check_meta(ORDERS_CHANGELOG, partition, meta.version, meta.app_id, app_id)
+    check_partitions(ORDERS_CHANGELOG, partition, meta.partitions, partitions)
+    if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
+        raise CorruptChangelog(
+            f"orders-changelog[{partition}] counts {len(meta.offsets)} input topics, "
+            f"there are {len(INPUT_TOPICS)}"
+        )
+    return meta
+
+
+def read_exemption(partition: int, key: bytes, value: bytes) -> ExemptionGranted:
+    """Read an exemption granted before."""
+    return read_stored(_decode_exemption, ORDERS_CHANGELOG, partition, key, value)
+
+
+def check_counts(partition: int, meta: Meta | None, orders: int, exemptions: int) -> None:
+    """Compare what was read with what the last checkpoint counted.
+
+    Raises:
+        CorruptChangelog: There is more, or less.
+    """
+    counted = (0, 0) if meta is None else (meta.orders, meta.exemptions)
+    if (orders, exemptions) != counted:
+        raise CorruptChangelog(
+            f"orders-changelog[{partition}] holds {orders} orders and {exemptions} "
+            f"exemptions, its last checkpoint counted {counted[0]} and {counted[1]}"
+        )
+
+
+def timers_of(
+    partition: int, orders: Iterable[tuple[bytes, bytes]], rest: Callable[[int, bytes], None]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield due times and keys of restored orders; those that rest go to `rest` instead.
+
+    Raises:
+        CorruptChangelog: One is no state.
+        StateVersionError: A newer program wrote it.
+    """
+    unpack = _IN_FRONT.unpack_from
+    for key, value in orders:
+        try:
+            version, due, flags = unpack(value)
+        except struct.error:
+            version = 0
+        if version != STATE_VERSION:
+            read_stored(check_order, ORDERS_CHANGELOG, partition, key, value)
+        if flags & (RETIRING | EVENTFUL) == RETIRING:
+            rest(due, key)
+        else:
+            yield due, key
+
+
+def in_parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """Split what a restore goes through into parts that take some milliseconds each."""
+    rest = iter(items)
+    while part := list(islice(rest, _PART)):
+        yield part

@@ -1,0 +1,274 @@
+"""The owner of a partition without a broker: its lives, what it keeps of them, when they begin."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from streams.engine.records import Checkpoint, CorruptChangelog, InRecord
+from streams.runtime import partition as module
+from streams.runtime.errors import TopicCreatedAnew
+from streams.runtime.logs import Standing
+from streams.runtime.partition import Counters, Partition
+from streams.runtime.restore import Restored
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+TOPIC = "in"
+ROW = InRecord(0, 1, b"k", b"v")
+
+
+class Task:
+    """A task that notes what it is offered, and steps as it is told."""
+
+    policy = restored_policy = "p@1"
+    frontier_ms = 0
+
+    def __init__(self, number: int, at: int) -> None:
+        self.number = number
+        self.next_offsets = {TOPIC: at}
+        self.offered = 0
+
+    def offer(self, topic: str, records: Iterable[InRecord], now_ms: int) -> None:
+        self.offered += len(list(records))
+
+    def restore(self, entries: object) -> None: ...
+    def restored(self) -> None: ...
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+        return None
+
+
+class World:
+    """What surrounds a partition: a log that is empty, and a producer that does what it should."""
+
+    def __init__(self) -> None:
+        self.tasks: list[weakref.ref[Task]] = []
+        self.alive: list[int] = []
+        """How many states there were when a life began to restore."""
+        self.kind: type[Task] = Task
+        self.at = 0
+        self.changelog_end = 0
+        self.overtaken = False
+        self.committed: dict[TopicPartition, int] = {}
+        self.restored: list[int] = []
+        self.on_restore: Callable[[int], None] = lambda number: None
+        self.on_close: Callable[[], None] = lambda: None
+        self.ended: list[asyncio.Task[None]] = []
+
+    def new_task(self, number: int, counts: Mapping[str, int]) -> Task:
+        made = self.kind(number, self.at)
+        self.tasks.append(weakref.ref(made))
+        return made
+
+    def partition(self, number: int = 0) -> Partition:
+        async def offsets(tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+            return {tp: self.changelog_end * (tp.topic == "changelog") for tp in tps}
+
+        async def committed(tps: object) -> dict[TopicPartition, int]:
+            return self.committed
+
+        inputs: Any = SimpleNamespace(
+            group_id="g", missing=lambda number: [], committed=committed,
+            beginning_offsets=offsets, end_offsets=offsets,
+            seek=lambda *_: None, rest=lambda *_: None,
+        )  # fmt: skip
+        new_task: Any = self.new_task
+        return Partition(
+            number, Settings(session_timeout_ms=10, stop_timeout_ms=100),
+            Stage("bench", (TOPIC,), (), "changelog", (), new_task), inputs, {TOPIC: 2},
+            None, Counters("bench"), asyncio.Semaphore(1), Standing(), self.ended.append,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Put it in the place of broker and changelog."""
+    made = World()
+
+    class Transactions:
+        def __init__(self, *_: object) -> None: ...
+
+        async def start(self) -> None:
+            made.alive.append(sum(ref() is not None for ref in made.tasks))
+
+        async def prove_ownership(self, offsets: object) -> None:
+            if made.overtaken:
+                raise ProducerFenced
+
+        async def close(self) -> None:
+            await asyncio.sleep(0)
+            made.on_close()
+
+    async def restore(settings: Settings, stage: Stage, number: int, task: Task) -> Restored:
+        await asyncio.sleep(0)
+        made.restored.append(number)
+        made.on_restore(number)
+        return Restored(0, 0)
+
+    monkeypatch.setattr(module, "Transactions", Transactions)
+    monkeypatch.setattr(module, "restore", restore)
+    monkeypatch.setattr(module, "_RETRY_S_MIN", 0.01)
+    monkeypatch.setattr(module, "_REFUSED_S", 0.01)
+    return made
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+class GoneInAStep(Task):
+    """Fails as it does when the broker goes away amid a commit."""
+
+    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+        kept = KafkaError("gone")
+        raise kept
+
+
+class BreaksOnARecord(Task):
+    """Fails where the agent offers it something."""
+
+    def offer(self, topic: str, records: object, now_ms: int) -> None:
+        raise ValueError(topic)
+
+
+@pytest.mark.parametrize("kind", [GoneInAStep, BreaksOnARecord])
+async def test_a_life_begins_without_the_state_of_the_last_one(
+    world: World, kind: type[Task], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two states of a large partition do not fit into a worker."""
+    # What pytest captures it keeps, with tracebacks.
+    caplog.set_level("CRITICAL", "streams")
+    world.kind = kind
+    part = world.partition()
+    while len(world.alive) < 4:
+        await asyncio.sleep(0.001)
+        if part.ready:
+            part.take(part.batch([(TOPIC, [ROW])], 0, (), 0))
+    await part.close()
+    assert not any(world.alive)
+
+
+async def test_a_topic_created_anew_keeps_no_state(world: World) -> None:
+    """It is said again at every life, without what the first of them had restored."""
+    world.at = 7
+    part = world.partition()
+    await until(lambda: len(world.tasks) == 1 and world.tasks[0]() is None)
+    with pytest.raises(TopicCreatedAnew, match="read up to offset 7 but ends at 0"):
+        await part._open()
+    await part.close()
+
+
+async def test_what_was_read_for_an_earlier_life_is_not_taken(world: World) -> None:
+    """The next one reads it again: it would be counted twice, or out of order."""
+    part = world.partition()
+    await until(lambda: part.ready)
+    batch = part.batch([(TOPIC, [ROW])], 0, (), 0)
+    part.fail(KafkaError("away"))
+    await until(lambda: len(world.tasks) == 2 and part.ready)
+    part.take(batch)
+    task = world.tasks[1]()
+    assert task is not None
+    assert task.offered == 0
+    part.take(part.batch([(TOPIC, [ROW])], 0, (), 0))
+    assert task.offered == 1
+    del task
+    await part.close()
+
+
+async def test_no_life_begins_amid_a_rebalance(world: World) -> None:
+    """The partition may be another's already: its new owner must not be fenced."""
+    part = world.partition()
+    await until(lambda: part.ready)
+    await part.hold()
+    part.fail(KafkaError("away"))
+    part._held = False
+    await until(lambda: not part.ready)
+    part._held = True
+    await asyncio.sleep(0.1)
+    assert len(world.alive) == 1
+    part.release()
+    await until(lambda: part.ready)
+    assert len(world.alive) == 2
+    await part.hold()
+    await part.close()
+
+
+async def test_a_release_amid_the_end_of_a_life_ends_the_pause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rebalance that left us the partition says that it is ours: nothing to wait for."""
+    monkeypatch.setattr(module, "_RETRY_S_MIN", 60.0)
+    part = world.partition()
+    await until(lambda: part.ready)
+    world.on_close = part.release
+    part.fail(KafkaError("away"))
+    await until(lambda: len(world.alive) == 2)
+    await part.close()
+
+
+async def test_who_was_overtaken_amid_its_restore_refuses_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of what it read is another owner's: nobody must act on that."""
+
+    def on_restore(number: int) -> None:
+        raise CorruptChangelog("holds 3 orders, its last checkpoint counted 2")
+
+    world.on_restore, world.overtaken = on_restore, True
+    part = world.partition()
+    await until(lambda: "fenced stage=bench partition=0" in caplog.text)
+    await part.close()
+    assert "refused" not in caplog.text
+
+
+async def test_a_partition_that_knows_nothing_asks_the_first_one(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have been added since: then the first one's checkpoint counts others."""
+    world.kind = type("Empty", (Task,), {"restored_policy": None})
+
+    def on_restore(number: int) -> None:
+        if number == 0:
+            raise CorruptChangelog("there were 2 partitions, now there are 3")
+
+    world.on_restore = on_restore
+    part = world.partition(2)
+    await until(lambda: "refused stage=bench partition=2" in caplog.text)
+    assert world.restored[:2] == [2, 0]
+    assert not part.ready
+    await part.close()
+
+
+async def test_a_changelog_that_a_stranger_keeps_undecided_is_refused(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was committed behind its transaction cannot be read: timers would fire again."""
+    world.committed = {TopicPartition(TOPIC, 0): 0}
+    world.changelog_end = 5
+    part = world.partition()
+    await until(lambda: "refused" in caplog.text)
+    assert "changelog[0] is undecided from offset 0 on" in caplog.text
+    world.changelog_end = 0
+    await until(lambda: part.ready)
+    await part.close()
+
+
+async def test_the_end_of_its_loop_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the loop itself must not leave a partition that nobody works on."""
+    monkeypatch.setattr(Partition, "_say", lambda *_: 1 / 0)
+    part = world.partition()
+    await until(lambda: part.ready)
+    part.fail(KafkaError("away"))
+    await until(lambda: bool(world.ended))
+    assert isinstance(world.ended[0].exception(), ZeroDivisionError)
