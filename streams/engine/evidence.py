@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
@@ -23,14 +22,14 @@ from streams.core.outputs import (
 from streams.core.policy import Millis, Policy
 from streams.core.shop import Violation
 from streams.engine.event_file import Log, read_log
-from streams.engine.records import META_KEY, Checkpoint
+from streams.engine.orders_changelog import EXEMPTION_KEY
+from streams.engine.records import META_KEY, Checkpoint, MetaHead
 from streams.engine.simulate import ORDERS, judge_log
 
 SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
 """Output topics that tell of an order; their key is its shop."""
 DEAD_LETTERS = "dead-letter"
 
-_EXEMPTION_KEY = b"\x00exemption:"
 
 # Longer than any log: an order explained from a file is not forgotten.
 _FOR_EVER = Millis(END_OF_TIME_MS)
@@ -38,14 +37,6 @@ _FOR_EVER = Millis(END_OF_TIME_MS)
 _Own = TypeVar("_Own", Timeout, Penalty, OrderClosure)
 _Value = TypeVar("_Value")
 Entries = Iterable[tuple[bytes | None, bytes | None]]
-
-
-class _MetaHead(Struct, array_like=True):
-    """What the checkpoint records of both stages begin with."""
-
-    version: int
-    policy: str
-    reached_ms: int
 
 
 class Evidence:
@@ -106,7 +97,7 @@ class Evidence:
                 continue
             elif key == META_KEY:
                 self.judged_by, self.processed_until_ms = _checkpoint(value)
-            elif key.startswith(_EXEMPTION_KEY):
+            elif key.startswith(EXEMPTION_KEY):
                 exemption = msgspec.json.decode(value, type=ExemptionGranted)
                 named = exemption.scope.order_ids
                 if named is None or self.order_id in named:
@@ -197,7 +188,7 @@ def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Eviden
 
 
 def _checkpoint(value: bytes) -> tuple[str, int]:
-    head = msgspec.msgpack.decode(value, type=_MetaHead)
+    head = msgspec.msgpack.decode(value, type=MetaHead)
     return head.policy, head.reached_ms
 
 

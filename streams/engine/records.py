@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from streams.codec.encode import Headers, encode_headers, encode_value
 from streams.codec.state import StateVersionError
 from streams.core.outputs import Output
@@ -79,6 +81,14 @@ def read_stored(
         return decode(value)
     except UNREADABLE as exc:
         raise unreadable(topic, partition, key, exc) from exc
+
+
+class MetaHead(Struct, array_like=True):
+    """What the checkpoint records of both stages begin with."""
+
+    version: int
+    policy: str
+    reached_ms: int
 
 
 def check_meta(topic: str, partition: int, version: int, found: str, wanted: str) -> None:

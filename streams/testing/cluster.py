@@ -19,8 +19,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.core.events import INPUT_TOPICS
-from streams.core.outputs import FrontierMark
-from streams.engine.records import SHOP_VIOLATIONS
+from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.topics.admin import ensure_topics, planned_topics
 
 OUTPUT_TOPICS = (
@@ -152,8 +151,8 @@ async def wait_until_done(
 ) -> None:
     """Wait until both stages have worked off all input and log time up to an instant.
 
-    Done is: every order partition has committed its inputs to their ends and marked a frontier at
-    or after `until_ms`, and every shop partition has committed past those marks.
+    Done is: every order partition has committed its inputs to their ends, and every shop partition
+    a frontier at or after `until_ms`, which is not before all order partitions have.
 
     Raises:
         TimeoutError: It did not come to pass in time.
@@ -161,21 +160,21 @@ async def wait_until_done(
     async with asyncio.timeout(timeout_s):
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         await admin.start()
-        marks = AIOKafkaConsumer(
-            SHOP_VIOLATIONS, bootstrap_servers=bootstrap, isolation_level="read_committed",
+        shops = AIOKafkaConsumer(
+            SHOPS_CHANGELOG, bootstrap_servers=bootstrap, isolation_level="read_committed",
             auto_offset_reset="earliest", enable_auto_commit=False,
         )  # fmt: skip
         ends = AIOKafkaConsumer(
             *INPUT_TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False
         )
         await ends.start()
-        await marks.start()
+        await shops.start()
         try:
             wanted = await ends.end_offsets(list(ends.assignment()))
             await _wait_for_commits(admin, f"{app_id}-orders", wanted)
-            await _wait_for_marks(admin, marks, f"{app_id}-shops", until_ms, ends)
+            await _wait_for_shops(shops, until_ms)
         finally:
-            await marks.stop()
+            await shops.stop()
             await ends.stop()
             await admin.close()
 
@@ -198,22 +197,15 @@ async def _wait_for_commits(
         await asyncio.sleep(_POLL_S)
 
 
-async def _wait_for_marks(
-    admin: AIOKafkaAdminClient, marks: AIOKafkaConsumer, group: str, until_ms: int,
-    ends: AIOKafkaConsumer,
-) -> None:  # fmt: skip
-    sources = {tp.partition for tp in ends.assignment()}
-    passed: dict[TopicPartition, dict[int, int]] = {tp: {} for tp in marks.assignment()}
-    while any(sources - found.keys() for found in passed.values()):
-        for tp, records in (await marks.getmany(timeout_ms=200)).items():
+async def _wait_for_shops(changelogs: AIOKafkaConsumer, until_ms: int) -> None:
+    """Wait for the frontiers: offsets are committed when items are taken, not when worked off."""
+    reached = dict.fromkeys(changelogs.assignment(), -1)
+    while min(reached.values()) < until_ms:
+        for tp, records in (await changelogs.getmany(timeout_ms=200)).items():
             for record in records:
-                if b'"mark"' not in record.value:
-                    continue
-                mark = msgspec.json.decode(record.value, type=FrontierMark)
-                if mark.frontier_ms >= until_ms:
-                    passed[tp].setdefault(mark.source, record.offset)
-    wanted = {tp: max(found.values()) + 1 for tp, found in passed.items()}
-    await _wait_for_commits(admin, group, wanted)
+                if record.key == META_KEY:
+                    head = msgspec.msgpack.decode(record.value, type=MetaHead)
+                    reached[tp] = head.reached_ms
 
 
 def now_ms() -> int:

@@ -48,12 +48,12 @@ import org.apache.kafka.clients.admin.Admin;
  * READY when all tasks run, works until it is ended, and goes on from the folder's last checkpoint.
  *
  * <p>Choices. One source for the three topics, with a watermark of each partition and no idleness:
- * the watermark is never ahead of what has been read. Watermark alignment, wide against what one
- * fetch holds of a topic and often renewed: at 12 h, 100 ms and the default watermark interval of
- * 200 ms a past of days was paced by the alignment, not by the processor. Object reuse, no generic
- * types, hand-written serializers. Checkpoints and transactions each second; transactional ids from
- * a pool. RocksDB has 256 MB, incremental checkpoints, and its timers within: timers on the heap
- * used no less CPU. A task that fails ends the program, so that no run hides a restart.
+ * the watermark is never ahead of what has been read. Watermark alignment is wide against what one
+ * fetch holds of a topic, and renewed often, so that it bounds the state without pacing a past of
+ * days. Object reuse, no generic types, hand-written serializers. Checkpoints and transactions each
+ * second; transactional ids from a pool. RocksDB has 256 MB, incremental checkpoints, and its
+ * timers within: timers on the heap used no less CPU. A task that fails ends the program, so that
+ * no run hides a restart.
  *
  * <p>Of 447 000 events the JVM's compiler takes over a third of the CPU: give it a long run.
  */
