@@ -135,9 +135,9 @@ def measure(bootstrap: str, partitions: int) -> dict[str, object]:
     gc.set_threshold(GC_THRESHOLD)
     process = psutil.Process()
     rss, cpu_s = process.memory_info().rss, sum(process.cpu_times()[:2])
-    states, wall_s, stall_s = asyncio.run(restored(bootstrap, partitions))
+    tasks, wall_s, stall_s = asyncio.run(restored(bootstrap, partitions))
     grown = process.memory_info().rss - rss
-    count = sum(states)
+    count = sum(task.open_orders for task in tasks)
     return {
         "states": count,
         "wall_s": round(wall_s, 2),
@@ -151,8 +151,8 @@ def measure(bootstrap: str, partitions: int) -> dict[str, object]:
     }
 
 
-async def restored(bootstrap: str, partitions: int) -> tuple[list[int], float, float]:
-    """Return the open orders of each partition, and how long it took and stalled, in seconds."""
+async def restored(bootstrap: str, partitions: int) -> tuple[list[OrdersTask], float, float]:
+    """Return the tasks with their states, and how long it took and stalled, in seconds."""
     settings, stage = Settings(bootstrap=bootstrap, app_id=APP_ID), orders_stage()
     counts = dict.fromkeys(stage.topics, partitions)
     at_once = asyncio.Semaphore(settings.restore_concurrency)
@@ -171,7 +171,7 @@ async def restored(bootstrap: str, partitions: int) -> tuple[list[int], float, f
     ticks.append(time.monotonic())
     ticking.cancel()
     stall_s = max(after - before for before, after in pairwise(ticks))
-    return [task.open_orders for task in tasks], ticks[-1] - ticks[0], stall_s
+    return tasks, ticks[-1] - ticks[0], stall_s
 
 
 async def tick(ticks: list[float]) -> None:
