@@ -16,7 +16,7 @@ from streams.engine.records import InRecord
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
 from streams.runtime.inputs import Inputs, Records, keys_moved
-from streams.runtime.logs import Standing, error, event, ranges
+from streams.runtime.logs import Standing, error, event, ranges, reason, warn
 from streams.runtime.partition import Counters, Partition
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -63,6 +63,9 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._counters = Counters(stage.name)
         self._stragglers = Stragglers(stage.name, settings.idle_slack_ms)
         self._away = Standing()
+        self._silence = Standing()
+        self._unanswered = False
+        """Whether the broker gave no answer when it was last asked for the ends."""
         self._closing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -190,9 +193,18 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._measure()
                 continue
             answer = Ends(self._settings.clock.now_ms(), read_to)
-            # Without an answer nothing is known to be read to its end, and time stands still.
-            with contextlib.suppress(KafkaError):
+            try:
                 answer.offsets = await self._inputs.end_offsets(read_to)
+            except KafkaError as exc:
+                # Nothing is known to be read to its end, and time stands still.
+                self._unanswered = True
+                if self._silence.news("ends"):
+                    warn(log, "broker-unreachable", bootstrap=self._settings.bootstrap,
+                         stage=self._stage.name, detail=reason(exc),
+                         hint="trying again; nothing is judged meanwhile")  # fmt: skip
+            else:
+                self._unanswered = False
+                self._silence.over()
                 self._ends = answer
 
     async def _watch_counts(self) -> None:
@@ -294,6 +306,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             since_s += interval_s
             stage, partitions = self._stage.name, len(self._partitions)
+            if done.idle and self._unanswered:
+                continue
             if done.idle:
                 event(log, "idle", stage=stage, partitions=partitions, marks=done.marks,
                       lag=self._lag, detail="no records came")  # fmt: skip

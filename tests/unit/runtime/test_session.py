@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    OffsetOutOfRangeError,
+)
 
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord
@@ -297,6 +302,30 @@ async def test_metrics_say_when_nothing_is_left(joined: session.Session) -> None
     await asyncio.sleep(0.05)
     asking.cancel()
     assert measured() == (0, 0)
+
+
+async def test_a_broker_that_gives_no_answer_is_told(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An idle worker whose broker is gone must not look healthy; it is said once, then minutely."""
+    await assign(joined)
+    answers: list[int | None] = [None, None, 7, None]
+
+    async def end_offsets(read_to: Any) -> dict[TopicPartition, int]:
+        answer = answers.pop(0) if answers else 7
+        if answer is None:
+            raise KafkaTimeoutError("no answer")
+        return dict.fromkeys(read_to, answer)
+
+    inputs_of(joined).end_offsets = end_offsets  # type: ignore[attr-defined]
+    joined._settings = Settings(probe_interval_ms=1)
+    asking = asyncio.create_task(joined._ask_for_ends())
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    told = [record for record in caplog.records if "broker-unreachable" in record.getMessage()]
+    assert len(told) == 2
+    assert "no answer" in told[0].getMessage()
+    assert joined._ends is not None
 
 
 def measured() -> tuple[float, float]:
