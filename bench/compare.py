@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -50,7 +49,7 @@ import psutil
 import workload
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
-from throughput import read_alone
+from throughput import keep_from_collector, read_alone
 
 from streams.broker import EmbeddedBroker, broker_status
 from streams.broker.jars import KAFKA_VERSION
@@ -671,12 +670,6 @@ def run_duties(options: argparse.Namespace) -> None:
             f"{step:34}{figures['us_per_event']:>10}{figures['cpu_of_bare']:>10}"
             f"{figures['events_per_s']:>10.0f}{figures['rss_peak_mb']:>8.0f}"
         )
-
-
-def keep_from_collector() -> None:
-    """Let no collection walk the millions of records during a measurement."""
-    gc.collect()
-    gc.freeze()
 
 
 def medians_of(runs: Sequence[Mapping[str, Any]], by: str) -> dict[str, dict[str, float]]:

@@ -92,9 +92,7 @@ async def measure(
     started = time.monotonic()
     loaded = await cluster.load(bootstrap, records)
     print(f"loaded {loaded} in {time.monotonic() - started:.1f} s", file=sys.stderr)
-    # The events are millions of objects: collecting them again and again would be timed as reading.
-    gc.collect()
-    gc.freeze()
+    keep_from_collector()
     reading = await read_alone(bootstrap, partitions, loaded)
     done_ms = cluster.now_ms()
     worker = cluster.WorkerProcess(
@@ -148,6 +146,12 @@ async def measure(
         "rss_mb": round(memory / 2**20),
         "answer": found,
     }
+
+
+def keep_from_collector() -> None:
+    """Let no collection walk the millions of records during a measurement."""
+    gc.collect()
+    gc.freeze()
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:

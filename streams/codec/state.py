@@ -35,6 +35,8 @@ FLAGS_AT = 17
 """Place of the flags in the head."""
 _MODE = 0x07
 _DUE = slice(1, 9)
+FRONT = Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
+"""What a restore reads of the head, which must be there as a whole: version, due time, flags."""
 _ARRAY_AT = HEAD.size - 3
 MODES: tuple[ShippingMode | None, ...] = (None, *get_args(ShippingMode))
 MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
@@ -121,17 +123,6 @@ def check_order(packed: bytes) -> None:
         raise
     except Exception as exc:
         raise UnreadableState(str(exc) or type(exc).__name__) from exc
-
-
-def due_of(packed: bytes) -> int:
-    """Due time of a packed state, of which only the head is looked at.
-
-    Raises:
-        StateVersionError, UnreadableState: As `check_order`.
-    """
-    if len(packed) < HEAD.size or packed[0] != STATE_VERSION:
-        check_order(packed)
-    return _int(packed[_DUE], "big")
 
 
 class PackedOrders:

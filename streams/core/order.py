@@ -112,6 +112,11 @@ class OrderState(Struct, gc=False):
         return bool(self.occurrences) or self.closed_original
 
     @property
+    def resting(self) -> bool:
+        """Whether it left nothing but facts and waits to be forgotten."""
+        return self.retiring and not self.eventful
+
+    @property
     def facts(self) -> list[Fact]:
         """The accepted events but `order-paid`, in order of arrival."""
         return [_decode_fact(packed) for packed in self.packed_facts]

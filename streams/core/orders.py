@@ -321,7 +321,7 @@ class OrdersStage:
         Args:
             timed: A timer stands at the state's last due time, not a note in `retention`.
         """
-        if state.retiring and not state.eventful:
+        if state.resting:
             if state.due_ms != due:
                 self.retention.add(due, key)
         elif state.due_ms != due or not timed:
@@ -341,7 +341,7 @@ class OrdersStage:
             cause: The record's event, `None` if a timer fired.
         """
         limit = log_time if cause is None else log_time - self._policy.grace - 1
-        timed = not state.retiring or state.eventful
+        timed = not state.resting
         deadline_of = self._deadline_of(order_id, state) if self.exemptions else None
         revoked, due_now, next_due = judge(
             self._policy, state, order_id, limit, cause is None, deadline_of

@@ -30,7 +30,6 @@ SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
 """Output topics that tell of an order; their key is its shop."""
 DEAD_LETTERS = "dead-letter"
 
-
 # Longer than any log: an order explained from a file is not forgotten.
 _FOR_EVER = Millis(END_OF_TIME_MS)
 

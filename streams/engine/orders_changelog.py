@@ -1,6 +1,6 @@
 """What stands in orders-changelog besides the orders' states, and how a restore reads it.
 
-What lives here: the checkpoint's own record, exemptions, and the front of every state. What must
+What lives here: the checkpoint's own record, exemptions, and which states have timers. What must
 not: what the task does with them (`orders_task`) and the states' form (`codec.state`).
 """
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from streams.codec.state import EVENTFUL, FLAGS_AT, HEAD, RETIRING, STATE_VERSION, check_order
+from streams.codec.state import EVENTFUL, FRONT, RETIRING, STATE_VERSION, check_order
 from streams.core.events import INPUT_TOPICS, ExemptionGranted
 from streams.engine.records import (
     META_KEY,
@@ -30,8 +30,6 @@ T = TypeVar("T")
 EXEMPTION_KEY = b"\x00exemption:"
 # Below it lie the changelog's keys that are no order ids.
 FIRST_ORDER_KEY = b"\x01"
-# Version, due time and flags of a packed state, which must be long enough for all of its head.
-_IN_FRONT = struct.Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
 # States a restore goes through between two pauses.
 _PART = 5_000
 
@@ -103,7 +101,7 @@ def timers_of(
         CorruptChangelog: One is no state.
         StateVersionError: A newer program wrote it.
     """
-    unpack = _IN_FRONT.unpack_from
+    unpack = FRONT.unpack_from
     for key, value in orders:
         try:
             version, due, flags = unpack(value)

@@ -10,10 +10,7 @@ import msgspec
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.codec.state import (
-    PackedOrders,
-    check_order,
-)
+from streams.codec.state import PackedOrders, check_order
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
