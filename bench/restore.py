@@ -30,7 +30,7 @@ import workload
 from streams.broker import EmbeddedBroker
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import InRecord
+from streams.engine.records import InRecord, columns
 from streams.policies import load_policy
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
@@ -124,8 +124,8 @@ def offer(task: OrdersTask, numbers: range, first: int) -> None:
         value = PAID % (key, number % workload.SHOPS, number % 97, placed_at, placed_at)
         paid.append(InRecord(offset, at, key, value))
         uploaded.append(InRecord(offset, at, key, UPLOADED % (key, key, at)))
-    task.offer("order-paid", paid, now_ms=at)
-    task.offer("tracking-number-uploaded", uploaded, now_ms=at)
+    task.offer("order-paid", columns(paid), now_ms=at)
+    task.offer("tracking-number-uploaded", columns(uploaded), now_ms=at)
     for topic in INPUT_TOPICS:
         task.complete(topic, at + 1)
 

@@ -53,7 +53,7 @@ from probed_worker import Pauses
 from streams.broker import EmbeddedBroker
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import InRecord
+from streams.engine.records import InRecord, columns
 from streams.runtime.settings import Settings
 from streams.testing import cluster
 from streams.topics.admin import ensure_topics
@@ -292,8 +292,8 @@ async def fill_partition(bootstrap: str, partition: int, numbers: range) -> Orde
     for first in range(0, len(numbers), restoring.CHUNK):
         at = open_from_ms() + first // restoring.CHUNK
         paid, uploaded = open_orders(numbers[first : first + restoring.CHUNK], at)
-        task.offer("order-paid", paid, now_ms=at)
-        task.offer("tracking-number-uploaded", uploaded, now_ms=at)
+        task.offer("order-paid", columns(paid), now_ms=at)
+        task.offer("tracking-number-uploaded", columns(uploaded), now_ms=at)
         for topic in INPUT_TOPICS:
             task.complete(topic, at + 1)
         while checkpoint := task.step(restoring.CHUNK, mark=False):
@@ -492,7 +492,7 @@ def longest_step_ms(timers: int) -> float:
             for number in range(first, min(first + restoring.CHUNK, timers))
             for key in [b"many%09d" % number]
         ]
-        task.offer("order-paid", orders, now_ms=at)
+        task.offer("order-paid", columns(orders), now_ms=at)
     longest_ns = outputs = 0
     for instant_ms in (at, due_ms):
         for topic in INPUT_TOPICS:

@@ -3,51 +3,53 @@
 States rest as the bytes the changelog holds and are unpacked on access: memory is a fraction of
 live objects', a checkpoint reuses the bytes, and a restore only reads the due time in front.
 
-An order's bytes are a head of fixed size, a MessagePack array of what only corrections and late
-orders touch, and the facts one after the other. With the head's last three bytes they are one
-array, so a fact is added by a new head and an append; nothing need be unpacked for it.
+An order's bytes are a head of fixed size, then parts, each with a link behind it: first what was
+made of the order, then its facts one by one. A link says when the state changed, how long its part
+is, and in its last byte what kind of state ends there. So a fact is added by appending it with a
+link, and the last byte of a state tells what may be done with it, all without unpacking.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import get_args
 
 import msgspec
 from msgspec import Raw
 
+from streams.codec import state_v1
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import ShippingMode
-from streams.core.order import Occurrence, OrderState, Waiting
+from streams.core.order import Occurrence, OrderState, Waiting, recall
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
-STATE_VERSION = 1
+STATE_VERSION = 2
 
-# version, due, last change, flags, placed, paid, uploaded, scanned, 0xDC, length of the array
-HEAD = Struct(">BqqBqqqqBH")
-ARRAY = 0xDC
-NOT_YET = -1
-"""In the head, the instant of a fact that has not come."""
+HEAD = Struct(">Bqqq")
+"""Version, due, placed, paid."""
+LINK = Struct(">qHB")
+"""Last change, length of the part before (0 for the first), flags."""
+MODE = 0x07
 RETIRING = 0x08
 EVENTFUL = 0x10
-"""Flag of a state in which more than facts is kept: determinations, or a closure."""
-FLAGS_AT = 17
-"""Place of the flags in the head."""
-_MODE = 0x07
-_DUE = slice(1, 9)
-FRONT = Struct(f">Bq{FLAGS_AT - 9}xB{HEAD.size - FLAGS_AT - 1}x")
-"""What a restore reads of the head, which must be there as a whole: version, due time, flags."""
-_ARRAY_AT = HEAD.size - 3
+"""More than facts is kept: determinations, or a closure."""
+UPLOADED = 0x20
+"""The only fact is an upload."""
+MORE = 0x40
+"""Other facts, or some that wait for their order."""
+FIRST = 0x80
+"""The part before is what was made of the order: its facts stand behind."""
+REST = RETIRING | EVENTFUL
+"""Of these flags, a state that left nothing but facts and waits to be forgotten has the first."""
 MODES: tuple[ShippingMode | None, ...] = (None, *get_args(ShippingMode))
 MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
 
-_Rest = tuple[
-    Raw, int | None, int | None, int | None, list[str], list[Occurrence], bool, bool, list[Waiting]
-]
+_DUE = slice(1, 9)
+_Made = tuple[Raw, int | None, list[Occurrence], bool, bool, list[Waiting]]
 _int = int.from_bytes
 _encode = msgspec.msgpack.Encoder().encode
-_decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
-_decode_rest = msgspec.msgpack.Decoder(_Rest).decode
+_decode_made = msgspec.msgpack.Decoder(_Made).decode
 
 
 class StateVersionError(ValueError):
@@ -60,53 +62,71 @@ class UnreadableState(ValueError):
 
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
-    uploaded_at, scanned_at = state.uploaded_at, state.scanned_at
-    facts = state.packed_facts
-    head = HEAD.pack(
-        STATE_VERSION,
-        state.due_ms,
-        state.last_change_ms,
-        MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * state.eventful,
-        state.placed_at,
-        state.paid_at,
-        NOT_YET if uploaded_at is None else uploaded_at,
-        NOT_YET if scanned_at is None else scanned_at,
-        ARRAY,
-        1 + len(facts),
-    )
-    rest = (
-        state.packed_order,
-        state.promised_ship_by,
-        state.closed_at,
-        state.refund_failed_at,
-        state.appealed,
-        state.occurrences,
-        state.closed_original,
-        state.closed_alternative,
-        state.waiting,
-    )
-    return b"".join((head, _encode(rest), *facts))
+    facts, changed = state.packed_facts, state.last_change_ms
+    flags = MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * state.eventful
+    if state.waiting or len(facts) > 1 or (facts and state.uploaded_at is None):
+        flags |= MORE
+    elif facts:
+        flags |= UPLOADED
+    made = (
+        state.packed_purchase, state.promised_ship_by, state.occurrences, state.closed_original,
+        state.closed_alternative, state.waiting,
+    )  # fmt: skip
+    parts = [
+        HEAD.pack(STATE_VERSION, state.due_ms, state.placed_at, state.paid_at),
+        _encode(made),
+        LINK.pack(changed, 0, flags | FIRST),
+    ]
+    for fact in facts:
+        parts += (fact, LINK.pack(changed, len(fact), flags))
+    return b"".join(parts)
 
 
 def unpack_order(packed: bytes) -> OrderState:
-    """Inverse of `pack_order`.
+    """Inverse of `pack_order`; reads earlier versions, too.
 
     Raises:
         StateVersionError: The state has a version this program does not know.
+        UnreadableState: It is none.
     """
-    if packed[0] != STATE_VERSION:
-        raise StateVersionError(f"order state of version {packed[0]}, known is {STATE_VERSION}")
-    _, due, last_change, flags, placed, paid, uploaded, scanned, _, _ = HEAD.unpack_from(packed)
-    rest, *facts = _decode_array(packed[_ARRAY_AT:])
-    order, promised, closed, failed, appealed, occurrences, original, alternative, waiting = (
-        _decode_rest(rest)
+    try:
+        if packed[0] == STATE_VERSION:
+            return _unpack(packed)
+        if packed[0] == state_v1.VERSION:
+            return state_v1.unpack_order(packed)
+    except Exception as exc:
+        raise UnreadableState(str(exc) or type(exc).__name__) from exc
+    raise StateVersionError(f"order state of version {packed[0]}, known is {STATE_VERSION}")
+
+
+def _unpack(packed: bytes) -> OrderState:
+    _, due, placed, paid = HEAD.unpack_from(packed)
+    end = len(packed) - LINK.size
+    changed, length, flags = LINK.unpack_from(packed, end)
+    status, facts = flags, []
+    while not flags & FIRST:
+        facts.append(packed[end - length : end])
+        end -= length + LINK.size
+        if end < HEAD.size:
+            raise ValueError("its parts are longer than it is")
+        _, length, flags = LINK.unpack_from(packed, end)
+    facts.reverse()
+    purchase, promised, occurrences, original, alternative, waiting = _decode_made(
+        packed[HEAD.size : end]
     )
-    return OrderState(
-        due, last_change, bool(flags & RETIRING), MODES[flags & _MODE], placed, paid,
-        None if uploaded == NOT_YET else uploaded, None if scanned == NOT_YET else scanned,
-        promised, closed, failed, appealed, occurrences, original, alternative, waiting,
-        order.copy(), [bytes(fact) for fact in facts],
+    state = OrderState(
+        due, changed, bool(status & RETIRING), MODES[status & MODE], placed, paid,
+        promised_ship_by=promised, occurrences=occurrences, closed_original=original,
+        closed_alternative=alternative, waiting=waiting, packed_purchase=purchase.copy(),
     )  # fmt: skip
+    recall(state, facts)
+    return state
+
+
+def last_change_ms(packed: bytes) -> int:
+    """When a packed state changed last, in log time."""
+    changed: int = LINK.unpack_from(packed, len(packed) - LINK.size)[0]
+    return changed
 
 
 def check_order(packed: bytes) -> None:
@@ -116,11 +136,9 @@ def check_order(packed: bytes) -> None:
         StateVersionError: The state has a version this program does not know.
         UnreadableState: It is none.
     """
+    state = unpack_order(packed)
     try:
-        state = unpack_order(packed)
         state.order, state.facts  # noqa: B018 - unpacked when asked for
-    except StateVersionError:
-        raise
     except Exception as exc:
         raise UnreadableState(str(exc) or type(exc).__name__) from exc
 
@@ -149,23 +167,28 @@ class PackedOrders:
         """Keep a changed state."""
         self.changes[key] = self.packed[key] = pack_order(state)
 
+    def put_all(self, states: Mapping[bytes, bytes]) -> None:
+        """Keep changed states that are packed already."""
+        self.packed |= states
+        self.changes |= states
+
     def remove(self, key: bytes) -> None:
         """Forget a key."""
         self.changes[key] = None
         self.packed.pop(key, None)
 
-    def forget(self, key: bytes, limit_ms: int) -> bool:
-        """Remove a key that left nothing but facts and whose retention ended by an instant."""
-        packed = self.packed.get(key)
-        if (
-            packed is None
-            or packed[FLAGS_AT] & (RETIRING | EVENTFUL) != RETIRING
-            or _int(packed[_DUE], "big") > limit_ms
-        ):
-            return False
-        self.changes[key] = None
-        del self.packed[key]
-        return True
+    def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
+        """Remove those that left nothing but facts and whose retention ended by an instant."""
+        packed, changes = self.packed, self.changes
+        for key in keys:
+            state = packed.get(key)
+            if (
+                state is not None
+                and state[-1] & REST == RETIRING
+                and _int(state[_DUE], "big") <= limit_ms
+            ):
+                changes[key] = None
+                del packed[key]
 
     def due_ms(self, key: bytes) -> int:
         """Due time of a key's timer."""

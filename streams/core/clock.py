@@ -70,6 +70,11 @@ def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: i
 
 
 def _in_scope(scope: Scope, subject: Subject, deadline: int) -> bool:
+    return reaches(scope, subject) and _within(scope.deadline_from, deadline, scope.deadline_until)
+
+
+def reaches(scope: Scope, subject: Subject) -> bool:
+    """Tell whether a scope covers an order at some deadline."""
     return (
         _member(scope.order_ids, subject.order_id)
         and _member(scope.shop_ids, subject.shop_id)
@@ -77,7 +82,6 @@ def _in_scope(scope: Scope, subject: Subject, deadline: int) -> bool:
         and _member(scope.ship_from_regions, subject.ship_from_region)
         and _member(scope.shipping_modes, subject.shipping_mode)
         and _within(scope.paid_from, subject.paid_at, scope.paid_until)
-        and _within(scope.deadline_from, deadline, scope.deadline_until)
     )
 
 

@@ -6,7 +6,7 @@ What lives here: the state's shape and how a fact enters it. What must not: rule
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Raw, Struct, msgpack
 
@@ -21,6 +21,7 @@ from streams.core.events import (
     FirstScan,
     LaterFact,
     OrderClosed,
+    OrderPaid,
     ShippingMode,
     TrackingNumberUploaded,
 )
@@ -66,18 +67,29 @@ class Waiting(Struct, frozen=True, array_like=True, gc=False):
     fact: Fact
 
 
+class Purchase(NamedTuple):
+    """What `order-paid` said but for what judging reads: it stays packed."""
+
+    shop_id: str
+    product_ids: list[str]
+    paid_amount: int
+    currency: str
+    region: str | None
+    ship_from_region: str | None
+
+
 encode_fact = msgpack.Encoder().encode
-"""A fact, or an order's content, to what is kept of it."""
-_decode_order = msgpack.Decoder(Order).decode
+"""A fact, or a purchase, to what is kept of it."""
+_decode_purchase = msgpack.Decoder(Purchase).decode
 _decode_fact = msgpack.Decoder(list[Any]).decode
-NO_ORDER = Raw(encode_fact(None))
+NO_PURCHASE = Raw(encode_fact(None))
 
 
 class OrderState(Struct, gc=False):
     """Keyed state of one order.
 
-    What judging reads lies open and the rest stays packed: `order` and `facts` are unpacked when
-    asked for.
+    What judging reads lies open, and follows from the facts; the facts themselves and the purchase
+    are unpacked when asked for.
     """
 
     due_ms: int = END_OF_TIME_MS
@@ -94,17 +106,25 @@ class OrderState(Struct, gc=False):
     closed_at: int | None = None
     refund_failed_at: int | None = None
     appealed: list[str] = []
+    """Violations that a granted appeal has lifted for good."""
     occurrences: list[Occurrence] = []
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
-    packed_order: Raw = NO_ORDER
+    packed_purchase: Raw = NO_PURCHASE
     packed_facts: list[bytes] = []
 
     @property
     def order(self) -> Order | None:
         """What `order-paid` said; `None` while it has not come."""
-        return _decode_order(self.packed_order) if self.shipping_mode else None
+        mode = self.shipping_mode
+        if mode is None:
+            return None
+        said = _decode_purchase(self.packed_purchase)
+        return Order(
+            said.shop_id, said.product_ids, mode, self.placed_at, self.paid_at, said.paid_amount,
+            said.currency, said.region, said.ship_from_region, self.promised_ship_by,
+        )  # fmt: skip
 
     @property
     def eventful(self) -> bool:
@@ -128,18 +148,38 @@ def know(state: OrderState, order: Order) -> None:
     state.placed_at = order.placed_at
     state.paid_at = order.paid_at
     state.promised_ship_by = order.promised_ship_by
-    state.packed_order = Raw(encode_fact(order))
+    state.packed_purchase = Raw(
+        encode_fact(
+            Purchase(
+                order.shop_id, order.product_ids, order.paid_amount, order.currency, order.region,
+                order.ship_from_region,
+            )
+        )
+    )  # fmt: skip
     waiting, state.waiting = state.waiting, []
     for entry in waiting:
         learn(state, entry.fact)
 
 
 def learn(state: OrderState, fact: Fact) -> bool:
-    """Add a fact, the earliest of its kind counts; False if it was known."""
+    """Add a fact; False if it was known."""
     packed = encode_fact(fact)
     if packed in state.packed_facts:
         return False
     state.packed_facts.append(packed)
+    heed(state, fact)
+    return True
+
+
+def recall(state: OrderState, packed_facts: list[bytes]) -> None:
+    """Give a state the facts it was kept with."""
+    state.packed_facts = packed_facts
+    for packed in packed_facts:
+        heed(state, _decode_fact(packed))
+
+
+def heed(state: OrderState, fact: Fact) -> None:
+    """Let judging know of a fact: the earliest of its kind counts."""
     rank, at = fact[0], own_time(fact)
     if rank == TRACKING_NUMBER_UPLOADED:
         if state.uploaded_at is None or at < state.uploaded_at:
@@ -155,7 +195,6 @@ def learn(state: OrderState, fact: Fact) -> bool:
             state.refund_failed_at = at
     elif fact[3] == "granted":
         state.appealed.append(fact[2])
-    return True
 
 
 _OWN_TIME_AT = {
@@ -191,7 +230,7 @@ def own_time(fact: Fact) -> int:
     return at
 
 
-def subject_of(order_id: str, order: Order) -> Subject:
+def subject_of(order_id: str, order: Order | OrderPaid) -> Subject:
     """Gather what an exemption's scope is tested against."""
     return Subject(
         order_id, order.shop_id, order.region, order.ship_from_region,

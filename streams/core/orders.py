@@ -21,7 +21,14 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from streams.core import announce
-from streams.core.clock import NEVER_MS, Clock, covers, exempted_deadline, running_clock
+from streams.core.clock import (
+    NEVER_MS,
+    Clock,
+    covers,
+    exempted_deadline,
+    reaches,
+    running_clock,
+)
 from streams.core.events import (
     EVENT_TYPES,
     INPUT_TOPICS,
@@ -284,6 +291,15 @@ class OrdersStage:
             if clock is not None and covers(exemption, kind, subject, clock[1]):
                 return True
         return False
+
+    def spares(self, order: OrderPaid) -> bool:
+        """Tell whether no exemption can concern an order that has just been paid."""
+        subject = subject_of(order.order_id, order)
+        return not (
+            order.order_id in self._of_order
+            or order.shop_id in self._of_shop
+            or any(reaches(exemption.scope, subject) for exemption in self._wide)
+        )
 
     # Timers
 

@@ -8,6 +8,7 @@ by the minute. As in `timers`, the keys of a minute stand in one run of bytes.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 
 _MINUTE_MS = 60_000
 # Stands behind each key; identifiers have no control characters.
@@ -31,6 +32,16 @@ class Retention:
         else:
             keys += key + _END
 
+    def add_all(self, notes: Iterable[tuple[int, bytes]]) -> None:
+        """Note many keys, each with its due time: what `add` does, and quicker."""
+        minutes = self._minutes
+        for due_ms, key in notes:
+            keys = minutes.get(due_ms // _MINUTE_MS)
+            if keys is None:
+                self.add(due_ms, key)
+            else:
+                keys += key + _END
+
     def pop(self, limit_ms: int, keys_max: int) -> list[bytes]:
         """Take keys of the first minute if all of it lies at or before an instant; else none."""
         waiting = self._waiting
@@ -38,9 +49,10 @@ class Retention:
             return []
         keys = self._minutes[waiting[0]]
         if keys.count(_END) > keys_max:
-            rest, *some, _ = bytes(keys).rsplit(_END, keys_max + 1)
-            self._minutes[waiting[0]] = bytearray(rest + _END)
-            return some
+            # Sorted, so that it does not matter in which order they were noted.
+            minute = sorted(_split(keys))
+            self._minutes[waiting[0]] = bytearray(_END.join(minute[keys_max:]) + _END)
+            return minute[:keys_max]
         return _split(self._minutes.pop(heapq.heappop(waiting)))
 
     def keys(self, limit_ms: int) -> list[bytes]:

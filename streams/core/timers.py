@@ -11,7 +11,7 @@ garbage collector looks into: a full collection does not take longer for five mi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from streams.core.clock import END_OF_TIME_MS, NEVER_MS
 
@@ -64,6 +64,29 @@ class Timers:
                 self.add(due_ms, key)
             else:
                 bucket += key + _END
+
+    def few_before(self, limit_ms: int, timers_max: int) -> int:
+        """Return an instant, at most `limit_ms`, before which at most so many timers stand.
+
+        Stale ones count, and those of one minute go together.
+        """
+        count = len(self._open)
+        if count > timers_max:
+            return min(limit_ms, self._open[0][0])
+        for number in sorted(self._minutes(limit_ms // _BUCKET_MS)):
+            count += self._buckets[number].count(_END)
+            if count > timers_max:
+                return min(limit_ms, number * _BUCKET_MS)
+        return limit_ms
+
+    def _minutes(self, last: int) -> Iterator[int]:
+        """Yield the waiting minutes up to one, in no order: a heap's children are never less."""
+        waiting, places = self._waiting, [0]
+        while places:
+            place = places.pop()
+            if place < len(waiting) and waiting[place] <= last:
+                yield waiting[place]
+                places += (2 * place + 1, 2 * place + 2)
 
     def pop(self, limit_ms: int) -> tuple[int, bytes] | None:
         """Take the first timer due at or before `limit_ms`, or `None`."""

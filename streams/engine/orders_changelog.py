@@ -6,7 +6,6 @@ not: what the task does with them (`orders_task`) and the states' form (`codec.s
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
@@ -14,7 +13,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from streams.codec.state import EVENTFUL, FRONT, RETIRING, STATE_VERSION, check_order
+from streams.codec.state import (
+    HEAD,
+    REST,
+    RETIRING,
+    STATE_VERSION,
+    pack_order,
+    unpack_order,
+)
 from streams.core.events import INPUT_TOPICS, ExemptionGranted
 from streams.engine.records import (
     META_KEY,
@@ -32,6 +38,7 @@ EXEMPTION_KEY = b"\x00exemption:"
 FIRST_ORDER_KEY = b"\x01"
 # States a restore goes through between two pauses.
 _PART = 5_000
+_VERSION = bytes([STATE_VERSION])
 
 
 class Meta(Struct, array_like=True):
@@ -93,23 +100,30 @@ def check_counts(partition: int, meta: Meta | None, orders: int, exemptions: int
 
 
 def timers_of(
-    partition: int, orders: Iterable[tuple[bytes, bytes]], rest: Callable[[int, bytes], None]
+    partition: int,
+    orders: Iterable[tuple[bytes, bytes]],
+    rest: Callable[[int, bytes], None],
+    renew: Callable[[bytes, bytes], None],
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield due times and keys of restored orders; those that rest go to `rest` instead.
+    """Yield due times and keys of restored orders.
+
+    Args:
+        rest: Called instead with those that rest.
+        renew: Called with those that an older program wrote, in today's form.
 
     Raises:
         CorruptChangelog: One is no state.
         StateVersionError: A newer program wrote it.
     """
-    unpack = FRONT.unpack_from
-    for key, value in orders:
-        try:
-            version, due, flags = unpack(value)
-        except struct.error:
-            version = 0
-        if version != STATE_VERSION:
-            read_stored(check_order, ORDERS_CHANGELOG, partition, key, value)
-        if flags & (RETIRING | EVENTFUL) == RETIRING:
+    unpack = HEAD.unpack_from
+    for key, packed in orders:
+        value = packed
+        if value[:1] != _VERSION or len(value) < HEAD.size:
+            state = read_stored(unpack_order, ORDERS_CHANGELOG, partition, key, value)
+            value = pack_order(state)
+            renew(key, value)
+        due = unpack(value)[1]
+        if value[-1] & REST == RETIRING:
             rest(due, key)
         else:
             yield due, key

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 import msgspec
@@ -17,6 +16,8 @@ from streams.core.frontier import Frontier
 from streams.core.orders import OrdersStage, Record
 from streams.core.outputs import FrontierMark, ShopItem
 from streams.core.policy import Policy
+from streams.engine.bulk import Bulk
+from streams.engine.held import Held, Lane
 from streams.engine.orders_changelog import (
     EXEMPTION_KEY,
     FIRST_ORDER_KEY,
@@ -34,27 +35,32 @@ from streams.engine.records import (
     SHOP_VIOLATIONS,
     UNREADABLE,
     Checkpoint,
+    Columns,
     CorruptChangelog,
-    InRecord,
     OutRecord,
     out_record,
     unreadable,
 )
-from streams.engine.shortcuts import Shortcuts
+from streams.engine.task import PartitionTask
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EFFECTIVE = itemgetter(0)
-# States one checkpoint changes: bounds how long a step takes, as `max_outputs` does.
+# Records, timers and log time of a window that is taken whole: some 0.1 s of work, and at worst a
+# second. No usual order has a timer due so soon after its payment.
+_WINDOW_RECORDS, _WINDOW_TIMERS, _WINDOW_MS = 16_384, 8_192, 6 * 3_600_000
+# What of a window that is not is done in one go; outputs bound it, too.
 _STATES_MAX = 20_000
+_NO_LIMIT = 2**62
+_MINUTE_MS = 60_000
 # Orders an exemption is applied to between two looks at these bounds.
 _SWEEP_ORDERS = 100
 
 
-class OrdersTask:
+class OrdersTask(PartitionTask):
     """Orders of one partition, from offered records to checkpoints.
 
-    Call order: `restore`* then `restored`; from then on `offer`, `complete` and `step` at will.
-    After `step` the memory is ahead of the log: commit the checkpoint or drop the task.
+    Call order: `restore`* then `restored`; from then on `offer`, `complete`, `work` and
+    `checkpoint` at will.
 
     Args:
         partition: Number of the co-partitioned input partition.
@@ -81,18 +87,26 @@ class OrdersTask:
         self._live = live
         self._store = PackedOrders()
         self._stage = OrdersStage(partition, policy, self._store)
-        self._shortcuts = Shortcuts(policy, self._stage, self._store)
+        self._bulk = Bulk(policy, self._stage, self._store)
         self._decoder = Decoder(policy)
         self._policy_digest = policy.digest
         self._frontier = Frontier(len(INPUT_TOPICS))
         self._processed_ms = [0] * len(INPUT_TOPICS)
         self._offsets = [0] * len(INPUT_TOPICS)
-        self._held: list[list[Record]] = [[] for _ in INPUT_TOPICS]
+        self._held = Held(len(INPUT_TOPICS))
+        self._window: list[Lane] = []
+        """What is being worked off."""
+        self._below_ms = 0
+        """Where the window ends."""
+        self._whole = True
+        """The window is taken in one go."""
         self._ready: list[Record] = []
-        self._ready_topics = 0
+        """Records of the window that are taken one by one, and which of them comes next."""
         self._next = 0
-        self._ready_below_ms = 0
         self._amid_timers = False
+        self._advanced: dict[int, None] = {}
+        """Ranks of the topics whose offsets the next checkpoint moves."""
+        self._more = False
         self._marked_ms = -1
         self._meta: Meta | None = None
 
@@ -135,11 +149,11 @@ class OrdersTask:
         check_counts(number, meta, len(packed), len(stage.exemptions))
         self._meta = meta
         if meta is not None:
-            self._frontier.reached_ms = meta.reached_ms
+            self._frontier.reached_ms = self._below_ms = meta.reached_ms
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
-            self._shortcuts.judged_after_ms = (
+            self._bulk.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
                 else meta.reached_ms
@@ -151,8 +165,9 @@ class OrdersTask:
                         "which it does not hold"
                     )
                 stage.resume_sweep(*meta.sweep)
+                self._whole = False
         for orders in in_parts(packed.items()):
-            stage.timers.add_all(timers_of(number, orders, stage.retention.add))
+            stage.timers.add_all(timers_of(number, orders, stage.retention.add, packed.__setitem__))
             yield
 
     @property
@@ -188,33 +203,30 @@ class OrdersTask:
     @property
     def buffered(self) -> int:
         """Records held back until the frontier passes them."""
-        return sum(map(len, self._held)) + len(self._ready) - self._next
+        return sum(map(self.held, INPUT_TOPICS)) + len(self._ready) - self._next
 
     def held(self, topic: str) -> int:
         """Count the records of one topic held back until the frontier passes them."""
-        return len(self._held[_RANKS[topic]])
+        return self._held.count(_RANKS[topic])
 
     # Feed
 
-    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
-        """Take the next records of one topic, in offset order.
+    def offer(self, topic: str, records: Columns, now_ms: int) -> None:
+        """Take the next records of one topic.
 
         Args:
             now_ms: The machine's clock, for the live rules.
         """
-        if not records:
-            return
         rank = _RANKS[topic]
-        offsets, timestamps, keys, values = zip(*records, strict=True)
         if self._live:
-            effective = self._frontier.effective_live(rank, timestamps, now_ms)
+            effective = self._frontier.effective_live(rank, records.timestamps, now_ms)
             # What is being worked off is below this, even where a step stopped amid it.
-            below = self._ready_below_ms
+            below = self._below_ms
             if below > self._frontier.reached_ms:
                 effective = [max(below, at) for at in effective]
         else:
-            effective = self._frontier.effective(rank, timestamps)
-        self._held[rank] += zip(effective, repeat(rank), offsets, timestamps, keys, values)
+            effective = self._frontier.effective(rank, records.timestamps)
+        self._held.add(rank, effective, records)
 
     def complete(self, topic: str, as_of_ms: int) -> None:
         """Note that a topic has been read to the end it had at an instant."""
@@ -228,23 +240,23 @@ class OrdersTask:
 
     # Work
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
-        """Process what lies below the frontier, at most about `max_outputs` outputs of it.
+    @property
+    def pending(self) -> int:
+        """Outputs and states that wait for the next checkpoint."""
+        return len(self._stage.outputs) + len(self._store.changes)
 
-        Args:
-            mark: Send frontier marks even if no violation is sent.
-
-        Returns:
-            What to commit, or `None` if nothing changed.
+    def work(self, outputs_max: int) -> bool:
+        """Process a window of what lies below the frontier, or as much of it as the bound allows.
 
         Raises:
             CorruptChangelog: An order's restored state turned out to be none.
         """
         try:
-            return self._step(max_outputs, mark)
+            self._more = self._work(outputs_max)
         except Exception as exc:
             self._blame(exc)
             raise
+        return self._more
 
     def _blame(self, exc: Exception) -> None:
         """Raise CorruptChangelog if a step failed at an order whose state cannot be read."""
@@ -257,24 +269,175 @@ class OrdersTask:
                 raise unreadable(ORDERS_CHANGELOG, self.partition, key, why) from exc
         exc.add_note(f"in orders[{self.partition}], at or after order {key!r}")
 
-    def _step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
-        stage = self._stage
-        before = self._frontier.reached_ms
-        first = self._next
-        # Then what was offered since has not been looked at yet.
-        continued = first < len(self._ready)
-        if not continued:
-            self._gather()
-            first = 0
+    def _work(self, outputs_max: int) -> bool:
+        if self._below_ms <= self._frontier.reached_ms and self._stage.sweep is None:
+            self._open_window()
         self._amid_timers = False
-        finished = self._work(max_outputs)
-        processed = self._next - first
-        advanced = self._note_processed(first)
+        if self._whole:
+            self._pass_window(_NO_LIMIT, _NO_LIMIT)
+            self._note_lanes()
+            done = True
+        else:
+            first = self._next
+            done = self._pass_window(
+                len(self._stage.outputs) + outputs_max, len(self._store.changes) + _STATES_MAX
+            )
+            self._note_records(first)
+        if done:
+            self._window = []
+            done = not self._stage.forgetting or self._forget()
+        return not done or self._frontier.reached_ms < self._frontier.value()
+
+    def _open_window(self) -> None:
+        """Cut off what is worked off next, and take what is usual of it."""
+        self._below_ms, self._whole = self._next_window()
+        self._window = self._held.cut(self._below_ms)
+        if self._whole:
+            self._ready = self._bulk.take(self._window)
+        else:
+            self._ready = [record for lane in self._window for record in lane.records()]
+        self._ready.sort(key=_EFFECTIVE)
+        self._next = 0
+
+    def _next_window(self) -> tuple[int, bool]:
+        """Say where the next window ends, and whether it is taken whole.
+
+        It is where records and timers are few enough for one step and nothing concerns all orders;
+        elsewhere the work may stop after each record and timer.
+        """
+        reached, grace = self._frontier.reached_ms, self._policy.grace
+        held, timers = self._held, self._stage.timers
+        begin = max(reached, min(held.earliest_ms, timers.earliest_ms + grace))
+        below = min(self._frontier.value(), begin + _WINDOW_MS)
+        granted = held.first_ms(EXEMPTION_GRANTED)
+        if granted <= reached:
+            return held.few_before(min(below, reached + 1), _WINDOW_RECORDS), False
+        below = min(below, granted)
+        few = timers.few_before(below - grace, _WINDOW_TIMERS) + grace
+        if few <= reached:
+            return held.few_before(min(below, reached + _MINUTE_MS), _WINDOW_RECORDS), False
+        return held.few_before(min(below, few), _WINDOW_RECORDS), True
+
+    def _note_lanes(self) -> None:
+        """Keep offsets and log time of a window's last record of each topic."""
+        for lane in self._window:
+            self._processed_ms[lane.rank] = lane.effective[-1]
+            self._offsets[lane.rank] = lane.offsets[-1] + 1
+            self._advanced[lane.rank] = None
+
+    def _note_records(self, first: int) -> None:
+        """Keep offsets and log time of the last record taken one by one of each topic."""
+        noted: dict[int, None] = {}
+        for effective, rank, offset, *_ in reversed(self._ready[first : self._next]):
+            if rank in noted:
+                continue
+            noted[rank] = None
+            self._processed_ms[rank] = effective
+            self._offsets[rank] = offset + 1
+            if len(noted) == len(self._window):
+                break
+        self._advanced |= noted
+
+    def _pass_window(self, outputs_max: int, states_max: int) -> bool:
+        """Take records and timers in order; False if a bound was reached first."""
+        if not self._sweep(outputs_max, states_max):
+            return False
+        timers, grace = self._stage.timers, self._policy.grace
+        begin = self._next
+        for index in range(begin, len(self._ready)):
+            record = self._ready[index]
+            effective = record[0]
+            self._next = index
+            if timers.earliest_ms < effective - grace and not self._fire(
+                effective - grace - 1, outputs_max, states_max
+            ):
+                return False
+            if not self._take(record, outputs_max, states_max):
+                # An exemption is taken again, and known, once its sweep is over.
+                self._next = index if self._stage.sweep is not None else index + 1
+                self._reach(effective)
+                return False
+        self._next = len(self._ready)
+        if not self._fire(self._below_ms - grace - 1, outputs_max, states_max):
+            return False
+        self._reach(self._below_ms)
+        return True
+
+    def _reach(self, instant: int) -> None:
+        self._frontier.reached_ms = max(self._frontier.reached_ms, instant)
+
+    def _take(self, record: Record, outputs_max: int, states_max: int) -> bool:
+        """Take a record the long way; False if a bound was reached or a sweep goes on."""
+        effective, rank, _, timestamp, key, value = record
+        stage, store = self._stage, self._store
+        over = effective - self._policy.grace - 1
+        try:
+            event = self._decoder.decode(rank, key, value, timestamp)
+        except Refused as refused:
+            stage.refuse(record, refused.reason, refused.detail)
+        else:
+            if rank == EXEMPTION_GRANTED:
+                store.forget(stage.retention.keys(over), over)
+            elif key is not None:
+                store.forget((key,), over)
+            stage.process(record, event)
+            if rank == EXEMPTION_GRANTED and not self._sweep(outputs_max, states_max):
+                return False
+        return len(stage.outputs) < outputs_max and len(store.changes) < states_max
+
+    def _forget(self) -> bool:
+        """Forget what has rested for its minute; False if that was more than a step may change."""
+        over = self._below_ms - self._policy.grace - 1
+        store, pop = self._store, self._stage.retention.pop
+        states_max = len(store.changes) + _STATES_MAX
+        while keys := pop(over, _STATES_MAX):
+            store.forget(keys, over)
+            if len(store.changes) >= states_max:
+                return False
+        return True
+
+    def _sweep(self, outputs_max: int, states_max: int) -> bool:
+        """Apply the exemption at hand; False if a bound was reached first."""
+        stage, changes, visited = self._stage, self._store.changes, 0
+        while not stage.sweep_on(_SWEEP_ORDERS):
+            visited += _SWEEP_ORDERS
+            if (
+                len(stage.outputs) >= outputs_max
+                or len(changes) >= states_max
+                or visited >= _STATES_MAX
+            ):
+                return False
+        return True
+
+    def _fire(self, limit: int, outputs_max: int, states_max: int) -> bool:
+        """Fire timers up to an instant; False if a bound was reached first."""
+        stage, timers, changes = self._stage, self._stage.timers, self._store.changes
+        while timers.earliest_ms <= limit:
+            timer = timers.pop(limit)
+            if timer is None:
+                break
+            stage.fire(*timer)
+            if len(stage.outputs) >= outputs_max or len(changes) >= states_max:
+                # All records up to the timer's instant and its grace have been processed, and
+                # none may come there any more; but timers of that very instant are left.
+                self._amid_timers = True
+                self._reach(timer[0] + self._policy.grace + 1)
+                return False
+        return True
+
+    # What a checkpoint holds
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        """Gather what was done since the last checkpoint.
+
+        Args:
+            mark: Send frontier marks even if no violation is sent.
+        """
+        stage, reached = self._stage, self._frontier.reached_ms
         changelog = self._store.flush()
-        reached = self._frontier.reached_ms
         items, stage.items = stage.items, []
         mark = (mark or bool(items)) and reached > self._marked_ms
-        if finished and not (processed or changelog or stage.outputs or items or mark):
+        if not (self._advanced or changelog or stage.outputs or items or mark):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
@@ -287,138 +450,10 @@ class OrdersTask:
             for grant in stage.granted
         ]
         stage.granted.clear()
-        if processed or changelog or mark or reached > before or not finished:
-            changelog.append((META_KEY, self._meta_value()))
-        offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in advanced]
-        return Checkpoint(outputs, changelog, offsets, more=continued or not finished)
-
-    def _note_processed(self, first: int) -> list[int]:
-        """Keep offsets and log time of the last record processed of each topic; ranks of those."""
-        advanced: dict[int, None] = {}
-        for effective, rank, offset, *_ in reversed(self._ready[first : self._next]):
-            if rank in advanced:
-                continue
-            advanced[rank] = None
-            self._processed_ms[rank] = effective
-            self._offsets[rank] = offset + 1
-            if len(advanced) == self._ready_topics:
-                break
-        return sorted(advanced)
-
-    def _gather(self) -> None:
-        """Merge what the frontier has passed: by effective timestamp, then rank, then offset."""
-        below = self._frontier.value()
-        ready: list[Record] = []
-        topics = 0
-        for rank, held in enumerate(self._held):
-            if not held or held[0][0] >= below:
-                continue
-            topics += 1
-            if held[-1][0] < below:
-                ready += held
-                self._held[rank] = []
-                continue
-            end = _first_at(held, below)
-            ready += held[:end]
-            del held[:end]
-        ready.sort(key=_EFFECTIVE)
-        self._ready_topics = topics
-        self._ready = ready
-        self._next = 0
-        self._ready_below_ms = below
-
-    def _work(self, max_outputs: int) -> bool:
-        """Take records and timers in order; False if `max_outputs` was reached first."""
-        if not self._sweep(max_outputs):
-            return False
-        timers, grace = self._stage.timers, self._policy.grace
-        take = self._shortcuts.take
-        begin = self._next
-        # A record changes one state at most.
-        end = min(len(self._ready), begin + _STATES_MAX)
-        for index, record in enumerate(self._ready[begin:end], begin):
-            effective = record[0]
-            if timers.earliest_ms < effective - grace and not self._fire(
-                effective - grace - 1, max_outputs
-            ):
-                self._next = index
-                return False
-            if not take[record[1]](record) and not self._take(record, max_outputs):
-                # An exemption is taken again, and known, once its sweep is over.
-                self._next = index if self._stage.sweep is not None else index + 1
-                self._reach(effective)
-                return False
-        self._next = end
-        if end < len(self._ready):
-            self._reach(self._ready[end - 1][0])
-            return False
-        over = self._ready_below_ms - grace - 1
-        if not self._fire(over, max_outputs):
-            return False
-        self._reach(self._ready_below_ms)
-        return not self._stage.forgetting or self._forget(over)
-
-    def _reach(self, instant: int) -> None:
-        self._frontier.reached_ms = max(self._frontier.reached_ms, instant)
-
-    def _take(self, record: Record, max_outputs: int) -> bool:
-        """Take a record the long way; False if `max_outputs` was reached or a sweep goes on."""
-        effective, rank, _, timestamp, key, value = record
-        stage = self._stage
-        over = effective - self._policy.grace - 1
-        try:
-            event = self._decoder.decode(rank, key, value, timestamp)
-        except Refused as refused:
-            stage.refuse(record, refused.reason, refused.detail)
-        else:
-            forget = self._store.forget
-            if rank == EXEMPTION_GRANTED:
-                for resting in stage.retention.keys(over):
-                    forget(resting, over)
-            elif key is not None:
-                forget(key, over)
-            stage.process(record, event)
-            if rank == EXEMPTION_GRANTED and not self._sweep(max_outputs):
-                return False
-        return len(stage.outputs) < max_outputs
-
-    def _forget(self, over: int) -> bool:
-        """Forget what has rested for its minute; False if that was more than a step may change."""
-        forget, pop = self._store.forget, self._stage.retention.pop
-        while keys := pop(over, _STATES_MAX):
-            for key in keys:
-                forget(key, over)
-            if len(self._store.changes) >= _STATES_MAX:
-                return False
-        return True
-
-    def _sweep(self, max_outputs: int) -> bool:
-        """Apply the exemption at hand; False if `max_outputs` was reached first."""
-        stage, changes, visited = self._stage, self._store.changes, 0
-        while not stage.sweep_on(_SWEEP_ORDERS):
-            visited += _SWEEP_ORDERS
-            if len(stage.outputs) >= max_outputs or max(visited, len(changes)) >= _STATES_MAX:
-                return False
-        return True
-
-    def _fire(self, limit: int, max_outputs: int) -> bool:
-        """Fire timers up to an instant; False if `max_outputs` was reached first."""
-        stage, timers = self._stage, self._stage.timers
-        while timers.earliest_ms <= limit:
-            timer = timers.pop(limit)
-            if timer is None:
-                break
-            stage.fire(*timer)
-            if len(stage.outputs) >= max_outputs or len(self._store.changes) >= _STATES_MAX:
-                # All records up to the timer's instant and its grace have been processed, and
-                # none may come there any more; but timers of that very instant are left.
-                reached = timer[0] + self._policy.grace + 1
-                self._amid_timers = True
-                self._reach(reached)
-                return False
-        return True
-
-    # What a checkpoint holds
+        changelog.append((META_KEY, self._meta_value()))
+        offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in sorted(self._advanced)]
+        self._advanced.clear()
+        return Checkpoint(outputs, changelog, offsets, self._more)
 
     def _marks(self, reached: int) -> list[OutRecord]:
         mark = FrontierMark(
@@ -442,7 +477,7 @@ class OrdersTask:
                 orders=len(self._store.packed),
                 exemptions=len(self._stage.exemptions),
                 policy_digest=self._policy_digest,
-                policy_since_ms=self._shortcuts.judged_after_ms,
+                policy_since_ms=self._bulk.judged_after_ms,
                 sweep=self._stage.sweep,
                 partitions=self._partitions,
             )
@@ -451,15 +486,3 @@ class OrdersTask:
 
 def _item_record(item: ShopItem) -> OutRecord:
     return OutRecord(SHOP_VIOLATIONS, item.shop_id.encode(), encode_value(item), (), None)
-
-
-def _first_at(records: list[Record], instant: int) -> int:
-    """Index of the first record with an effective timestamp at or after an instant."""
-    low, high = 0, len(records)
-    while low < high:
-        middle = (low + high) // 2
-        if records[middle][0] < instant:
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -15,12 +15,29 @@ T = TypeVar("T")
 
 
 class InRecord(NamedTuple):
-    """A record as a source hands it over, in offset order within its topic partition."""
+    """A record of an input topic partition."""
 
     offset: int
     timestamp: int
     key: bytes | None
     value: bytes | None
+
+
+class Columns(NamedTuple):
+    """Records of one topic partition, in offset order and by column: millions need no object each.
+
+    A record is a place in all four.
+    """
+
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+
+def columns(records: Sequence[InRecord]) -> Columns:
+    """Turn records into columns."""
+    return Columns(*map(list, zip(*records, strict=True))) if records else Columns([], [], [], [])
 
 
 class OutRecord(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +28,7 @@ from streams.engine.records import (
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
     Checkpoint,
+    Columns,
     CorruptChangelog,
     InRecord,
     check_meta,
@@ -35,6 +36,7 @@ from streams.engine.records import (
     out_record,
     read_stored,
 )
+from streams.engine.task import PartitionTask
 
 _PENDING_KEY = b"\x00pending:"
 _STATE_VERSION = b"\x01"
@@ -104,7 +106,7 @@ class _Changes:
         return records
 
 
-class ShopsTask:
+class ShopsTask(PartitionTask):
     """Shops of one partition, from offered messages to checkpoints; call order as `OrdersTask`.
 
     Args:
@@ -122,7 +124,10 @@ class ShopsTask:
         self._partitions = partitions
         self._changes = _Changes()
         self._stage = ShopsStage(policy, sources, self._changes)
-        self._held: list[InRecord] = []
+        self._held: list[Columns] = []
+        self._taken = self._more = False
+        self._kept_ms = 0
+        """Frontier of the last checkpoint."""
         self._offset = 0
         self._meta: _Meta | None = None
         self._restoring: dict[bytes, bytes] = {}
@@ -177,7 +182,7 @@ class ShopsTask:
                 f"there are {len(stage.marks)}"
             )
         stage.marks = list(meta.marks)
-        stage.reached_ms = meta.reached_ms
+        stage.reached_ms = self._kept_ms = meta.reached_ms
         for key, value in pending.items():
             stage.restore_pending(
                 read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, value)
@@ -210,13 +215,14 @@ class ShopsTask:
     @property
     def buffered(self) -> int:
         """Records offered and not taken yet."""
-        return len(self._held)
+        return sum(len(records.offsets) for records in self._held)
 
     # Feed
 
-    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:  # noqa: ARG002
-        """Take the next records of `shop-violations`, in offset order."""
-        self._held += records
+    def offer(self, topic: str, records: Columns, now_ms: int) -> None:  # noqa: ARG002
+        """Take the next records of `shop-violations`."""
+        if records.offsets:
+            self._held.append(records)
 
     def drain(self) -> None:
         """Take every mark as final: all items are worked off and all days settled."""
@@ -224,24 +230,35 @@ class ShopsTask:
 
     # Work
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:  # noqa: ARG002
+    @property
+    def pending(self) -> int:
+        """Outputs and states that wait for the next checkpoint."""
+        return len(self._stage.outputs) + len(self._changes.entries)
+
+    def work(self, outputs_max: int) -> bool:
         """Take what was offered and work off what the frontier has passed."""
-        stage = self._stage
-        before = stage.reached_ms
         held, self._held = self._held, []
-        for record in held:
-            self._receive(record)
-        if held:
-            self._offset = held[-1][0] + 1
-        more = stage.advance(max_outputs, _VISITS_MAX)
+        for records in held:
+            for record in zip(*records, strict=True):
+                self._receive(InRecord(*record))
+            self._offset = records.offsets[-1] + 1
+            self._taken = True
+        stage = self._stage
+        self._more = stage.advance(len(stage.outputs) + outputs_max, _VISITS_MAX)
+        return self._more
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:  # noqa: ARG002
+        """Gather what was done since the last checkpoint."""
+        stage = self._stage
         changelog = self._changes.flush()
-        if not (held or changelog or stage.outputs or stage.reached_ms > before):
+        if not (self._taken or changelog or stage.outputs or stage.reached_ms > self._kept_ms):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
         changelog.append((META_KEY, self._meta_value()))
-        offsets = [(SHOP_VIOLATIONS, self._offset)] if held else []
-        return Checkpoint(outputs, changelog, offsets, more)
+        offsets = [(SHOP_VIOLATIONS, self._offset)] if self._taken else []
+        self._taken, self._kept_ms = False, stage.reached_ms
+        return Checkpoint(outputs, changelog, offsets, self._more)
 
     def _receive(self, record: InRecord) -> None:
         """Take a message; what no program of ours wrote is set aside, and the others go on."""

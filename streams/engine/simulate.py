@@ -15,7 +15,7 @@ from streams.core.outputs import DeadLetter, FrontierMark, Source
 from streams.core.policy import Policy
 from streams.engine.event_file import Log, before, read_log
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord
+from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord, columns
 from streams.engine.shops_task import ShopsTask
 
 # Large enough that a file is a handful of steps, small enough that memory stays bounded.
@@ -68,11 +68,13 @@ def judge_log(log: Log, policy: Policy, until: int | None) -> Iterator[tuple[int
     for partition in sorted({partition for _, partition in log}):
         for checkpoint in _orders(log, partition, policy, until):
             items = [r for r in checkpoint.outputs if r.topic == SHOP_VIOLATIONS]
-            shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, r.key, r.value) for r in items], 0)
+            shops.offer(
+                SHOP_VIOLATIONS, columns([InRecord(0, 0, r.key, r.value) for r in items]), 0
+            )
             yield ORDERS, partition, checkpoint
     mark = END_OF_TIME_MS if until is None else until - policy.grace
     final = encode_value(FrontierMark(frontier_ms=mark, source=0))
-    shops.offer(SHOP_VIOLATIONS, [InRecord(0, 0, None, final)], 0)
+    shops.offer(SHOP_VIOLATIONS, columns([InRecord(0, 0, None, final)]), 0)
     for checkpoint in _drive(shops):
         yield SHOPS, 0, checkpoint
 
@@ -83,7 +85,7 @@ def _orders(log: Log, partition: int, policy: Policy, until: int | None) -> Iter
     for topic in INPUT_TOPICS:
         records = before(log.get((topic, partition), []), until)
         last = max([last, *(record.timestamp for record in records)])
-        task.offer(topic, records, now_ms=0)
+        task.offer(topic, columns(records), now_ms=0)
     # Up to the last record log time passes as in a live run, states are forgotten in it; a drain
     # then only fires what puts something out.
     for topic in INPUT_TOPICS:

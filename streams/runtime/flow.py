@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from streams.engine.records import InRecord
+from streams.engine.records import Columns
 
-# A held record besides its value: the tuple, four numbers and a key.
-_RECORD_BYTES = 300
+# A held record besides its value: two numbers, a key, and a place in each column.
+_RECORD_BYTES = 200
 
 
-def weigh(records: Sequence[InRecord]) -> int:
+def weigh(records: Columns) -> int:
     """Estimate the bytes that held records take in memory."""
-    values = [record[3] for record in records]
-    return _RECORD_BYTES * len(values) + sum([len(value) for value in values if value])
+    return _RECORD_BYTES * len(records.offsets) + sum(map(len, filter(None, records.values)))
 
 
 class _Held:
@@ -68,9 +67,9 @@ class Flow:
 
     # --- between the source and the task
 
-    def delivered(self, topic: str, records: Sequence[InRecord], newest_ms: int) -> None:
+    def delivered(self, topic: str, records: Columns, newest_ms: int) -> None:
         """Note records handed over, the newest of them as the task will see it."""
-        begin, end = records[0][0], records[-1][0] + 1
+        begin, end = records.offsets[0], records.offsets[-1] + 1
         self.read_to[topic] = end
         self._held[topic].add(begin, end, weigh(records))
         self._newest_ms[topic] = max(self._newest_ms[topic], newest_ms)
@@ -100,7 +99,7 @@ class Flow:
         self._worked_off = self._seen
 
     def processed(self, offsets: Iterable[tuple[str, int]]) -> None:
-        """Note a commit: everything before these offsets is done."""
+        """Note that everything before these offsets is done."""
         for topic, offset in offsets:
             self._held[topic].drop_below(offset)
 

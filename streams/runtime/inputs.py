@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
-from streams.engine.records import InRecord
+from streams.engine.records import Columns
 from streams.runtime.errors import WorkerError
-from streams.runtime.lean import as_it_is, lean_rows, rows
+from streams.runtime.lean import as_it_is, columns, lean_rows
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
-Records = dict[TopicPartition, Sequence[InRecord]]
+Records = dict[TopicPartition, Columns]
 
 _CLOSE_TIMEOUT_S = 1.5
 
@@ -98,7 +98,8 @@ class Inputs:
         except NoOffsetForPartitionError:
             # It looked for a committed offset before its owner had said from where to read.
             return {}
-        return {tp: some for tp, records in fetched.items() if (some := rows(records))}
+        arrived = ((tp, columns(records)) for tp, records in fetched.items())
+        return {tp: records for tp, records in arrived if records.offsets}
 
     async def position(self, tp: TopicPartition) -> int:
         """Return the offset after the last one read, past transaction markers too."""

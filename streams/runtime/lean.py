@@ -1,9 +1,9 @@
-"""Fetched records as plain tuples by whole batches, without a `ConsumerRecord` each.
+"""Fetched records by whole batches and by column, without a `ConsumerRecord` each.
 
 aiokafka builds an object of eleven fields for every record, of which a worker needs four and a
 restore two, and takes a turn of a generator for each. Leaving that out means overriding a private
 class, so this module holds all of it, `lean_rows` says whether the installed version is the one it
-was written for, and the plain path stays: `rows` and `entries` give the same either way.
+was written for, and the plain path stays: `columns` and `entries` give the same either way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import aiokafka
 from aiokafka.consumer import fetcher
 
-from streams.engine.records import InRecord
+from streams.engine.records import Columns
 from streams.runtime.logs import warn
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _PARAMETERS = [
 
 
 def as_it_is(value: bytes | None) -> bytes | None:
-    """Mark a consumer whose records come as rows, by batches: pass this as value deserializer."""
+    """Mark a consumer whose records come in columns, by batches: pass as value deserializer."""
     return value
 
 
@@ -54,14 +54,12 @@ class _Batch:
     def __iter__(self) -> Iterator[_Batch]:
         yield self
 
-    def rows(self, first: int) -> list[Any]:
-        """Give offset, timestamp, key and value of the records from offset `first` on."""
-        found = [
-            (record.offset, record.timestamp, record.key, record.value) for record in self._batch
-        ]
-        return (
-            found if self._batch.base_offset >= first else [row for row in found if row[0] >= first]
-        )
+    def columns(self, first: int) -> Columns:
+        """Give the records from offset `first` on, by column."""
+        records = list(self._batch)
+        if self._batch.base_offset < first:
+            records = [record for record in records if record.offset >= first]
+        return _columns(records)
 
     def entries(self, first: int) -> list[Entry]:
         """Give keys and values of the records from offset `first` on."""
@@ -84,7 +82,7 @@ class _Batches:
 
 
 class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Partition records that give tuples to marked consumers, and objects to all others.
+    """Partition records that give whole batches to marked consumers, and objects to all others.
 
     Which batches count (aborted transactions, checksums, offsets) stays aiokafka's to say.
     """
@@ -102,7 +100,7 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         mark = self._value_deserializer
         if mark is as_it_is:
-            return record.rows(self.next_fetch_offset)
+            return record.columns(self.next_fetch_offset)
         if mark is as_entries:
             return record.entries(self.next_fetch_offset)
         return super()._consumer_record(tp, record)
@@ -121,11 +119,22 @@ def lean_rows() -> bool:
     return True
 
 
-def rows(records: Sequence[Any]) -> Sequence[InRecord]:
-    """Give fetched records as rows (offset, timestamp, key, value), whichever way they came."""
-    if records and type(records[0]) is list:
-        return records[0] if len(records) == 1 else list(chain.from_iterable(records))
-    return [InRecord(r.offset, r.timestamp, r.key, r.value) for r in records]
+def columns(records: Sequence[Any]) -> Columns:
+    """Give fetched records by column, whichever way they came."""
+    if not (records and type(records[0]) is Columns):
+        return _columns(records)
+    if len(records) == 1:
+        return records[0]
+    return Columns(*(list(chain.from_iterable(parts)) for parts in zip(*records, strict=True)))
+
+
+def _columns(records: Sequence[Any]) -> Columns:
+    return Columns(
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+    )
 
 
 def entries(records: Sequence[Any]) -> Sequence[Sequence[Entry]]:

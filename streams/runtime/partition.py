@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
-from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, CorruptChangelog, InRecord
+from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, Columns, CorruptChangelog
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, refusal
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
     partition: Partition
     incarnation: int
-    records: Sequence[tuple[str, Sequence[InRecord]]]
+    records: Sequence[tuple[str, Columns]]
     now_ms: int
     completed: Sequence[str]
     as_of_ms: int
@@ -63,11 +63,12 @@ class Counters:
         """Whether nothing but frontier marks came or went."""
         return not (self.records or self.outputs or self.states)
 
-    def took(self, topic: str, records: Sequence[InRecord]) -> None:
+    def took(self, topic: str, records: Columns) -> None:
         """Count records read; of those between the stages the marks have no key."""
-        marks = sum(record[2] is None for record in records) if topic == SHOP_VIOLATIONS else 0
-        self.records += len(records) - marks
-        self._records.inc(len(records) - marks)
+        marks = records.keys.count(None) if topic == SHOP_VIOLATIONS else 0
+        count = len(records.keys) - marks
+        self.records += count
+        self._records.inc(count)
         self.marks += marks
 
     def wrote(self, checkpoint: Checkpoint) -> None:
@@ -140,7 +141,9 @@ class Partition:
         self._held = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
+        """Nothing was done that is not committed."""
         self._idle.set()
+        self._committed_s = 0.0
         self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
         self._marked_slot = 0
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
@@ -160,7 +163,7 @@ class Partition:
 
     def batch(
         self,
-        records: Sequence[tuple[str, Sequence[InRecord]]],
+        records: Sequence[tuple[str, Columns]],
         now_ms: int,
         completed: Sequence[str],
         as_of_ms: int,
@@ -197,8 +200,9 @@ class Partition:
             self._inputs.rest(self.number, self.flow.resting(self.held_bytes_max))
 
     async def hold(self) -> None:
-        """Finish the commit in flight and begin none until released; keep the memory."""
+        """Commit what was done and do nothing more until released; keep the memory."""
         self._held = True
+        self._wake.set()
         await self._idle.wait()
 
     def release(self) -> None:
@@ -211,7 +215,7 @@ class Partition:
         self.regulate()
 
     async def close(self) -> None:
-        """End: let the commit in flight finish if it does so soon, else abort it."""
+        """End: commit what was done if that does not take long, else abort it."""
         self._closing.set()
         self._wake.set()
         timeout_s = self._settings.stop_timeout_ms / 1000
@@ -381,26 +385,80 @@ class Partition:
         return {tp.topic: max(offset, begins[tp]) for tp, offset in mine.items()}
 
     async def _work(self, task: Task, transactions: Transactions) -> None:
-        interval_s = self._settings.commit_interval_ms / 1000
-        next_commit_s = 0.0
+        """Work off what comes; commit what was done by the clock, by its size, and at a halt."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            delay_s = next_commit_s - time.monotonic()
-            if delay_s > 0 and not self._closing.is_set():
-                await asyncio.sleep(delay_s)
+            await self._news()
+            more = True
+            while more and not self._halting:
+                if self._broken is not None:
+                    raise self._broken
+                more = self._step(task)
+                if self._commit_is_due(task):
+                    await self._commit(task, transactions)
+                await asyncio.sleep(0)
+            if self._halting:
+                await self._commit(task, transactions)
             if self._closing.is_set():
                 return
-            worked = await self._step_while_more(task, transactions)
-            if self._stepped_over_crowd() or worked:
-                next_commit_s = time.monotonic() + interval_s
+            self._step_over_crowd()
             self.regulate()
 
-    def _stepped_over_crowd(self) -> bool:
-        """Let the frontier pass an instant of which more is held than may be; tell whether so."""
+    @property
+    def _halting(self) -> bool:
+        return self._held or self._closing.is_set()
+
+    async def _news(self) -> None:
+        """Wait until something came, or what was done must be committed."""
+        wait_s = None
+        if not self._idle.is_set():
+            wait_s = max(0.0, self._committed_s + self._interval_s() - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _step(self, task: Task) -> bool:
+        """Let the task work for a moment; tell whether it can go on."""
+        self._idle.clear()
+        self.flow.stepping()
+        more = task.work(self._settings.step_outputs_max)
+        if not more:
+            self.flow.worked_off()
+        self.flow.processed(task.next_offsets.items())
+        return more
+
+    def _commit_is_due(self, task: Task) -> bool:
+        return (
+            task.pending >= self._settings.transaction_records_max
+            or time.monotonic() >= self._committed_s + self._interval_s()
+        )
+
+    def _interval_s(self) -> float:
+        """How long to gather before a commit: while catching up nobody waits for the outputs."""
+        settings, frontier_ms = self._settings, self.frontier_ms
+        if settings.clock.now_ms() - frontier_ms > settings.catch_up_ms:
+            return settings.catch_up_commit_interval_ms / 1000
+        return settings.commit_interval_ms / 1000
+
+    async def _commit(self, task: Task, transactions: Transactions) -> None:
+        """Commit what was done, if there is anything."""
+        # By the clock, so that all partitions mark at once and the shops commit once.
+        slot = time.time_ns() // self._mark_interval_ns
+        checkpoint = task.checkpoint(slot != self._marked_slot)
+        self._marked_slot = slot
+        if checkpoint is not None:
+            await transactions.commit(checkpoint)
+            self._committed_s = time.monotonic()
+            self._counters.wrote(checkpoint)
+            self._failures.over()
+            self._retry_s = _RETRY_S_MIN
+        self._idle.set()
+
+    def _step_over_crowd(self) -> None:
+        """Let the frontier pass an instant of which more is held than may be."""
         task = self._live
         if self._held or task is None:
-            return False
+            return
         crowded = self.flow.crowded(self.held_bytes_max, self.instant_bytes_max)
         for topic, instant_ms in crowded:
             if self._crowds.news(topic):
@@ -415,38 +473,6 @@ class Partition:
             self.flow.sent()
             self.flow.taken()
             self._wake.set()
-        return bool(crowded)
-
-    async def _step_while_more(self, task: Task, transactions: Transactions) -> bool:
-        """Step and commit until nothing more is to be done; tell whether anything was."""
-        committed = False
-        while not self._held and not self._closing.is_set():
-            if self._broken is not None:
-                raise self._broken
-            self._idle.clear()
-            try:
-                # By the clock, so that all partitions mark at once and the shops commit once.
-                slot = time.time_ns() // self._mark_interval_ns
-                mark = slot != self._marked_slot
-                self.flow.stepping()
-                checkpoint = task.step(self._settings.step_outputs_max, mark)
-                self._marked_slot = slot
-                if checkpoint is None:
-                    self.flow.worked_off()
-                    break
-                await transactions.commit(checkpoint)
-            finally:
-                self._idle.set()
-            committed = True
-            self.flow.processed(checkpoint.offsets)
-            self._counters.wrote(checkpoint)
-            self._failures.over()
-            self._retry_s = _RETRY_S_MIN
-            if not checkpoint.more:
-                self.flow.worked_off()
-                break
-            await asyncio.sleep(0)
-        return committed
 
     async def _drop(self) -> None:
         """Forget task and producer; batches under way for this life are ignored."""
@@ -457,6 +483,7 @@ class Partition:
         self.incarnation += 1
         self._broken = None
         self._task = self._live = None
+        self._idle.set()
         transactions, self._transactions = self._transactions, None
         if transactions is not None:
             await transactions.close()

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
-from streams.engine.records import InRecord
+from streams.engine.records import Columns
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
 from streams.runtime.inputs import Inputs, Records, keys_moved
@@ -114,18 +114,17 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         now_ms = self._settings.clock.now_ms()
         # Before anything is awaited: what follows was read in these lives.
         lives = {part: part.incarnation for part in self._partitions.values()}
-        news: dict[Partition, list[tuple[str, Sequence[InRecord]]]] = {}
+        news: dict[Partition, list[tuple[str, Columns]]] = {}
         for tp, records in fetched.items():
             part = self._partitions.get(tp.partition)
             # What arrives before its owner has restored is read again from where that begins.
             if part is None or not part.ready:
                 continue
-            if records[0][0] < part.flow.read_to[tp.topic]:
-                part.fail(PositionLost(f"{_name(tp)} came again from offset {records[0][0]}"))
+            if records.offsets[0] < part.flow.read_to[tp.topic]:
+                part.fail(PositionLost(f"{_name(tp)} came again from offset {records.offsets[0]}"))
                 continue
-            timestamps = [record[1] for record in records]
-            self._stragglers.note(tp, timestamps, part.judged_to_ms)
-            part.flow.delivered(tp.topic, records, min(max(timestamps), now_ms))
+            self._stragglers.note(tp, records.timestamps, part.judged_to_ms)
+            part.flow.delivered(tp.topic, records, min(max(records.timestamps), now_ms))
             news.setdefault(part, []).append((tp.topic, records))
         completed, as_of_ms = await self._completed()
         for part in news.keys() | completed.keys():

@@ -44,10 +44,16 @@ class Settings:
     commit_interval_ms: int = 100
     """Shortest time between two commits of a partition under load: a transaction costs about 10 ms
     of round trips, so this keeps them below a tenth."""
+    catch_up_ms: int = 10_000
+    """A partition that is further behind than this catches up, and gathers longer for a commit."""
+    catch_up_commit_interval_ms: int = 1_000
+    """What changes several times within it is written once."""
+    transaction_records_max: int = 50_000
+    """Outputs and states of one transaction, but for what one step does: some megabytes."""
     mark_interval_ms: int = 1_000
     """Each order partition tells every shop partition its frontier this often; shops lag by it."""
     step_outputs_max: int = 4_000
-    """Outputs of one transaction: bounds how long the loop is away from the heartbeat."""
+    """Outputs of one step: bounds how long the loop is away from the heartbeat."""
     buffered_bytes_max: int = 128 * 1024 * 1024
     """What a stage may hold in memory of records not yet processed, shared by its topic partitions:
     a quarter of a million small orders, or far fewer large ones. Each may exceed its share by one

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from streams.engine.records import Checkpoint, InRecord
+from streams.engine.records import Checkpoint, Columns
 
 
 class Task(Protocol):
@@ -28,9 +28,14 @@ class Task(Protocol):
 
     def restored(self) -> None: ...
 
-    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None: ...
+    def offer(self, topic: str, records: Columns, now_ms: int) -> None: ...
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None: ...
+    @property
+    def pending(self) -> int: ...
+
+    def work(self, outputs_max: int) -> bool: ...
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None: ...
 
 
 @runtime_checkable

@@ -171,14 +171,14 @@ async def test_a_deleted_output_topic_is_waited_for(
     bench = Bench(broker, inputs=1, partitions=1)
     bench.settings = replace(bench.settings, transaction_timeout_ms=5_000, request_timeout_ms=3_000)
     (topic,) = bench.stage.outputs
-    step = Counter.step
+    gather = Counter.checkpoint
 
-    def writing(self: Counter, max_outputs: int, mark: bool) -> Checkpoint | None:
-        checkpoint = step(self, max_outputs, mark)
+    def writing(self: Counter, mark: bool) -> Checkpoint | None:
+        checkpoint = gather(self, mark)
         said = [OutRecord(topic, b"k", b"v", ())]
         return checkpoint and checkpoint._replace(outputs=said)
 
-    monkeypatch.setattr(Counter, "step", writing)
+    monkeypatch.setattr(Counter, "checkpoint", writing)
     await bench.create()
     async with bench.admin() as admin, bench.running():
         await bench.send(bench.inputs[0], 0, 10, old_ms())

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import ProducerFenced
 
-from streams.engine.records import Checkpoint, InRecord, OutRecord
+from streams.engine.records import Checkpoint, Columns, OutRecord
 from streams.runtime.app import WorkerApp
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
@@ -39,7 +40,9 @@ class Counter:
         self.inputs, self.partition = inputs, partition
         self.counts: dict[bytes, int] = {}
         self.offsets = dict.fromkeys(inputs, 0)
-        self.held: dict[str, list[InRecord]] = {topic: [] for topic in inputs}
+        self.held: dict[str, list[tuple[Any, ...]]] = {topic: [] for topic in inputs}
+        self.changed: dict[bytes, bytes | None] = {}
+        self.advanced: dict[str, int] = {}
         self.last_ms = dict.fromkeys(inputs, -1)
         self.complete_ms = dict.fromkeys(inputs, -1)
         self.held_most = 0
@@ -63,35 +66,42 @@ class Counter:
     def restored(self) -> None:
         self.last_ms = dict.fromkeys(self.inputs, -1)
 
-    def offer(self, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
-        self.held[topic] += records
-        self.last_ms[topic] = max([self.last_ms[topic], *(row[1] for row in records)])
+    def offer(self, topic: str, records: Columns, now_ms: int) -> None:
+        self.held[topic] += zip(*records, strict=True)
+        self.last_ms[topic] = max([self.last_ms[topic], *records.timestamps])
         self.held_most = max(self.held_most, sum(map(len, self.held.values())))
 
     def complete(self, topic: str, as_of_ms: int) -> None:
         assert as_of_ms < time.time() * 1000
         self.complete_ms[topic] = max(self.complete_ms[topic], as_of_ms)
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
-        below = self.frontier_ms
-        changed: dict[bytes, bytes | None] = {}
-        offsets = []
+    @property
+    def pending(self) -> int:
+        return len(self.changed)
+
+    def work(self, outputs_max: int) -> bool:
+        below, changed = self.frontier_ms, self.changed
         for topic, held in self.held.items():
             done = [row for row in held if row[1] < below]
             if not done:
                 continue
             self.held[topic] = held[len(done) :]
             self.offsets[topic] = done[-1][0] + 1
-            offsets.append((topic, self.offsets[topic]))
+            self.advanced[topic] = self.offsets[topic]
             name = topic.encode()
             changed[b"offset:" + name] = name + b"=%d" % self.offsets[topic]
             for row in done:
                 key = row[2] or b""
                 self.counts[key] = self.counts.get(key, 0) + 1
                 changed[key] = b"%d" % self.counts[key]
+        return False
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        changed, self.changed = self.changed, {}
+        advanced, self.advanced = self.advanced, {}
         if not changed:
             return None
-        return Checkpoint([], list(changed.items()), offsets, False)
+        return Checkpoint([], list(changed.items()), list(advanced.items()), False)
 
 
 class Bench:
@@ -357,7 +367,7 @@ async def test_a_task_that_breaks_on_a_record_restores_the_partition(
     offer = Counter.offer
     failures = iter([ValueError("first"), ValueError("second")])
 
-    def breaking(self: Counter, topic: str, records: Sequence[InRecord], now_ms: int) -> None:
+    def breaking(self: Counter, topic: str, records: Columns, now_ms: int) -> None:
         error = next(failures, None)
         if error is not None:
             raise error
@@ -479,14 +489,14 @@ from streams.runtime import logs
 from streams.runtime.app import run_stages
 from tests.integration.test_runtime_transport import Bench, Counter
 
-def step(self, max_outputs, mark):
+def work(self, outputs_max):
     print("stuck", flush=True)
     until = time.monotonic() + 20
     while time.monotonic() < until:
         pass
 
 logs.setup()
-Counter.step = step
+Counter.work = work
 bench = Bench(sys.argv[1], inputs=1, partitions=1, name=sys.argv[2])
 run_stages(bench.settings, [bench.stage])
 """

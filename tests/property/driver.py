@@ -9,12 +9,13 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from streams.core.events import INPUT_TOPICS
 from streams.core.policy import Policy
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord
+from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord, columns
 from streams.engine.shops_task import ShopsTask
 from tests.auditor.fold import Output
 from tests.auditor.naive import DAY_MS, Event, by_partition
@@ -72,7 +73,8 @@ class Committed:
 
     def commit(self, checkpoint: Checkpoint) -> None:
         self.outputs += checkpoint.outputs
-        self.changelog += checkpoint.changelog
+        # Within a transaction their order says nothing.
+        self.changelog += sorted(checkpoint.changelog, key=itemgetter(0))
         self.offsets.update(checkpoint.offsets)
 
     def restore(self, task: OrdersTask | ShopsTask, rng: random.Random) -> None:
@@ -116,7 +118,7 @@ class Machine(Generic[Task]):
     def take(self, topic: str, records: list[InRecord], position: int) -> int:
         """Offer the next batch of a topic; return the position after it."""
         batch = records[position : position + self.chaos.rng.randrange(self.chaos.batch_max) + 1]
-        self.task.offer(topic, batch, NOW_MS)
+        self.task.offer(topic, columns(batch), NOW_MS)
         return position + len(batch)
 
     def step(self) -> bool:
@@ -196,7 +198,7 @@ class OrdersMachine(Machine[OrdersTask]):
                 position = task.next_offsets
             for topic, records in self.topics.items():
                 there = bisect_right(arrivals[topic], now)
-                task.offer(topic, records[position[topic] : there], now)
+                task.offer(topic, columns(records[position[topic] : there]), now)
                 position[topic] = there
             if now == self.end_ms:
                 if self.finish():

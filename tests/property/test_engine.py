@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
+from streams.engine.records import columns
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from tests.auditor.fold import parse, refusals_of, standing_of, warnings_of
@@ -140,11 +141,11 @@ def test_records_at_the_frontier_wait() -> None:
     instant = record.timestamp
     task = OrdersTask(0, POLICY, shop_partitions=1, live=False)
     pair = [record._replace(timestamp=instant - 1), record._replace(offset=1)]
-    task.offer(INPUT_TOPICS[0], pair, now_ms=0)
+    task.offer(INPUT_TOPICS[0], columns(pair), now_ms=0)
     for frontier, waiting in ((instant - 1, 2), (instant, 1), (instant + 1, 0)):
         for topic in INPUT_TOPICS:
             task.complete(topic, frontier)
-        task.step(max_outputs=10, mark=False)
+        task.step(10, mark=False)
         assert task.buffered == waiting
 
 

@@ -20,7 +20,7 @@ from streams.core.clock import NEVER_MS
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Event
 from streams.engine.event_file import BadLine
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord
+from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord, columns
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from tests.auditor.naive import DAY_MS
@@ -123,7 +123,7 @@ def judged(topics: dict[str, list[InRecord]]) -> tuple[list[OutRecord], dict[Pla
     task = OrdersTask(0, POLICY, 1, live=False)
     task.restored()
     for topic, records in topics.items():
-        task.offer(topic, records, now_ms=0)
+        task.offer(topic, columns(records), now_ms=0)
         last = max((record.timestamp for record in records), default=0)
         task.complete(topic, max(MONDAY_MS, last) + LONG_AFTER_MS)
     outputs: list[OutRecord] = []

@@ -58,13 +58,14 @@ def fetched(
     )
 
 
-def test_rows_are_what_the_plain_path_gives() -> None:
-    """A marked consumer gets rows, any other one objects, and `rows` makes them equal."""
+def test_columns_are_what_the_plain_path_gives() -> None:
+    """A marked consumer gets columns, any other one objects, and `columns` makes them equal."""
     assert lean.lean_rows()
     marked, plain = fetched(lean.as_it_is), fetched(None)
-    assert marked == [WRITTEN]
+    assert marked == [tuple(map(list, zip(*WRITTEN, strict=True)))]
     assert isinstance(plain[0], fetcher.ConsumerRecord)
-    assert list(lean.rows(plain)) == list(lean.rows(marked)) == WRITTEN
+    assert lean.columns(plain) == lean.columns(marked) == marked[0]
+    assert lean.columns([]) == ([], [], [], [])
 
 
 def test_entries_are_what_the_plain_path_gives() -> None:
@@ -113,8 +114,8 @@ def test_batches_give_what_single_records_give(batches: list[Any], data: st.Data
     plain = fetched(None, response, aborted, first)
     entries = lean.entries(fetched(lean.as_entries, response, aborted, first))
     assert [each for part in entries for each in part] == lean.entries(plain)[0]
-    rows = lean.rows(fetched(lean.as_it_is, response, aborted, first))
-    assert list(rows) == list(lean.rows(plain))
+    columns = lean.columns(fetched(lean.as_it_is, response, aborted, first))
+    assert columns == lean.columns(plain)
 
 
 def test_positions_are_those_of_the_plain_path() -> None:

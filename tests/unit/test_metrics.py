@@ -5,7 +5,14 @@ import urllib.request
 
 import pytest
 
-from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord
+from streams.engine.records import (
+    META_KEY,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    InRecord,
+    OutRecord,
+    columns,
+)
 from streams.runtime.partition import Counters
 from streams.telemetry import metrics
 
@@ -20,8 +27,12 @@ def value(name: str, **labels: str) -> float:
 def test_a_stage_counts_what_it_took_and_wrote() -> None:
     """Marks are no traffic, and the checkpoint's own record is no state."""
     counters = Counters("counted")
-    counters.took("order-paid", [InRecord(0, 0, b"O1", b"{}"), InRecord(1, 0, None, b"{}")])
-    counters.took(SHOP_VIOLATIONS, [InRecord(0, 0, None, b"{}"), InRecord(1, 0, b"S1", b"{}")])
+    counters.took(
+        "order-paid", columns([InRecord(0, 0, b"O1", b"{}"), InRecord(1, 0, None, b"{}")])
+    )
+    counters.took(
+        SHOP_VIOLATIONS, columns([InRecord(0, 0, None, b"{}"), InRecord(1, 0, b"S1", b"{}")])
+    )
     outputs = [
         OutRecord("made-up", b"S1", b"{}", ()),
         OutRecord("made-up", b"S2", b"{}", ()),

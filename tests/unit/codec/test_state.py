@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.codec.state import (
-    FRONT,
+    HEAD,
     PackedOrders,
     StateVersionError,
     pack_order,
@@ -50,7 +50,7 @@ def test_unpacking_inverts_packing(state: OrderState) -> None:
     unpacked = unpack_order(packed)
     assert unpacked == state
     assert (unpacked.order, unpacked.facts) == (state.order, state.facts)
-    assert FRONT.unpack_from(packed)[1] == state.due_ms
+    assert HEAD.unpack_from(packed)[1] == state.due_ms
 
 
 def test_sample_state_leaves_nothing_out() -> None:
@@ -63,8 +63,8 @@ def test_sample_state_leaves_nothing_out() -> None:
 
 def test_state_of_a_newer_program_is_refused() -> None:
     """A version this program does not know is never guessed at."""
-    newer = b"\x02" + pack_order(FULL)[1:]
-    with pytest.raises(StateVersionError, match="version 2, known is 1"):
+    newer = b"\x03" + pack_order(FULL)[1:]
+    with pytest.raises(StateVersionError, match="version 3, known is 2"):
         unpack_order(newer)
 
 

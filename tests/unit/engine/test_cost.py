@@ -16,7 +16,7 @@ import pytest
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import InRecord
+from streams.engine.records import InRecord, columns
 from streams.policies import load_policy
 from tests.unit.samples import PLACED_AT, paid, scan, upload
 
@@ -52,7 +52,7 @@ def play(topics: dict[str, list[InRecord]]) -> int:
     task = OrdersTask(0, load_policy("douyin-first-scan"), 4, live=True)
     end = PLACED_AT + 300 * 24 * HOUR_MS
     for topic in INPUT_TOPICS:
-        task.offer(topic, topics.get(topic, []), end)
+        task.offer(topic, columns(topics.get(topic, [])), end)
         task.complete(topic, end)
     outputs = 0
     while checkpoint := task.step(4_000, mark=False):

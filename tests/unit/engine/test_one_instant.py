@@ -9,7 +9,7 @@ import pytest
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import InRecord
+from streams.engine.records import InRecord, columns
 from tests.unit.samples import DEADLINE, HOUR_MS, PLACED_AT, POLICY, paid
 
 OUTPUTS_MAX = 4_000
@@ -27,7 +27,7 @@ def sale(count: int) -> OrdersTask:
         order_id = f"O{number:06}"
         value = template.replace("O@", order_id).encode()
         records.append(InRecord(number, PLACED_AT, order_id.encode(), value))
-    task.offer("order-paid", records, now_ms=DEADLINE)
+    task.offer("order-paid", columns(records), now_ms=DEADLINE)
     work_off(task, PLACED_AT + 1)
     assert task.open_orders == count
     return task

@@ -8,7 +8,7 @@ import pytest
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import OutRecord
+from streams.engine.records import OutRecord, columns
 from streams.engine.simulate import simulate
 from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, POLICY, line, paid, record, scan
 
@@ -44,12 +44,12 @@ def test_live_copy_of_an_order_paid_far_ahead_revives_nothing() -> None:
     task = OrdersTask(0, POLICY, 1, live=True)
     task.restored()
     order = paid(paid_at=PLACED_AT + 10 * DAY_MS)
-    task.offer("order-paid", [record("order-paid", order)], PLACED_AT)
-    task.offer("first-scan", [record("first-scan", scan())], PLACED_AT)
+    task.offer("order-paid", columns([record("order-paid", order)]), PLACED_AT)
+    task.offer("first-scan", columns([record("first-scan", scan())]), PLACED_AT)
     assert work(task, PLACED_AT + 8 * DAY_MS) == []
     assert task.open_orders == 1
     copy = record("order-paid", order, offset=1)
-    task.offer("order-paid", [copy], PLACED_AT + 8 * DAY_MS + HOUR_MS)
+    task.offer("order-paid", columns([copy]), PLACED_AT + 8 * DAY_MS + HOUR_MS)
     assert work(task, PLACED_AT + 9 * DAY_MS) == []
     assert (task.open_orders, task.buffered) == (1, 0)
 

@@ -15,7 +15,7 @@ from streams.core.events import INPUT_TOPICS
 from streams.core.order import Occurrence, Order
 from streams.core.outputs import FrontierMark
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord
+from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord, columns
 from streams.engine.shops_task import ShopsTask
 from tests.unit.samples import DAY_MS, DEADLINE, HOUR_MS, PLACED_AT, POLICY, paid, record, scan
 
@@ -86,8 +86,8 @@ def test_orders_go_on_from_the_stored_changelog() -> None:
         record("order-paid", paid(name), WRITTEN_AT, offset)
         for offset, name in ((3, "O2"), (4, "O9"))
     ]
-    task.offer("first-scan", [evidence], now_ms=0)
-    task.offer("order-paid", orders, now_ms=0)
+    task.offer("first-scan", columns([evidence]), now_ms=0)
+    task.offer("order-paid", columns(orders), now_ms=0)
     for topic in INPUT_TOPICS:
         task.complete(topic, DEADLINE + 3 * DAY_MS + 1)
     checkpoint = task.step(1_000_000, mark=False)
@@ -108,7 +108,7 @@ def test_shops_go_on_from_the_stored_changelog() -> None:
     assert task.next_offsets == {SHOP_VIOLATIONS: 4}
     assert task.frontier_ms == WRITTEN_AT - 1
     mark = encode_value(FrontierMark(frontier_ms=WRITTEN_AT + DAY_MS, source=0))
-    task.offer(SHOP_VIOLATIONS, [InRecord(4, 0, None, mark)], now_ms=0)
+    task.offer(SHOP_VIOLATIONS, columns([InRecord(4, 0, None, mark)]), now_ms=0)
     checkpoint = task.step(1_000_000, mark=False)
     assert checkpoint is not None
     assert told(checkpoint.outputs, "penalty") == [

@@ -6,6 +6,7 @@ import json
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
+from streams.engine.records import columns
 from tests.unit.samples import (
     DAY_MS,
     DEADLINE,
@@ -29,7 +30,7 @@ class Live:
         self.types: list[str] = []
 
     def offer(self, topic: str, value: Value, timestamp: int, now_ms: int) -> None:
-        self.task.offer(topic, [record(topic, value, timestamp, self.offset)], now_ms)
+        self.task.offer(topic, columns([record(topic, value, timestamp, self.offset)]), now_ms)
         self.offset += 1
 
     def clock(self, now_ms: int) -> None:

@@ -1,14 +1,14 @@
 """Back-pressure: what is held is bounded, and what moves the frontier is never paused for good."""
 
-from streams.engine.records import InRecord
+from streams.engine.records import Columns
 from streams.runtime.flow import Flow, weigh
 
 KB = 1024
 
 
-def records(first: int, count: int, size: int) -> list[InRecord]:
+def records(first: int, count: int, size: int) -> Columns:
     """Make records of a size; their timestamps do not matter here."""
-    return [InRecord(first + n, 0, b"k", b"v" * size) for n in range(count)]
+    return Columns(range(first, first + count), [0] * count, [b"k"] * count, [b"v" * size] * count)
 
 
 def work_off(flow: Flow, **offsets: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from streams.engine.records import Checkpoint, CorruptChangelog, InRecord
+from streams.engine.records import Checkpoint, Columns, CorruptChangelog
 from streams.runtime import partition as module
 from streams.runtime.errors import TopicCreatedAnew
 from streams.runtime.logs import Standing
@@ -22,27 +22,30 @@ from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
 TOPIC = "in"
-ROW = InRecord(0, 1, b"k", b"v")
+ROW = Columns([0], [1], [b"k"], [b"v"])
 
 
 class Task:
-    """A task that notes what it is offered, and steps as it is told."""
+    """A task that notes what it is offered, and never has anything to commit."""
 
     policy = restored_policy = "p@1"
-    frontier_ms = 0
+    frontier_ms = pending = 0
 
     def __init__(self, number: int, at: int) -> None:
         self.number = number
         self.next_offsets = {TOPIC: at}
         self.offered = 0
 
-    def offer(self, topic: str, records: Iterable[InRecord], now_ms: int) -> None:
-        self.offered += len(list(records))
+    def offer(self, topic: str, records: Columns, now_ms: int) -> None:
+        self.offered += len(records.offsets)
 
     def restore(self, entries: object) -> None: ...
     def restored(self) -> None: ...
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+    def work(self, outputs_max: int) -> bool:
+        return False
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
         return None
 
 
@@ -130,7 +133,7 @@ async def until(true: Callable[[], bool]) -> None:
 class GoneInAStep(Task):
     """Fails as it does when the broker goes away amid a commit."""
 
-    def step(self, max_outputs: int, mark: bool) -> Checkpoint | None:
+    def work(self, outputs_max: int) -> bool:
         kept = KafkaError("gone")
         raise kept
 
@@ -154,7 +157,7 @@ async def test_a_life_begins_without_the_state_of_the_last_one(
     while len(world.alive) < 4:
         await asyncio.sleep(0.001)
         if part.ready:
-            part.take(part.batch([(TOPIC, [ROW])], 0, (), 0))
+            part.take(part.batch([(TOPIC, ROW)], 0, (), 0))
     await part.close()
     assert not any(world.alive)
 
@@ -173,14 +176,14 @@ async def test_what_was_read_for_an_earlier_life_is_not_taken(world: World) -> N
     """The next one reads it again: it would be counted twice, or out of order."""
     part = world.partition()
     await until(lambda: part.ready)
-    batch = part.batch([(TOPIC, [ROW])], 0, (), 0)
+    batch = part.batch([(TOPIC, ROW)], 0, (), 0)
     part.fail(KafkaError("away"))
     await until(lambda: len(world.tasks) == 2 and part.ready)
     part.take(batch)
     task = world.tasks[1]()
     assert task is not None
     assert task.offered == 0
-    part.take(part.batch([(TOPIC, [ROW])], 0, (), 0))
+    part.take(part.batch([(TOPIC, ROW)], 0, (), 0))
     assert task.offered == 1
     del task
     await part.close()

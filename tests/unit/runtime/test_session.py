@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord
+from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, columns
 from streams.policies import load_policy
 from streams.runtime import session, source
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
@@ -179,7 +179,7 @@ async def test_records_behind_what_was_judged_are_told(
     """A load of the past is noticed where records are read, each partition by its own frontier."""
     await assign(joined)
     owners(joined)[0].judged_to_ms = 1_700_000_000_000
-    rows = [InRecord(offset, 1_690_000_000_000, b"k", b"v") for offset in range(5)]
+    rows = columns([InRecord(offset, 1_690_000_000_000, b"k", b"v") for offset in range(5)])
     await joined._pump({TopicPartition(TOPIC, number): rows for number in range(2)})
     assert f"behind-frontier stage=bench topic={TOPIC} partitions=0 records=5 " in caplog.text
 
@@ -189,8 +189,8 @@ async def test_records_that_come_again_are_not_processed_twice(joined: session.S
     await assign(joined)
     tp = TopicPartition(TOPIC, 0)
     rows = [InRecord(offset, 1, b"k", b"v") for offset in range(5)]
-    await joined._pump({tp: rows})
-    await joined._pump({tp: rows[3:]})
+    await joined._pump({tp: columns(rows)})
+    await joined._pump({tp: columns(rows[3:])})
     part = owners(joined)[0]
     assert [type(exc) for exc in part.failures] == [PositionLost]
     assert len(part.batches) == 1
@@ -275,9 +275,9 @@ def test_marks_alone_are_no_traffic() -> None:
     counters = Counters("bench")
     counters.wrote(checkpoint)
     assert (counters.idle, counters.marks, counters.transactions) == (True, 2, 1)
-    counters.took(SHOP_VIOLATIONS, [InRecord(0, 0, None, checkpoint.outputs[0].value)])
+    counters.took(SHOP_VIOLATIONS, columns([InRecord(0, 0, None, checkpoint.outputs[0].value)]))
     assert (counters.idle, counters.marks) == (True, 3)
-    counters.took(SHOP_VIOLATIONS, [InRecord(1, 0, b"S1", b"{}")])
+    counters.took(SHOP_VIOLATIONS, columns([InRecord(1, 0, b"S1", b"{}")]))
     assert not counters.idle
 
 

@@ -1,0 +1,46 @@
+"""Order states as version 1 kept them: read by a restore, never written.
+
+A head of fixed size, then one MessagePack array of the order with what was made of it, and its
+facts. What judging reads stood in the head, which every new fact had to rewrite.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+import msgspec
+from msgspec import Raw
+
+from streams.core.events import ShippingMode
+from streams.core.order import Occurrence, Order, OrderState, Waiting, know, recall
+
+VERSION = 1
+
+# version, due, last change, flags, placed, paid, uploaded, scanned, 0xDC, length of the array
+_HEAD = Struct(">BqqBqqqqBH")
+_ARRAY_AT = _HEAD.size - 3
+_MODE, _RETIRING = 0x07, 0x08
+_MODES: tuple[ShippingMode | None, ...] = (None, "normal", "express", "stepped", "presale")
+
+_Rest = tuple[
+    Order | None, int | None, int | None, int | None, list[str], list[Occurrence], bool, bool,
+    list[Waiting],
+]  # fmt: skip
+_decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
+_decode_rest = msgspec.msgpack.Decoder(_Rest).decode
+
+
+def unpack_order(packed: bytes) -> OrderState:
+    """Read a state of version 1."""
+    _, due, last_change, flags, *_ = _HEAD.unpack_from(packed)
+    rest, *facts = _decode_array(packed[_ARRAY_AT:])
+    order, _, _, _, _, occurrences, original, alternative, waiting = _decode_rest(rest)
+    state = OrderState(
+        due, last_change, bool(flags & _RETIRING), occurrences=occurrences,
+        closed_original=original, closed_alternative=alternative,
+    )  # fmt: skip
+    if _MODES[flags & _MODE] is not None and order is not None:
+        know(state, order)
+    state.waiting = waiting
+    recall(state, [bytes(fact) for fact in facts])
+    return state

@@ -1,0 +1,348 @@
+"""Usual events taken in bulk, without unpacking an order's state.
+
+Nearly every order is paid, uploaded, scanned in time and forgotten. Each of these steps puts
+nothing out and leaves a state that follows from the bytes of the last one. So of a window (all
+records between two instants) the usual ones are taken first, a topic at a time; all others, and the
+timers, then go through `streams.core.orders` one by one and in order, which can take every record.
+
+Why the outcome is the same. What a usual event does concerns its own order only. If one record of
+an order goes the long way, all that follow it within the window do; if records of an order do not
+come in the order of their topics, none is taken here. And nothing is taken whose order has a timer
+that would have fired before it: `due_ms` is the next instant at which anything can happen to an
+order. So for every order the sequence of records and timers is the one it would be without this
+module. A property test plays logs both ways.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count, repeat
+from operator import gt
+from typing import Any, get_args
+
+import msgspec
+
+from streams.codec.decode import decode_all, has_sound_identifiers, surely_identifiers
+from streams.codec.state import (
+    FIRST,
+    HEAD,
+    LINK,
+    MODE_FLAG,
+    MORE,
+    RETIRING,
+    STATE_VERSION,
+    UPLOADED,
+    PackedOrders,
+    last_change_ms,
+)
+from streams.core.clock import END_OF_TIME_MS, NEVER_MS
+from streams.core.events import (
+    FIRST_SCAN,
+    ORDER_PAID,
+    TRACKING_NUMBER_UPLOADED,
+    FirstScan,
+    OrderPaid,
+    ShippingMode,
+    TrackingNumberUploaded,
+)
+from streams.core.order import encode_fact
+from streams.core.orders import OrdersStage, Record
+from streams.core.policy import DeadlineRule, KindRules, Policy
+from streams.engine.held import Lane
+
+# Keys of which the window has a record that goes the long way.
+Blocked = dict[Any, None]
+
+
+class Bulk:
+    """The usual events of one partition.
+
+    Attributes:
+        judged_after_ms: States last changed at or before it may have been judged by another policy,
+            and go the long way.
+    """
+
+    def __init__(self, policy: Policy, stage: OrdersStage, store: PackedOrders) -> None:
+        self.judged_after_ms = -1
+        self._stage = stage
+        self._store = store
+        self._grace = policy.grace
+        self._wait_for_order = policy.input.wait_for_order
+        self._clean = policy.retention.clean
+        self._earliest = policy.input.earliest
+        self._future_tolerance = policy.input.future_tolerance
+        self._closure = END_OF_TIME_MS if policy.closure is None else policy.closure.after_placed
+        self._paid = msgspec.json.Decoder(OrderPaid)
+        self._uploads = msgspec.json.Decoder(TrackingNumberUploaded)
+        self._scans = msgspec.json.Decoder(FirstScan)
+        self._first_due: dict[ShippingMode, int] = {}
+        self._after_upload: dict[int, int] = {}
+        """For flags of a state that an upload is usual for, those of the state it leaves."""
+        self._after_scan: dict[int, int] = {}
+        for mode in get_args(ShippingMode):
+            self._learn_mode(mode, policy)
+
+    def _learn_mode(self, mode: ShippingMode, policy: Policy) -> None:
+        """Find out which events of a shipping mode are usual under a policy."""
+        flag = MODE_FLAG[mode]
+        running = [
+            (rules, rules.deadline[mode])
+            for rules in policy.violations.values()
+            if mode in rules.deadline
+        ]
+        if not any(rule.start == "promised" for _, rule in running):
+            self._first_due[mode] = self._first_due_after_placing(running)
+        if not any(
+            rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
+            for rules, rule in running
+        ):
+            self._after_upload[FIRST | flag] = UPLOADED | flag
+        if all("first-scan" in rules.stopped_by for rules, _ in running):
+            self._after_scan[FIRST | flag] = MORE | RETIRING | flag
+            self._after_scan[UPLOADED | flag] = MORE | RETIRING | flag
+
+    def _first_due_after_placing(self, running: list[tuple[KindRules, DeadlineRule]]) -> int:
+        """How long after its placing anything of an order is due first."""
+        dues = [self._closure]
+        for rules, rule in running:
+            if rule.start == "placed":
+                leads = [lead for lead in rules.warn_before if lead < rule.limit]
+                dues.append(rule.limit - max(leads, default=0))
+        return min(dues)
+
+    def take(self, window: Sequence[Lane]) -> list[Record]:
+        """Take the usual records of a window, given by rank; return the others, in no order."""
+        # Made anew: a task that referred to itself would outlive its partition (`gc.freeze`).
+        ways = {
+            ORDER_PAID: (self._read_paid, self._pay),
+            TRACKING_NUMBER_UPLOADED: (self._read_uploads, self._upload),
+            FIRST_SCAN: (self._read_scans, self._scan),
+        }
+        blocked: Blocked = {}
+        last_ms: dict[Any, int] = {}
+        events: dict[int, list[Any]] = {}
+        for lane in window:
+            if lane.rank in ways:
+                events[lane.rank], unsure = ways[lane.rank][0](lane)
+                blocked |= dict.fromkeys(lane.keys[place] for place in unsure)
+                _block_disorder(lane, last_ms, blocked)
+            else:
+                blocked |= dict.fromkeys(lane.keys)
+        others: list[Record] = []
+        for lane in window:
+            left: Iterable[int] = range(len(lane.keys))
+            if lane.rank in ways:
+                left = ways[lane.rank][1](lane, events[lane.rank], blocked)
+                blocked |= dict.fromkeys(lane.keys[place] for place in left)
+            others += map(lane.record, left)
+        return others
+
+    # What the records say: the event of each, and the places of those that are not surely valid.
+    # The long way says what is wrong with them, if anything.
+
+    def _read_paid(self, lane: Lane) -> tuple[list[Any], list[int]]:
+        events = decode_all(self._paid, lane.values)
+        earliest, tolerance = self._earliest, self._future_tolerance
+        unsure = [
+            place
+            for place, event, key, timestamp in zip(
+                count(), events, lane.keys, lane.timestamps, strict=False
+            )
+            if event is None
+            or event.order_id.encode() != key
+            or not earliest <= event.paid_at <= timestamp + tolerance
+            or not earliest <= event.placed_at <= timestamp + tolerance
+            or event.promised_ship_by is not None
+            or (
+                len(products := event.product_ids) > 1
+                and len(dict.fromkeys(products)) < len(products)
+            )
+        ]
+        names = [
+            f"{event.order_id}{event.shop_id}{''.join(event.product_ids)}"
+            f"{event.region or ''}{event.ship_from_region or ''}"
+            for event in events
+            if event is not None
+        ]
+        return events, unsure + _unsound(events, names)
+
+    def _read_uploads(self, lane: Lane) -> tuple[list[Any], list[int]]:
+        events = decode_all(self._uploads, lane.values)
+        earliest, tolerance = self._earliest, self._future_tolerance
+        unsure = [
+            place
+            for place, event, key, timestamp in zip(
+                count(), events, lane.keys, lane.timestamps, strict=False
+            )
+            if event is None
+            or event.order_id.encode() != key
+            or not earliest <= event.uploaded_at <= timestamp + tolerance
+            or event.replaces is not None
+        ]
+        names = [
+            event.order_id + event.tracking_number + event.carrier
+            for event in events
+            if event is not None
+        ]
+        return events, unsure + _unsound(events, names)
+
+    def _read_scans(self, lane: Lane) -> tuple[list[Any], list[int]]:
+        events = decode_all(self._scans, lane.values)
+        earliest, tolerance = self._earliest, self._future_tolerance
+        unsure = [
+            place
+            for place, event, key, timestamp in zip(
+                count(), events, lane.keys, lane.timestamps, strict=False
+            )
+            if event is None
+            or event.order_id.encode() != key
+            or not earliest <= event.scanned_at <= timestamp + tolerance
+        ]
+        names = [
+            event.order_id + event.tracking_number + event.carrier
+            for event in events
+            if event is not None
+        ]
+        return events, unsure + _unsound(events, names)
+
+    # What becomes of the orders: each returns the places of the records it leaves to the long way.
+
+    def _pay(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
+        """Take the first that is heard of an order: it waits for what is due first."""
+        packed, first_due, exemptions = self._store.packed, self._first_due, self._stage.exemptions
+        grace, wait = self._grace, self._wait_for_order
+        pack_head, pack_link, flag = HEAD.pack, LINK.pack, MODE_FLAG
+        left: list[int] = []
+        states: dict[bytes, bytes] = {}
+        dues: list[int] = []
+        for place, event, key, effective in zip(
+            count(), events, lane.keys, lane.effective, strict=False
+        ):
+            if key in blocked or key in packed:
+                left.append(place)
+                continue
+            due = event.placed_at + first_due.get(event.shipping_mode, NEVER_MS)
+            if (
+                not effective - grace <= due < NEVER_MS
+                or event.paid_at < effective - wait
+                or (exemptions and not self._stage.spares(event))
+            ):
+                left.append(place)
+                continue
+            purchase = (
+                event.shop_id, event.product_ids, event.paid_amount, event.currency, event.region,
+                event.ship_from_region,
+            )  # fmt: skip
+            states[key] = (
+                pack_head(STATE_VERSION, due, event.placed_at, event.paid_at)
+                + encode_fact((purchase, None, (), False, False, ()))
+                + pack_link(effective, 0, FIRST | flag[event.shipping_mode])
+            )
+            dues.append(due)
+        self._store.put_all(states)
+        self._stage.timers.add_all(zip(dues, states, strict=True))
+        return left
+
+    def _upload(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
+        """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
+        get, after = self._store.packed.get, self._after_upload
+        grace, closure, since = self._grace, self._closure, self.judged_after_ms
+        unpack_head, pack_link = HEAD.unpack_from, LINK.pack
+        left: list[int] = []
+        states: dict[bytes, bytes] = {}
+        for place, event, key, effective in zip(
+            count(), events, lane.keys, lane.effective, strict=False
+        ):
+            state = get(key)
+            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
+                left.append(place)
+                continue
+            _, due, placed, _ = unpack_head(state)
+            if (
+                due < effective - grace
+                or due == placed + closure
+                or (since >= 0 and last_change_ms(state) <= since)
+            ):
+                left.append(place)
+                continue
+            fact = encode_fact(
+                (
+                    TRACKING_NUMBER_UPLOADED,
+                    event.tracking_number,
+                    event.carrier,
+                    event.uploaded_at,
+                    None,
+                )
+            )
+            states[key] = state + fact + pack_link(effective, len(fact), flags)
+        self._store.put_all(states)
+        return left
+
+    def _scan(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
+        """Let an order retire whose parcel was scanned before anything was due."""
+        get, after = self._store.packed.get, self._after_scan
+        grace, since = self._grace, self.judged_after_ms
+        clean, wait = self._clean, self._wait_for_order
+        unpack_head, pack_head, pack_link = HEAD.unpack_from, HEAD.pack, LINK.pack
+        left: list[int] = []
+        states: dict[bytes, bytes] = {}
+        dues: list[int] = []
+        for place, event, key, effective in zip(
+            count(), events, lane.keys, lane.effective, strict=False
+        ):
+            state = get(key)
+            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
+                left.append(place)
+                continue
+            _, due, placed, paid = unpack_head(state)
+            over = max(effective + clean, paid + wait)
+            if (
+                event.scanned_at >= due
+                or due < effective - grace
+                or over >= NEVER_MS
+                or (since >= 0 and last_change_ms(state) <= since)
+            ):
+                left.append(place)
+                continue
+            fact = encode_fact((FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at))
+            states[key] = (
+                pack_head(STATE_VERSION, over, placed, paid)
+                + state[HEAD.size :]
+                + fact
+                + pack_link(effective, len(fact), flags)
+            )
+            dues.append(over)
+        self._store.put_all(states)
+        self._stage.retention.add_all(zip(dues, states, strict=True))
+        return left
+
+
+def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> None:
+    """Block keys with two records in a lane, or with one before that of an earlier topic.
+
+    Args:
+        last_ms: The last effective timestamp of each key in the earlier lanes; the own are added.
+    """
+    keys, effective = lane.keys, lane.effective
+    own = dict(zip(keys, effective, strict=True))
+    if len(own) < len(keys):
+        blocked |= dict.fromkeys(key for key, times in Counter(keys).items() if times > 1)
+    if any(map(gt, map(last_ms.get, keys, repeat(0)), effective)):
+        blocked |= dict.fromkeys(key for key, at in own.items() if last_ms.get(key, 0) > at)
+    last_ms |= own
+
+
+def _unsound(events: list[Any], names: list[str]) -> list[int]:
+    """Return the places of events with an identifier that has a character it must not have.
+
+    Args:
+        names: The identifiers of all events, in any order and division.
+    """
+    if surely_identifiers("".join(names)):
+        return []
+    return [
+        place
+        for place, event in enumerate(events)
+        if event is not None and not has_sound_identifiers(event)
+    ]

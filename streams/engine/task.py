@@ -1,0 +1,42 @@
+"""What the tasks of both stages have in common: how work becomes checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from streams.engine.records import Checkpoint
+
+
+class PartitionTask(ABC):
+    """One partition of a stage, from offered records to checkpoints.
+
+    Once `work` has begun the memory is ahead of the log: commit the next checkpoint, or drop the
+    task.
+    """
+
+    @property
+    @abstractmethod
+    def pending(self) -> int:
+        """Outputs and states that wait for the next checkpoint."""
+
+    @abstractmethod
+    def work(self, outputs_max: int) -> bool:
+        """Process some of what lies below the frontier, at most about so many outputs of it.
+
+        Returns:
+            Whether more can be done without further input.
+        """
+
+    @abstractmethod
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        """Gather what was done since the last checkpoint; `None` if there is nothing to commit.
+
+        Args:
+            mark: Tell how far the partition has come, even if nothing else is told.
+        """
+
+    def step(self, outputs_max: int, mark: bool) -> Checkpoint | None:
+        """Work until about so much waits to be committed, or nothing more can be done."""
+        while self.work(outputs_max) and self.pending < outputs_max:
+            pass
+        return self.checkpoint(mark)
