@@ -3,33 +3,32 @@
 States rest as the bytes the changelog holds and are unpacked on access: memory is a fraction of
 live objects', a checkpoint reuses the bytes, and a restore only reads the due time in front.
 
-An order's bytes are a head of fixed size, then parts, each with a link behind it: first what was
-made of the order, then its facts one by one. A link says when the state changed, how long its part
-is, and in its last byte what kind of state ends there. So a fact is added by appending it with a
-link, and the last byte of a state tells what may be done with it, all without unpacking.
+An order's bytes are a head of fixed size and an array of MessagePack: what was made of the order,
+then its facts. Each part ends with the log time of the change that added it, and with one byte that
+tells what kind of state it leaves. So a fact is added by appending it, and the last byte of a state
+tells what may be done with it, all without unpacking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from struct import Struct
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Raw
 
 from streams.codec import state_v1
-from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import ShippingMode
-from streams.core.order import Occurrence, OrderState, Waiting, recall
+from streams.core.order import Occurrence, OrderState, Waiting, heed
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
 STATE_VERSION = 2
 
-HEAD = Struct(">Bqqq")
-"""Version, due, placed, paid."""
-LINK = Struct(">qHB")
-"""Last change, length of the part before (0 for the first), flags."""
+HEAD = Struct(">BqqqBH")
+"""Version, due, placed, paid, the array's first byte, and how many parts it has: 1 without facts, 2
+with an upload alone, so that one may be appended with the head left as it is."""
+ARRAY = 0xDC
 MODE = 0x07
 RETIRING = 0x08
 EVENTFUL = 0x10
@@ -37,19 +36,20 @@ EVENTFUL = 0x10
 UPLOADED = 0x20
 """The only fact is an upload."""
 MORE = 0x40
-"""Other facts, or some that wait for their order."""
-FIRST = 0x80
-"""The part before is what was made of the order: its facts stand behind."""
+"""There are other facts, or some that wait for their order."""
 REST = RETIRING | EVENTFUL
 """Of these flags, a state that left nothing but facts and waits to be forgotten has the first."""
 MODES: tuple[ShippingMode | None, ...] = (None, *get_args(ShippingMode))
 MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
 
+_ARRAY_AT = HEAD.size - 3
+_TWO_PARTS = bytes([ARRAY, 0, 2])
 _DUE = slice(1, 9)
-_Made = tuple[Raw, int | None, list[Occurrence], bool, bool, list[Waiting]]
-_int = int.from_bytes
-_encode = msgspec.msgpack.Encoder().encode
+_Made = tuple[Raw, int | None, list[Occurrence], bool, bool, list[Waiting], int, int]
+encode_part = msgspec.msgpack.Encoder().encode
+_decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
 _decode_made = msgspec.msgpack.Decoder(_Made).decode
+_decode_fact = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class StateVersionError(ValueError):
@@ -62,7 +62,7 @@ class UnreadableState(ValueError):
 
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
-    facts, changed = state.packed_facts, state.last_change_ms
+    facts, changed = state.facts, state.last_change_ms
     flags = MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * state.eventful
     if state.waiting or len(facts) > 1 or (facts and state.uploaded_at is None):
         flags |= MORE
@@ -70,16 +70,17 @@ def pack_order(state: OrderState) -> bytes:
         flags |= UPLOADED
     made = (
         state.packed_purchase, state.promised_ship_by, state.occurrences, state.closed_original,
-        state.closed_alternative, state.waiting,
+        state.closed_alternative, state.waiting, changed, flags,
     )  # fmt: skip
-    parts = [
-        HEAD.pack(STATE_VERSION, state.due_ms, state.placed_at, state.paid_at),
-        _encode(made),
-        LINK.pack(changed, 0, flags | FIRST),
-    ]
-    for fact in facts:
-        parts += (fact, LINK.pack(changed, len(fact), flags))
-    return b"".join(parts)
+    return b"".join(
+        (
+            HEAD.pack(
+                STATE_VERSION, state.due_ms, state.placed_at, state.paid_at, ARRAY, 1 + len(facts)
+            ),
+            encode_part(made),
+            *(encode_part((*fact, changed, flags)) for fact in facts),
+        )
+    )
 
 
 def unpack_order(packed: bytes) -> OrderState:
@@ -100,33 +101,22 @@ def unpack_order(packed: bytes) -> OrderState:
 
 
 def _unpack(packed: bytes) -> OrderState:
-    _, due, placed, paid = HEAD.unpack_from(packed)
-    end = len(packed) - LINK.size
-    changed, length, flags = LINK.unpack_from(packed, end)
-    status, facts = flags, []
-    while not flags & FIRST:
-        facts.append(packed[end - length : end])
-        end -= length + LINK.size
-        if end < HEAD.size:
-            raise ValueError("its parts are longer than it is")
-        _, length, flags = LINK.unpack_from(packed, end)
-    facts.reverse()
-    purchase, promised, occurrences, original, alternative, waiting = _decode_made(
-        packed[HEAD.size : end]
-    )
+    _, due, placed, paid, _, _ = HEAD.unpack_from(packed)
+    flags, array = packed[-1], packed[_ARRAY_AT:]
+    if flags & UPLOADED:
+        array = _TWO_PARTS + packed[HEAD.size :]
+    made, *parts = _decode_array(array)
+    purchase, promised, occurrences, original, alternative, waiting, changed, _ = _decode_made(made)
     state = OrderState(
-        due, changed, bool(status & RETIRING), MODES[status & MODE], placed, paid,
+        due, changed, bool(flags & RETIRING), MODES[flags & MODE], placed, paid,
         promised_ship_by=promised, occurrences=occurrences, closed_original=original,
         closed_alternative=alternative, waiting=waiting, packed_purchase=purchase.copy(),
     )  # fmt: skip
-    recall(state, facts)
+    for part in parts:
+        *fact, state.last_change_ms, _ = _decode_fact(part)
+        state.facts.append(fact)
+        heed(state, fact)
     return state
-
-
-def last_change_ms(packed: bytes) -> int:
-    """When a packed state changed last, in log time."""
-    changed: int = LINK.unpack_from(packed, len(packed) - LINK.size)[0]
-    return changed
 
 
 def check_order(packed: bytes) -> None:
@@ -138,7 +128,7 @@ def check_order(packed: bytes) -> None:
     """
     state = unpack_order(packed)
     try:
-        state.order, state.facts  # noqa: B018 - unpacked when asked for
+        state.order  # noqa: B018 - unpacked when asked for
     except Exception as exc:
         raise UnreadableState(str(exc) or type(exc).__name__) from exc
 
@@ -179,21 +169,27 @@ class PackedOrders:
 
     def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
         """Remove those that left nothing but facts and whose retention ended by an instant."""
-        packed, changes = self.packed, self.changes
-        for key in keys:
-            state = packed.get(key)
-            if (
-                state is not None
-                and state[-1] & REST == RETIRING
-                and _int(state[_DUE], "big") <= limit_ms
-            ):
-                changes[key] = None
-                del packed[key]
+        packed, limit = self.packed, limit_ms.to_bytes(8, "big", signed=True)
+        get = packed.get
+        over = {
+            key: None
+            for key in keys
+            if (state := get(key)) is not None
+            and state[-1] & REST == RETIRING
+            and state[_DUE] <= limit
+        }
+        for key in over:
+            del packed[key]
+        self.changes |= over
 
-    def due_ms(self, key: bytes) -> int:
-        """Due time of a key's timer."""
-        packed = self.packed.get(key)
-        return END_OF_TIME_MS if packed is None else _int(packed[_DUE], "big")
+    def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
+        """Of some keys, those with a timer, each with its due time."""
+        get, due = self.packed.get, int.from_bytes
+        return [
+            (due(state[_DUE], "big"), key)
+            for key in keys
+            if (state := get(key)) is not None and state[-1] & REST != RETIRING
+        ]
 
     def keys(self) -> list[bytes]:
         """All keys that have a state, sorted."""

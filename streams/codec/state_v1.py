@@ -7,12 +7,13 @@ facts. What judging reads stood in the head, which every new fact had to rewrite
 from __future__ import annotations
 
 from struct import Struct
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from streams.core.events import ShippingMode
-from streams.core.order import Occurrence, Order, OrderState, Waiting, know, recall
+from streams.core.order import Occurrence, Order, OrderState, Waiting, heed, know
 
 VERSION = 1
 
@@ -27,6 +28,7 @@ _Rest = tuple[
     list[Waiting],
 ]  # fmt: skip
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
+_decode_fact = msgspec.msgpack.Decoder(list[Any]).decode
 _decode_rest = msgspec.msgpack.Decoder(_Rest).decode
 
 
@@ -42,5 +44,7 @@ def unpack_order(packed: bytes) -> OrderState:
     if _MODES[flags & _MODE] is not None and order is not None:
         know(state, order)
     state.waiting = waiting
-    recall(state, [bytes(fact) for fact in facts])
+    state.facts = [_decode_fact(fact) for fact in facts]
+    for fact in state.facts:
+        heed(state, fact)
     return state

@@ -78,18 +78,16 @@ class Purchase(NamedTuple):
     ship_from_region: str | None
 
 
-encode_fact = msgpack.Encoder().encode
-"""A fact, or a purchase, to what is kept of it."""
+_encode = msgpack.Encoder().encode
 _decode_purchase = msgpack.Decoder(Purchase).decode
-_decode_fact = msgpack.Decoder(list[Any]).decode
-NO_PURCHASE = Raw(encode_fact(None))
+_NO_PURCHASE = Raw(_encode(None))
 
 
 class OrderState(Struct, gc=False):
     """Keyed state of one order.
 
-    What judging reads lies open, and follows from the facts; the facts themselves and the purchase
-    are unpacked when asked for.
+    What judging reads lies open, and follows from the facts; the purchase is unpacked when asked
+    for.
     """
 
     due_ms: int = END_OF_TIME_MS
@@ -111,8 +109,9 @@ class OrderState(Struct, gc=False):
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
-    packed_purchase: Raw = NO_PURCHASE
-    packed_facts: list[bytes] = []
+    packed_purchase: Raw = _NO_PURCHASE
+    facts: list[Fact] = []
+    """The accepted events but `order-paid`, in order of arrival."""
 
     @property
     def order(self) -> Order | None:
@@ -136,11 +135,6 @@ class OrderState(Struct, gc=False):
         """Whether it left nothing but facts and waits to be forgotten."""
         return self.retiring and not self.eventful
 
-    @property
-    def facts(self) -> list[Fact]:
-        """The accepted events but `order-paid`, in order of arrival."""
-        return [_decode_fact(packed) for packed in self.packed_facts]
-
 
 def know(state: OrderState, order: Order) -> None:
     """Let an order be paid; the facts that waited for it become its own."""
@@ -149,7 +143,7 @@ def know(state: OrderState, order: Order) -> None:
     state.paid_at = order.paid_at
     state.promised_ship_by = order.promised_ship_by
     state.packed_purchase = Raw(
-        encode_fact(
+        _encode(
             Purchase(
                 order.shop_id, order.product_ids, order.paid_amount, order.currency, order.region,
                 order.ship_from_region,
@@ -163,19 +157,11 @@ def know(state: OrderState, order: Order) -> None:
 
 def learn(state: OrderState, fact: Fact) -> bool:
     """Add a fact; False if it was known."""
-    packed = encode_fact(fact)
-    if packed in state.packed_facts:
+    if fact in state.facts:
         return False
-    state.packed_facts.append(packed)
+    state.facts.append(fact)
     heed(state, fact)
     return True
-
-
-def recall(state: OrderState, packed_facts: list[bytes]) -> None:
-    """Give a state the facts it was kept with."""
-    state.packed_facts = packed_facts
-    for packed in packed_facts:
-        heed(state, _decode_fact(packed))
 
 
 def heed(state: OrderState, fact: Fact) -> None:

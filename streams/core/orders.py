@@ -14,6 +14,7 @@ order, batches and restarts cannot matter: the facts and the limit decide.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Protocol
 
@@ -87,8 +88,8 @@ class OrderStore(Protocol):
     def remove(self, key: bytes) -> None:
         """Forget a key."""
 
-    def due_ms(self, key: bytes) -> int:
-        """Due time of a key's timer, `END_OF_TIME_MS` if it has no state."""
+    def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
+        """Of some keys, those with a timer, each with its due time."""
 
     def keys(self) -> list[bytes]:
         """All keys, sorted."""
@@ -118,7 +119,7 @@ class OrdersStage:
         self.exemptions: dict[str, ExemptionGranted] = {}
         self.granted: list[ExemptionGranted] = []
         """Exemptions accepted since the last checkpoint."""
-        self.timers = Timers(store.due_ms)
+        self.timers = Timers(store.timed)
         self.retention = Retention()
         """Orders that left nothing but facts and wait to be forgotten; all else has a timer."""
         self.forgetting = True
@@ -196,7 +197,7 @@ class OrdersStage:
         state = self._store.get(key)
         if state is None or state.shipping_mode is None:
             self._wait(record, key, state, fact)
-        elif len(state.packed_facts) >= FACTS_MAX and fact not in state.facts:
+        elif len(state.facts) >= FACTS_MAX and fact not in state.facts:
             self.refuse(record, "invalid", f"the order has {FACTS_MAX} facts already")
         elif learn(state, fact):
             state.last_change_ms = effective

@@ -43,17 +43,19 @@ class Retention:
                 keys += key + _END
 
     def pop(self, limit_ms: int, keys_max: int) -> list[bytes]:
-        """Take keys of the first minute if all of it lies at or before an instant; else none."""
-        waiting = self._waiting
-        if not waiting or (waiting[0] + 1) * _MINUTE_MS > limit_ms + 1:
-            return []
-        keys = self._minutes[waiting[0]]
-        if keys.count(_END) > keys_max:
-            # Sorted, so that it does not matter in which order they were noted.
-            minute = sorted(_split(keys))
-            self._minutes[waiting[0]] = bytearray(_END.join(minute[keys_max:]) + _END)
-            return minute[:keys_max]
-        return _split(self._minutes.pop(heapq.heappop(waiting)))
+        """Take about so many keys of the minutes that lie before or end at an instant."""
+        waiting, minutes = self._waiting, self._minutes
+        keys: list[bytes] = []
+        while waiting and (waiting[0] + 1) * _MINUTE_MS <= limit_ms + 1 and len(keys) < keys_max:
+            minute = _split(minutes.pop(waiting[0]))
+            if len(minute) > keys_max:
+                # Sorted, so that it does not matter in which order they were noted.
+                minute.sort()
+                minutes[waiting[0]] = bytearray(_END.join(minute[keys_max:]) + _END)
+                return keys + minute[:keys_max]
+            heapq.heappop(waiting)
+            keys += minute
+        return keys
 
     def keys(self, limit_ms: int) -> list[bytes]:
         """Return all keys of the minutes that begin at or before an instant."""

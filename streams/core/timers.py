@@ -1,6 +1,6 @@
 """Timers by due time, for millions of keys at once.
 
-One timer a key: its owner says when it is due (`due_of`), so a timer that moved or went away needs
+One timer a key: its owner says when it is due (`timed`), so a timer that moved or went away needs
 no cancel; its old entry is found stale and passed over. Timers wait by the minute and only the
 minute at hand is a heap: adding one costs an append.
 
@@ -26,11 +26,11 @@ class Timers:
     A key has no line feed; identifiers have no control characters.
 
     Args:
-        due_of: Current due time of a key, or `END_OF_TIME_MS` if it has none.
+        timed: Gives, of some keys, those that have a timer now, each with its due time.
     """
 
-    def __init__(self, due_of: Callable[[bytes], int]) -> None:
-        self._due_of = due_of
+    def __init__(self, timed: Callable[[Iterable[bytes]], Iterable[tuple[int, bytes]]]) -> None:
+        self._timed = timed
         self._buckets: dict[int, bytearray] = {}
         self._waiting: list[int] = []
         self._open: list[tuple[int, bytes]] = []
@@ -92,10 +92,10 @@ class Timers:
         """Take the first timer due at or before `limit_ms`, or `None`."""
         while True:
             while self._open and self._open[0][0] <= limit_ms:
-                due, key = heapq.heappop(self._open)
-                if self._due_of(key) == due:
+                timer = heapq.heappop(self._open)
+                if timer in self._timed((timer[1],)):
                     self._look_ahead()
-                    return due, key
+                    return timer
             if self._open or not self._waiting or self._waiting[0] * _BUCKET_MS > limit_ms:
                 self._look_ahead()
                 return None
@@ -104,11 +104,9 @@ class Timers:
     def _open_next(self) -> None:
         number = heapq.heappop(self._waiting)
         self._open_bucket = number
-        due_of = self._due_of
-        for key in bytes(self._buckets.pop(number)).split(_END)[:-1]:
-            due = due_of(key)
-            if due // _BUCKET_MS == number:
-                self._open.append((due, key))
+        keys = bytes(self._buckets.pop(number)).split(_END)
+        begin, end = number * _BUCKET_MS, (number + 1) * _BUCKET_MS
+        self._open += [timer for timer in self._timed(keys) if begin <= timer[0] < end]
         heapq.heapify(self._open)
 
     def _look_ahead(self) -> None:

@@ -25,16 +25,17 @@ import msgspec
 
 from streams.codec.decode import decode_all, has_sound_identifiers, surely_identifiers
 from streams.codec.state import (
-    FIRST,
+    ARRAY,
     HEAD,
-    LINK,
+    MODE,
     MODE_FLAG,
     MORE,
     RETIRING,
     STATE_VERSION,
     UPLOADED,
     PackedOrders,
-    last_change_ms,
+    encode_part,
+    unpack_order,
 )
 from streams.core.clock import END_OF_TIME_MS, NEVER_MS
 from streams.core.events import (
@@ -46,7 +47,6 @@ from streams.core.events import (
     ShippingMode,
     TrackingNumberUploaded,
 )
-from streams.core.order import encode_fact
 from streams.core.orders import OrdersStage, Record
 from streams.core.policy import DeadlineRule, KindRules, Policy
 from streams.engine.held import Lane
@@ -79,7 +79,8 @@ class Bulk:
         self._first_due: dict[ShippingMode, int] = {}
         self._after_upload: dict[int, int] = {}
         """For flags of a state that an upload is usual for, those of the state it leaves."""
-        self._after_scan: dict[int, int] = {}
+        self._parts_after_scan: dict[int, int] = {}
+        """For flags of a state that a scan is usual for, how many parts that of the scan has."""
         for mode in get_args(ShippingMode):
             self._learn_mode(mode, policy)
 
@@ -97,10 +98,10 @@ class Bulk:
             rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
             for rules, rule in running
         ):
-            self._after_upload[FIRST | flag] = UPLOADED | flag
+            self._after_upload[flag] = UPLOADED | flag
         if all("first-scan" in rules.stopped_by for rules, _ in running):
-            self._after_scan[FIRST | flag] = MORE | RETIRING | flag
-            self._after_scan[UPLOADED | flag] = MORE | RETIRING | flag
+            self._parts_after_scan[flag] = 2
+            self._parts_after_scan[UPLOADED | flag] = 3
 
     def _first_due_after_placing(self, running: list[tuple[KindRules, DeadlineRule]]) -> int:
         """How long after its placing anything of an order is due first."""
@@ -212,7 +213,7 @@ class Bulk:
         """Take the first that is heard of an order: it waits for what is due first."""
         packed, first_due, exemptions = self._store.packed, self._first_due, self._stage.exemptions
         grace, wait = self._grace, self._wait_for_order
-        pack_head, pack_link, flag = HEAD.pack, LINK.pack, MODE_FLAG
+        pack_head, encode, flag = HEAD.pack, encode_part, MODE_FLAG
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
@@ -234,11 +235,9 @@ class Bulk:
                 event.shop_id, event.product_ids, event.paid_amount, event.currency, event.region,
                 event.ship_from_region,
             )  # fmt: skip
-            states[key] = (
-                pack_head(STATE_VERSION, due, event.placed_at, event.paid_at)
-                + encode_fact((purchase, None, (), False, False, ()))
-                + pack_link(effective, 0, FIRST | flag[event.shipping_mode])
-            )
+            states[key] = pack_head(
+                STATE_VERSION, due, event.placed_at, event.paid_at, ARRAY, 1
+            ) + encode((purchase, None, (), False, False, (), effective, flag[event.shipping_mode]))
             dues.append(due)
         self._store.put_all(states)
         self._stage.timers.add_all(zip(dues, states, strict=True))
@@ -248,7 +247,7 @@ class Bulk:
         """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
         get, after = self._store.packed.get, self._after_upload
         grace, closure, since = self._grace, self._closure, self.judged_after_ms
-        unpack_head, pack_link = HEAD.unpack_from, LINK.pack
+        unpack_head, encode = HEAD.unpack_from, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         for place, event, key, effective in zip(
@@ -258,33 +257,30 @@ class Bulk:
             if state is None or (flags := after.get(state[-1])) is None or key in blocked:
                 left.append(place)
                 continue
-            _, due, placed, _ = unpack_head(state)
+            _, due, placed, *_ = unpack_head(state)
             if (
                 due < effective - grace
                 or due == placed + closure
-                or (since >= 0 and last_change_ms(state) <= since)
+                or (since >= 0 and unpack_order(state).last_change_ms <= since)
             ):
                 left.append(place)
                 continue
-            fact = encode_fact(
+            states[key] = state + encode(
                 (
-                    TRACKING_NUMBER_UPLOADED,
-                    event.tracking_number,
-                    event.carrier,
-                    event.uploaded_at,
-                    None,
+                    TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier,
+                    event.uploaded_at, None, effective, flags,
                 )
-            )
-            states[key] = state + fact + pack_link(effective, len(fact), flags)
+            )  # fmt: skip
         self._store.put_all(states)
         return left
 
     def _scan(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
         """Let an order retire whose parcel was scanned before anything was due."""
-        get, after = self._store.packed.get, self._after_scan
+        get, after = self._store.packed.get, self._parts_after_scan
         grace, since = self._grace, self.judged_after_ms
         clean, wait = self._clean, self._wait_for_order
-        unpack_head, pack_head, pack_link = HEAD.unpack_from, HEAD.pack, LINK.pack
+        unpack_head, pack_head, encode = HEAD.unpack_from, HEAD.pack, encode_part
+        head_size, scanned = HEAD.size, MORE | RETIRING
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
@@ -292,26 +288,29 @@ class Bulk:
             count(), events, lane.keys, lane.effective, strict=False
         ):
             state = get(key)
-            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
+            if state is None or (parts := after.get(state[-1])) is None or key in blocked:
                 left.append(place)
                 continue
-            _, due, placed, paid = unpack_head(state)
+            _, due, placed, paid, _, _ = unpack_head(state)
             over = max(effective + clean, paid + wait)
             if (
                 event.scanned_at >= due
                 or due < effective - grace
                 or over >= NEVER_MS
-                or (since >= 0 and last_change_ms(state) <= since)
+                or (since >= 0 and unpack_order(state).last_change_ms <= since)
             ):
                 left.append(place)
                 continue
-            fact = encode_fact((FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at))
             states[key] = (
-                pack_head(STATE_VERSION, over, placed, paid)
-                + state[HEAD.size :]
-                + fact
-                + pack_link(effective, len(fact), flags)
-            )
+                pack_head(STATE_VERSION, over, placed, paid, ARRAY, parts)
+                + state[head_size:]
+                + encode(
+                    (
+                        FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at,
+                        effective, scanned | state[-1] & MODE,
+                    )
+                )
+            )  # fmt: skip
             dues.append(over)
         self._store.put_all(states)
         self._stage.retention.add_all(zip(dues, states, strict=True))

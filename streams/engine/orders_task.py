@@ -388,13 +388,9 @@ class OrdersTask(PartitionTask):
     def _forget(self) -> bool:
         """Forget what has rested for its minute; False if that was more than a step may change."""
         over = self._below_ms - self._policy.grace - 1
-        store, pop = self._store, self._stage.retention.pop
-        states_max = len(store.changes) + _STATES_MAX
-        while keys := pop(over, _STATES_MAX):
-            store.forget(keys, over)
-            if len(store.changes) >= states_max:
-                return False
-        return True
+        keys = self._stage.retention.pop(over, _STATES_MAX)
+        self._store.forget(keys, over)
+        return len(keys) < _STATES_MAX
 
     def _sweep(self, outputs_max: int, states_max: int) -> bool:
         """Apply the exemption at hand; False if a bound was reached first."""

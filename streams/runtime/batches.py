@@ -9,6 +9,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.engine.records import OutRecord
+from streams.runtime.lean import fill
 
 KNOWN_KEYS_MAX = 100_000
 
@@ -71,16 +72,15 @@ class BatchWriter:
         self, topic: str, entries: Iterable[tuple[bytes, bytes | None]], now_ms: int
     ) -> None:
         """Add states to our own partition of the changelog."""
-        batch = self._new_batch()
-        filling = [batch]
-        append = batch.append
-        for key, value in entries:
-            if append(timestamp=now_ms, key=key, value=value) is None:
-                batch = self._new_batch()
-                filling.append(batch)
-                append = batch.append
-                append(timestamp=now_ms, key=key, value=value)
-        if batch.record_count():
+        rest = iter(entries)
+        left = next(rest, None)
+        filling = []
+        while left is not None:
+            batch = self._new_batch()
+            batch.append(timestamp=now_ms, key=left[0], value=left[1])
+            filling.append(batch)
+            left = fill(batch, rest, now_ms)
+        if filling:
             self.batches[topic, self._partition] = filling
 
     def rounds(self) -> Iterable[tuple[str, int, BatchBuilder]]:

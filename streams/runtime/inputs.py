@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from streams.engine.records import Columns
 from streams.runtime.errors import WorkerError
-from streams.runtime.lean import as_it_is, columns, lean_rows
+from streams.runtime.lean import as_it_is, columns, lean
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
@@ -42,7 +42,7 @@ class Inputs:
         }
         self._consumer = AIOKafkaConsumer(
             group_id=self.group_id,
-            value_deserializer=as_it_is if lean_rows() else None,
+            value_deserializer=as_it_is if lean() else None,
             # Where to read is ours to say: the client must not skip what was deleted.
             auto_offset_reset="none",
             isolation_level="read_committed",

@@ -1,9 +1,10 @@
-"""Fetched records by whole batches and by column, without a `ConsumerRecord` each.
+"""Records read and written by whole batches, past what aiokafka does for each.
 
-aiokafka builds an object of eleven fields for every record, of which a worker needs four and a
-restore two, and takes a turn of a generator for each. Leaving that out means overriding a private
-class, so this module holds all of it, `lean_rows` says whether the installed version is the one it
-was written for, and the plain path stays: `columns` and `entries` give the same either way.
+Reading, it builds an object of eleven fields for every record, of which a worker needs four and a
+restore two, and takes a turn of a generator for each; writing, it makes a call around the one that
+appends. Leaving that out means reaching into private classes, so this module holds all of it, and
+`lean` says whether the installed version is the one it was written for. The plain path stays:
+`columns`, `entries` and `fill` do the same either way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka.consumer import fetcher
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.engine.records import Columns
 from streams.runtime.logs import warn
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 Entry = tuple[bytes, bytes | None]
 
 _KNOWN_VERSION = "0.14."
+_NO_HEADERS: list[tuple[str, bytes]] = []
 _PARAMETERS = [
     "self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer",
     "value_deserializer", "check_crcs", "isolation_level",
@@ -106,17 +109,36 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
         return super()._consumer_record(tp, record)
 
 
-def lean_rows() -> bool:
-    """Switch the marks on if this is the aiokafka they were written for; say so if it is not."""
+def lean() -> bool:
+    """Switch the short ways on if this is the aiokafka they were written for; say so if not."""
     if fetcher.PartitionRecords is _Rows:
         return True
     found = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)
     if not aiokafka.__version__.startswith(_KNOWN_VERSION) or found != _PARAMETERS:
-        warn(log, "plain-fetch", aiokafka=aiokafka.__version__,
-             detail="records are fetched the slower way: this version is not known")  # fmt: skip
+        warn(log, "plain-client", aiokafka=aiokafka.__version__,
+             detail="records are read and written the slower way: this version is not known"
+             )  # fmt: skip
         return False
     fetcher.PartitionRecords = _Rows
     return True
+
+
+def fill(batch: BatchBuilder, entries: Iterator[Entry], timestamp: int) -> Entry | None:
+    """Append entries until there are none, or one does not fit any more; return that one."""
+    if fetcher.PartitionRecords is not _Rows:
+        for key, value in entries:
+            if batch.append(timestamp=timestamp, key=key, value=value) is None:
+                return key, value
+        return None
+    append, offset = batch._builder.append, batch._relative_offset
+    for key, value in entries:
+        if append(offset, timestamp, key, value, _NO_HEADERS) is None:
+            batch.close()
+            batch._relative_offset = offset
+            return key, value
+        offset += 1
+    batch._relative_offset = offset
+    return None
 
 
 def columns(records: Sequence[Any]) -> Columns:

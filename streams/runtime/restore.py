@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.runtime.lean import as_entries, entries, lean_rows
+from streams.runtime.lean import as_entries, entries, lean
 from streams.runtime.logs import event
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
@@ -50,7 +50,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
         request_timeout_ms=settings.request_timeout_ms,
         fetch_max_wait_ms=settings.fetch_wait_ms,
-        value_deserializer=as_entries if lean_rows() else None,
+        value_deserializer=as_entries if lean() else None,
     )
     await consumer.start()
     try:

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
@@ -60,7 +61,7 @@ def fetched(
 
 def test_columns_are_what_the_plain_path_gives() -> None:
     """A marked consumer gets columns, any other one objects, and `columns` makes them equal."""
-    assert lean.lean_rows()
+    assert lean.lean()
     marked, plain = fetched(lean.as_it_is), fetched(None)
     assert marked == [tuple(map(list, zip(*WRITTEN, strict=True)))]
     assert isinstance(plain[0], fetcher.ConsumerRecord)
@@ -70,7 +71,7 @@ def test_columns_are_what_the_plain_path_gives() -> None:
 
 def test_entries_are_what_the_plain_path_gives() -> None:
     """A consumer marked for a changelog gets the keys and values of a batch at once."""
-    assert lean.lean_rows()
+    assert lean.lean()
     marked, plain = fetched(lean.as_entries), fetched(None)
     assert marked == [[(b"O1", b"{}"), (None, b"x")]]
     assert list(lean.entries(plain)) == list(lean.entries(marked)) == marked
@@ -93,7 +94,7 @@ BATCHES = st.lists(
 @given(batches=BATCHES, data=st.data())
 def test_batches_give_what_single_records_give(batches: list[Any], data: st.DataObject) -> None:
     """Aborted transactions, markers, gaps of the cleaner, a start amid a batch: all are equal."""
-    assert lean.lean_rows()
+    assert lean.lean()
     response, offset = b"", 0
     began: dict[int, int] = {}
     aborted: list[tuple[int, int]] = []
@@ -120,7 +121,7 @@ def test_batches_give_what_single_records_give(batches: list[Any], data: st.Data
 
 def test_positions_are_those_of_the_plain_path() -> None:
     """The next fetch begins behind the batch, its markers and its gaps."""
-    assert lean.lean_rows()
+    assert lean.lean()
     response = batch(WRITTEN, 1) + marker(2, 1, commit=True)
     for deserializer in (None, lean.as_it_is, lean.as_entries):
         records = fetcher.PartitionRecords(
@@ -132,12 +133,33 @@ def test_positions_are_those_of_the_plain_path() -> None:
 
 def test_damaged_batch_is_refused_either_way() -> None:
     """The checksum is looked at before the records are."""
-    assert lean.lean_rows()
+    assert lean.lean()
     damaged = bytearray(batch(WRITTEN))
     damaged[-1] ^= 1
     for deserializer in (None, lean.as_it_is, lean.as_entries):
         with pytest.raises(CorruptRecordException):
             fetched(deserializer, bytes(damaged))
+
+
+def filled(size: int) -> tuple[list[bytes], list[lean.Entry | None]]:
+    """Return the batches that some entries fill, and what did not fit at the end of each."""
+    rest = iter([(b"k%d" % number, None if number % 5 else b"v" * number) for number in range(40)])
+    built, left = [], []
+    while True:
+        batch = BatchBuilder(size, 0)
+        left.append(lean.fill(batch, rest, 7))
+        built.append(bytes(batch._build()))
+        if left[-1] is None:
+            return built, left
+
+
+def test_batches_are_filled_as_the_plain_path_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes, closed at the same entry."""
+    assert lean.lean()
+    short = filled(200)
+    monkeypatch.setattr(fetcher, "PartitionRecords", lean._Rows.__base__)
+    assert filled(200) == short
+    assert len(short[0]) > 2
 
 
 def test_unknown_client_is_read_the_plain_way(
@@ -146,6 +168,6 @@ def test_unknown_client_is_read_the_plain_way(
     """With another version nothing is overridden, and a warning says so."""
     monkeypatch.setattr(fetcher, "PartitionRecords", lean._Rows.__base__)
     monkeypatch.setattr(lean.aiokafka, "__version__", "0.15.0")
-    assert not lean.lean_rows()
+    assert not lean.lean()
     assert fetcher.PartitionRecords is lean._Rows.__base__
-    assert "plain-fetch" in caplog.text
+    assert "plain-client" in caplog.text

@@ -11,7 +11,6 @@ from streams.codec.state import (
     pack_order,
     unpack_order,
 )
-from streams.core.clock import END_OF_TIME_MS
 from streams.core.order import Occurrence, Order, OrderState, Waiting, know, learn
 from tests.unit.samples import PLACED_AT
 
@@ -78,8 +77,7 @@ def test_changes_are_seen_before_they_are_flushed() -> None:
     store.remove(b"O2")
     store.put(b"O0", OrderState(due_ms=4))
     assert (store.get(b"O1"), store.get(b"O2")) == (OrderState(due_ms=3), None)
-    dues = [store.due_ms(key) for key in (b"O0", b"O1", b"O2", b"O9")]
-    assert dues == [4, 3, END_OF_TIME_MS, END_OF_TIME_MS]
+    assert store.timed([b"O0", b"O1", b"O2", b"O9"]) == [(4, b"O0"), (3, b"O1")]
     assert store.keys() == [b"O0", b"O1"]
 
 
@@ -91,7 +89,7 @@ def test_flush_gives_the_last_state_of_each_key_once() -> None:
     assert store.flush() == [(b"O1", pack_order(FULL))]
     assert store.flush() == []
     assert store.get(b"O1") == FULL
-    assert store.due_ms(b"O1") == FULL.due_ms
+    assert store.timed([b"O1"]) == [(FULL.due_ms, b"O1")]
 
 
 def test_forgotten_key_leaves_a_tombstone() -> None:

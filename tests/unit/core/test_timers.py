@@ -16,7 +16,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.due: dict[bytes, int] = {}
-        self.timers = Timers(lambda key: self.due.get(key, END_OF_TIME_MS))
+        self.timers = Timers(lambda keys: [(self.due[key], key) for key in keys if key in self.due])
 
     def set(self, key: bytes, due_ms: int) -> None:
         self.due[key] = due_ms
