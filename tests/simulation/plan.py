@@ -54,6 +54,8 @@ class Plan:
     """Where the events' clock comes to stand."""
     disturb_every_s: float
     settings: Mapping[str, int]
+    window: tuple[int, int]
+    """Records and timers that the orders stage takes in one go."""
     faults: Faults
     slow_topics: tuple[str, ...]
     events: list[Event] = field(repr=False)
@@ -98,6 +100,7 @@ def make_plan(seed: int) -> Plan:
         end_ms=last_ms + LONG_AFTER_MS,
         disturb_every_s=rng.choice((0.5, 1.5, 4.0)),
         settings=_settings(rng, punctual=punctual) | {"idle_slack_ms": slack_ms},
+        window=rng.choice(((1, 1), (7, 3), (50, 1), (16_384, 8_192))),
         faults=Faults(
             lost_request=sometimes(),
             lost_reply=sometimes(),
@@ -126,6 +129,9 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
         "rebalance_timeout_ms": 3_000,
         "transaction_timeout_ms": 3_000,
         "commit_interval_ms": rng.choice((20, 100, 400)),
+        "catch_up_ms": rng.choice((0, 10_000)),
+        "catch_up_commit_interval_ms": rng.choice((50, 400, 2_000)),
+        "transaction_records_max": rng.choice((1, 20, 50_000)),
         "mark_interval_ms": rng.choice((300, 1_000)),
         "step_outputs_max": rng.choice((1, 2, 5, 20, 4_000)),
         "buffered_bytes_max": rng.choice((2_000, 20_000, 128 * 1024 * 1024)),

@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 from aiokafka import TopicPartition
 
+import streams.engine.orders_task
 import streams.runtime.checkpoint
 import streams.runtime.inputs
 import streams.runtime.partition
@@ -456,6 +457,10 @@ def in_memory(world: World) -> Iterator[None]:
                 stack.enter_context(patch.object(module, "time", virtual_time))
         # So that the few records of a run are many.
         stack.enter_context(patch.object(streams.runtime.session, "_SHARE_MIN", 1))
+        for name, most in zip(
+            ("_WINDOW_RECORDS", "_WINDOW_TIMERS"), world.plan.window, strict=True
+        ):
+            stack.enter_context(patch.object(streams.engine.orders_task, name, most))
         # Sets of partitions are walked in the order of their hashes, else those of addresses.
         stack.enter_context(
             patch.object(streams.runtime.partition.Partition, "__hash__", lambda self: self.number)
