@@ -142,3 +142,19 @@ def test_timers_agree_with_a_sorted_list(steps: list[tuple[str, bytes, int]]) ->
             expected = sorted((due, key) for key, due in owner.due.items() if due <= instant)
             assert owner.fire(instant) == expected
         assert owner.timers.earliest_ms <= min(owner.due.values(), default=END_OF_TIME_MS)
+
+
+def test_few_timers_stand_before_the_instant() -> None:
+    """Counted by the minute; an open minute ends before its first timer."""
+    owner = Owner()
+    for key, due in ((b"a", 10), (b"b", 20), (b"c", 61_000), (b"d", 200_000)):
+        owner.set(key, due)
+    timers = owner.timers
+    assert timers.few_before(300_000, 4) == 300_000
+    assert timers.few_before(300_000, 3) == 180_000
+    assert timers.few_before(300_000, 2) == MINUTE_MS
+    assert timers.few_before(300_000, 1) == 0
+    assert timers.few_before(50_000, 2) == 50_000
+    assert owner.fire(10) == [(10, b"a")]
+    assert timers.few_before(300_000, 0) == 20
+    assert timers.few_before(15, 0) == 15
