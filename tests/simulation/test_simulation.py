@@ -14,7 +14,7 @@ from tests.simulation.run import Result, command_of, run_seed, told
 
 SEEDS = 200
 MUTANT_SEEDS_MAX = 60
-RARE = {"no-prove": 273}
+RARE = {"no-prove": 56}
 """Mistakes that matter once in hundreds of seeds, and one of these."""
 ACCIDENTS = (
     "killed", "asleep", "restart", "outage", "rebalance", "compact", "lost",
