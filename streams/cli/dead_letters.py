@@ -15,6 +15,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
@@ -251,7 +252,8 @@ def _read(bootstrap: str, chosen: _Chosen, take: Callable[[Letter], None], quiet
                         take(found)
         return taken, strange
 
-    taken, strange = asyncio.run(read())
+    with tidied_up():
+        taken, strange = asyncio.run(read())
     if not taken:
         typer.echo("note: there is no such dead letter", err=True)
     if strange:

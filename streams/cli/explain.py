@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streams.cli.interrupt import tidied_up
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
@@ -76,7 +77,10 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
 
     console = Console(stderr=True)
     try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        with (
+            tidied_up(),
+            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
             task = bar.add_task("Reading the logs", total=None)
 
             def show(done: int, total: int) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import typer
 from msgspec.structs import fields
 
+from streams.cli.interrupt import tidied_up
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, OWN_TIME_FIELDS, Instant
@@ -101,7 +102,8 @@ def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
             await connected.publish([event])
             return len(connected.targets(event)), connected.partitions(event.topic)
 
-    return asyncio.run(publish())
+    with tidied_up():
+        return asyncio.run(publish())
 
 
 def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
@@ -132,7 +134,8 @@ def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Cou
                     bar.advance(task, len(batch))
 
     try:
-        asyncio.run(publish())
+        with tidied_up():
+            asyncio.run(publish())
     except UserError as error:
         if not sent:
             raise
