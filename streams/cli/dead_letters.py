@@ -125,9 +125,10 @@ def export(
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
-    A line has the refused record's topic, timestamp, key and `value`, as `simulate` and `send
-    --events` take it, and beside them the reason, the detail and the record's place, `origin`.
+    A line has the refused record's topic, timestamp and `value`, as `simulate` and `send --events`
+    take it, and beside them the reason, the detail and the record's place and key, `origin`.
     What is not JSON stands as text in `raw`: write the event it was meant to be into `value`.
+    A wrong key needs no repair: partition and key follow from the value.
 
     shipclock dead-letters export --reason schema > bad.jsonl
     """

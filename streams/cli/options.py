@@ -78,11 +78,7 @@ def event_lines(path: Path) -> Iterator[BinaryIO]:
             f"{path}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
         ) from None
     except BadLine as error:
-        raise UserError(
-            f"{path}: {error}",
-            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
-            exit_code=2,
-        ) from None
+        raise UserError(f"{path}: {error}", error.hint, exit_code=2) from None
 
 
 def instant(text: str, option: str) -> int:

@@ -14,16 +14,19 @@ from streams.engine.records import InRecord
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 
+_HINT = 'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}'
+
 # Records in offset order, by topic and partition.
 Log = dict[tuple[str, int], list[InRecord]]
 
 
 class BadLine(ValueError):
-    """An input line that is no event line; `number` counts from 1."""
+    """An input line that is no event line, or does not fit the others; `number` counts from 1."""
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, number: int, message: str, hint: str = _HINT) -> None:
         super().__init__(f"line {number}: {message}")
         self.number = number
+        self.hint = hint
 
 
 class _Envelope(msgspec.Struct):
@@ -32,7 +35,7 @@ class _Envelope(msgspec.Struct):
     topic: Annotated[str, msgspec.Meta(min_length=1)]
     timestamp: Annotated[int, msgspec.Meta(ge=0, lt=NEVER_MS)] | None = None
     partition: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-    key: str | None = None
+    key: str | msgspec.UnsetType | None = msgspec.UNSET
     value: msgspec.Raw = msgspec.Raw(b"")
     raw: str | None = None
 
@@ -93,6 +96,7 @@ def _lay_out(lines: list[_Line]) -> Log:
             raise BadLine(
                 line.number,
                 f"order {order_id} stands in partitions {of_order[order_id]} and {partition}",
+                "leave `partition` out, or give the record that went astray the `key` it had",
             )
     everywhere = sorted(partitions) or [0]
     log: Log = {}
@@ -126,7 +130,7 @@ def _parse_line(number: int, text: bytes) -> _Line:
         raw = line.raw.encode()
     value = _lenient(raw)
     key = line.key
-    if key is None:
+    if key is msgspec.UNSET:
         name = _field(value, "exemption_id" if line.topic == _EXEMPTIONS else "order_id")
         key = name if isinstance(name, str) else None
     timestamp = line.timestamp

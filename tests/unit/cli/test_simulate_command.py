@@ -109,7 +109,6 @@ def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[s
         (b"\xff\xfe", "line 2: not an event line"),
         (b"[]", "line 2: not an event line"),
         (line("first-scan", {}), "line 2: `timestamp` is missing"),
-        (line("order-paid", paid(), partition=7), "line 2: order O1 stands in partitions 0 and 7"),
     ],
 )
 def test_bad_line_is_told_by_file_and_number(
