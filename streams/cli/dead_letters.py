@@ -22,7 +22,6 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     instant,
 )
 from streams.cli.printable import printable
@@ -31,6 +30,7 @@ from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.outputs import DeadLetterReason
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.codec.decode import Decoder
@@ -157,7 +157,7 @@ def resend(
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
 
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     repaired = _Repaired(file, Decoder(rules), rules.input.wait_for_order)
     total = asyncio.run(repaired.check())
     if not total:

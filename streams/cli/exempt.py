@@ -12,12 +12,12 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.core.events import Effect
@@ -110,7 +110,7 @@ def exempt(
     from streams.codec.decode import Decoder
     from streams.core.events import ExemptionGranted, Scope
 
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
         unknown = [one for one in given or () if one not in known]
         if unknown:

@@ -13,13 +13,13 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     event_lines,
     instant,
 )
 from streams.cli.printable import printable, printable_json
 from streams.core.errors import UserError
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.core.policy import Policy
@@ -53,7 +53,7 @@ def explain(
     Facts, the deadline step by step, what each exemption did, every determination with its
     revisions, every charge or the cap that stopped it, bans and closure.
     """
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
     if events is None:

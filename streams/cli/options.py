@@ -13,8 +13,6 @@ from typing import Annotated, BinaryIO
 import typer
 
 from streams.core.errors import UserError
-from streams.core.policy import Policy, PolicyError
-from streams.policies import load_policy
 
 
 def _checked_address(text: str | None) -> str | None:
@@ -44,18 +42,6 @@ Bootstrap = Annotated[
 ]
 DEFAULT_POLICY = "douyin-first-scan"
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
-
-
-def chosen_policy(name_or_file: str) -> Policy:
-    """Load the policy a person named.
-
-    Raises:
-        UserError: There is none, or it is wrong.
-    """
-    try:
-        return load_policy(name_or_file)
-    except PolicyError as error:
-        raise UserError(error.message, error.hint, exit_code=2) from None
 
 
 @contextmanager

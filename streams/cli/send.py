@@ -15,11 +15,11 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -87,7 +87,7 @@ def send(
     arguments = values or ["-"]
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
-    reader = _Reader(Decoder(chosen_policy(policy)), topic, at)
+    reader = _Reader(Decoder(load_policy(policy)), topic, at)
     sent = publish_all(bootstrap, reader.batches(arguments))
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))

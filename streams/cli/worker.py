@@ -12,9 +12,9 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
 )
 from streams.core.errors import UserError
+from streams.policies import load_policy
 
 PORT_MAX = 65_535
 
@@ -65,7 +65,7 @@ def worker(
             "give a smaller --metrics-port",
             2,
         )
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     logs.setup()
     settings = Settings(
         bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack, metrics_port=metrics_port

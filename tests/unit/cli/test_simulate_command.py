@@ -77,7 +77,7 @@ def test_policy_may_be_a_file(shipclock: Shipclock, events: str, tmp_path: Path)
         (["-", "--until", "-1"], "--until: '-1' is no time"),
         (["-", "--policy", "nobody"], "no policy or file named nobody"),
         (["-", "--policy", "[red]nobody[/red]"], "no policy or file named [red]nobody[/red]"),
-        (["-", "--policy", "."], ".: cannot be read"),
+        (["-", "--policy", "."], ".: Is a directory"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(
