@@ -41,6 +41,7 @@ def appeal(
 
     A granted appeal is final: the violation never stands again, its charges are reversed, and a
     later `rejected` changes nothing. It also holds for a violation that is not determined yet.
+    A worker may still refuse it, as no-order or too-late: `shipclock dead-letters` tells.
     """
     import msgspec
 

@@ -103,6 +103,7 @@ def exempt(
     Every scope option given must match; one given several times matches any of its values. A TIME
     is epoch milliseconds or ISO 8601 with an offset; bounds are inclusive.
     Orders that were fined already are judged anew: what no longer holds is revoked and reversed.
+    A worker may still refuse it, as conflict: `shipclock dead-letters` tells.
     """
     import msgspec
 

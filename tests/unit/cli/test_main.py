@@ -23,6 +23,13 @@ def test_help_is_good(shipclock: Shipclock, arguments: list[str]) -> None:
     assert finished.out.startswith(b"Usage: ")
 
 
+@pytest.mark.parametrize("command", ["send", "exempt", "appeal"])
+def test_help_tells_that_sent_is_not_taken(shipclock: Shipclock, command: str) -> None:
+    """And where to see what a worker refused."""
+    told = b"".join(shipclock(command, "--help").out.split())  # it is broken at hyphens
+    assert b"`shipclockdead-letters`" in told
+
+
 @pytest.mark.parametrize("arguments", [[], ["policy"]])
 def test_no_command_is_answered_with_those_there_are(
     shipclock: Shipclock, arguments: list[str]
