@@ -22,6 +22,7 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
+    input_topic,
     instant,
 )
 from streams.cli.printable import printable
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
 
 _COMPLAINTS_MAX = 20
+# So many are held in memory.
+_LIMIT_MAX = 1_000_000
 RESENT_FROM = "shipclock-resent-from"
 
 
@@ -68,7 +71,8 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Refused before this time.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Only the newest N.", show_default="all")
+    int | None,
+    typer.Option(min=1, max=_LIMIT_MAX, metavar="N", help="Only the newest N.", show_default="all"),
 ]
 
 
@@ -195,13 +199,9 @@ class _Chosen(NamedTuple):
 def _chosen(
     reason: str | None, topic: str | None, since: str | None, until: str | None, limit: int | None
 ) -> _Chosen:
-    if topic is not None and topic not in INPUT_TOPICS:
-        raise UserError(
-            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
-        )
     return _Chosen(
         reason,
-        topic,
+        None if topic is None else input_topic(topic),
         0 if since is None else instant(since, "--since"),
         NEVER_MS if until is None else instant(until, "--until"),
         limit,
@@ -325,10 +325,10 @@ class _Repaired:
             raise UserError(f"{self._file}: {error}", "give one event a line", 2) from None
 
     def _happened_long_ago(self, event: InputEvent) -> bool:
-        from streams.cli.publishing import own_time
+        from streams.engine.event_file import lenient, own_time
 
         of_order = event.topic != INPUT_TOPICS[EXEMPTION_GRANTED]
-        happened_at = own_time(event.topic, event.value) or event.timestamp_ms
+        happened_at = own_time(event.topic, lenient(event.value)) or event.timestamp_ms
         return of_order and event.timestamp_ms - happened_at > self._old_ms
 
     def _event(self, text: bytes) -> InputEvent:

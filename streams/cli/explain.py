@@ -18,7 +18,7 @@ from streams.cli.options import (
 )
 from streams.cli.printable import printable, printable_json
 from streams.core.errors import UserError
-from streams.core.words import counted
+from streams.core.words import counted, shortened
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def explain(
         end = None if until == "drain" else instant(until, "--until")
         evidence = _from_file(events, rules, end, order)
     if evidence.shop_id is None:
-        raise _unknown(evidence, rules)
+        raise _unknown(evidence, rules, events)
     _show(evidence, rules, as_json)
 
 
@@ -98,10 +98,10 @@ def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) ->
         return evidence_of_events(file, rules, until, order_id)
 
 
-def _unknown(evidence: Evidence, rules: Policy) -> UserError:
+def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserError:
     """Say what there is of an order that is not known."""
-    name = f"order {evidence.order_id}"
-    if evidence.judged_by is None:
+    name = f"order {shortened(evidence.order_id)}"
+    if evidence.judged_by is None and events is None:
         return UserError(
             f"{name} is not known: no worker has judged its partition yet",
             "start one with `shipclock worker`, or explain a file with --events",

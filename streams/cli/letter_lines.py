@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from streams.cli.options import input_topic
 from streams.cli.printable import printable, printable_json
 from streams.codec.encode import format_instant
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
-from streams.core.events import INPUT_TOPICS
+from streams.core.words import shortened
 
 if TYPE_CHECKING:
     from streams.runtime.dead_letters import Letter
-
-# A key is as long as its producer made it.
-_KEY_CHARACTERS_MAX = 60
 
 
 class Origin(msgspec.Struct):
@@ -39,9 +37,7 @@ class Repair(msgspec.Struct):
 def as_text(found: Letter) -> bytes:
     """Write when, why, from where, key and detail."""
     letter, source = found.letter, found.letter.source
-    key = _text(found.key) or "-"
-    if len(key) > _KEY_CHARACTERS_MAX:
-        key = key[:_KEY_CHARACTERS_MAX] + "…"
+    key = shortened(_text(found.key) or "-")
     text = (
         f"{format_instant(found.at_ms)}  {letter.reason:<14}  "
         f"{source.topic}[{source.partition}]@{source.offset}  {key}  {letter.detail}"
@@ -102,8 +98,7 @@ def repair(text: bytes) -> Repair:
         line = msgspec.json.decode(text, type=Repair)
     except (ValueError, RecursionError) as error:
         raise UserError(f"no line of `export`: {error}") from None
-    if line.topic not in INPUT_TOPICS:
-        raise UserError(f"{line.topic} is no input topic")
+    input_topic(line.topic)
     if not bytes(line.value):
         raise UserError("there is no `value`: write the event into it")
     return line

@@ -13,6 +13,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from streams.core.errors import UserError
+from streams.core.events import INPUT_TOPICS
+from streams.core.words import shortened
 
 
 def _checked_address(text: str | None) -> str | None:
@@ -65,6 +67,19 @@ def event_lines(path: Path) -> Iterator[BinaryIO]:
         ) from None
     except BadLine as error:
         raise UserError(f"{path}: {error}", error.hint, exit_code=2) from None
+
+
+def input_topic(name: str) -> str:
+    """Take the name of an input topic.
+
+    Raises:
+        UserError: It is none.
+    """
+    if name not in INPUT_TOPICS:
+        raise UserError(
+            f"{shortened(name)} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", 2
+        )
+    return name
 
 
 def instant(text: str, option: str) -> int:

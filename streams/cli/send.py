@@ -15,6 +15,7 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
+    input_topic,
     instant,
 )
 from streams.core.errors import UserError
@@ -71,16 +72,13 @@ def send(
     """
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
-    from streams.core.events import INPUT_TOPICS
 
     if (topic is None) == (events is None):
         raise UserError(
             "give either a TOPIC or --events", "as in: shipclock send order-paid -", exit_code=2
         )
-    if topic is not None and topic not in INPUT_TOPICS:
-        raise UserError(
-            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
-        )
+    if topic is not None:
+        input_topic(topic)
     if events is not None and timestamp is not None:
         raise UserError("--timestamp needs a TOPIC", "lines of --events have their own", 2)
     at = None if timestamp is None else instant(timestamp, "--timestamp")
@@ -166,5 +164,5 @@ def _content(argument: str) -> bytes:
 
 def _unreadable(name: str, error: OSError) -> UserError:
     return UserError(
-        f"{name}: {error.strerror}", "give a file as @FILE, or - for standard input", exit_code=2
+        f"{name}: {error.strerror}", "name a file of events, or - for standard input", exit_code=2
     )

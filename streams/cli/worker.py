@@ -17,6 +17,8 @@ from streams.core.errors import UserError
 from streams.policies import load_policy
 
 PORT_MAX = 65_535
+# More than any machine has cores for; a slip of the finger must not stop it.
+WORKERS_MAX = 256
 
 
 def worker(
@@ -34,7 +36,9 @@ def worker(
             help="A topic read to its end counts as read up to this long ago.",
         ),
     ] = 500,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; one a core.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="Processes; one a core.")
+    ] = 1,
     metrics_port: Annotated[
         int | None,
         typer.Option(

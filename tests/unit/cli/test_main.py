@@ -53,8 +53,10 @@ def test_no_command_is_answered_with_those_there_are(
         (["appeal", "O1:late-scan:1"], "missing argument 'outcome'", "shipclock appeal"),
         (["appeal", "O1:late-scan:1", "no"], "invalid value for 'outcome'", "shipclock appeal"),
         (["worker", "--workers", "0"], "invalid value for '--workers'", "shipclock worker"),
+        (["worker", "--workers", "10000"], "invalid value for '--workers'", "shipclock worker"),
         (["demo", "--seed", "\x1b[2Jx"], "invalid value for '--seed'", "shipclock demo"),
         (["dead-letters", "--limit", "0"], "invalid value for '--limit'", "shipclock dead-letters"),
+        (["dead-letters", "--limit", "9" * 20], "invalid value for '--limit'", None),
     ],
 )
 def test_wrong_usage_is_told_like_every_error(
@@ -69,6 +71,25 @@ def test_wrong_usage_is_told_like_every_error(
     assert second.startswith("hint: " if usage is None else f"hint: usage: {usage}")
     assert second.endswith("--help tells more")
     assert "\x1b" not in finished.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["exempt", "--id", "X1", "--waive", "--dry-run", "--order"],
+        ["appeal", "O1:late-scan:1", "granted", "--id"],
+        ["explain", "--events", "-"],
+    ],
+)
+def test_argument_that_is_no_text_is_wrong_usage(
+    shipclock: Shipclock, arguments: list[str]
+) -> None:
+    """Bytes that are not UTF-8 name no order."""
+    finished = shipclock(*arguments, os.fsdecode(b"O\xff"))
+    assert (finished.code, finished.out) == (2, b"")
+    error, hint = finished.err.splitlines()
+    assert error == "error: an argument is no text in UTF-8"
+    assert hint.startswith("hint: ")
 
 
 @pytest.mark.parametrize(
