@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from streams.cli.options import chosen_policy
+from streams.policies import load_policy
 from streams.runtime import logs
 from streams.runtime.app import run_worker
 from streams.runtime.settings import Settings
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", type=setting)
     options = parser.parse_args()
-    policy = chosen_policy(options.policy)
+    policy = load_policy(options.policy)
     settings = Settings(bootstrap=options.bootstrap, **dict(options.set))
     logs.setup()
     if options.workers == 1:

@@ -6,34 +6,19 @@ Importing this package imports next to nothing, so that Ctrl-C is heard from the
 import os
 import sys
 
-INTERRUPTED = 130
+from streams.cli.interrupt import INTERRUPTED, end_at_once
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends as one line, a hint and an exit code."""
+    end_at_once()
     if sys.stdout is None or sys.stdin is None:
         os.write(2, b"error: standard input or output is closed\nhint: give /dev/null instead\n")
         sys.exit(1)
+    from streams.cli.commands import run
+
     try:
-        code = _run()
+        code = run()
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)
-
-
-def _run() -> int:
-    import signal
-
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if interruptible:
-        # There is nothing to tidy up yet, and an import tells of an interrupt at length.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    from streams.cli.commands import run
-
-    if interruptible:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = run()
-    if code == INTERRUPTED:
-        # A further Ctrl-C ends the interpreter's own end, without a story.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return code

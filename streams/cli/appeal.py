@@ -11,10 +11,10 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     instant,
 )
 from streams.core.errors import UserError
+from streams.policies import load_policy
 
 
 def appeal(
@@ -41,6 +41,7 @@ def appeal(
 
     A granted appeal is final: the violation never stands again, its charges are reversed, and a
     later `rejected` changes nothing. It also holds for a violation that is not determined yet.
+    A worker may still refuse it, as no-order or too-late: `shipclock dead-letters` tells.
     """
     import msgspec
 
@@ -63,7 +64,7 @@ def appeal(
         violation_id=violation_id,
     )
     value = msgspec.json.encode(decided)
-    event = checked(Decoder(chosen_policy(policy)), "appeal-decided", value, now)
+    event = checked(Decoder(load_policy(policy)), "appeal-decided", value, now)
     publish_one(bootstrap, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")
     told_of_refusals()

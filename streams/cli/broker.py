@@ -11,6 +11,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 
 from streams.broker import EmbeddedBroker, Progress, broker_status, stop_broker
+from streams.cli.interrupt import tidied_up
 from streams.core.errors import UserError
 
 app = typer.Typer(
@@ -63,9 +64,10 @@ def start(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_with_progress(broker)
     try:
-        typer.echo(f"Kafka is ready at {broker.bootstrap}, data in {broker.data_dir}.")
-        typer.echo("Press Ctrl-C to end it.")
-        exit_code = broker.wait()
+        with tidied_up():
+            typer.echo(f"Kafka is ready at {broker.bootstrap}, data in {broker.data_dir}.")
+            typer.echo("Press Ctrl-C to end it.")
+            exit_code = broker.wait()
     except KeyboardInterrupt:
         broker.stop()
         exit_code = 0
@@ -100,7 +102,10 @@ def start_with_progress(broker: EmbeddedBroker, detached: bool = False) -> None:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     live = console.is_terminal
-    with ProgressBar(*columns, console=console, transient=True, disable=not live) as bar:
+    with (
+        tidied_up(),
+        ProgressBar(*columns, console=console, transient=True, disable=not live) as bar,
+    ):
         task = bar.add_task("Looking for Java and Kafka", total=None)
 
         def show(progress: Progress) -> None:

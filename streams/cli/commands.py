@@ -63,6 +63,10 @@ def run() -> int:
         # The reader (head, less) has gone; flushing at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except UnicodeEncodeError:
+        # Files are read strictly, so only an argument can hold what was no text.
+        _say("an argument is no text in UTF-8", "only names of files may be other bytes")
+        return 2
     except OSError as error:
         _say(f"{error.strerror or error}", "the output, a file or the network refused it")
         return 1

@@ -15,13 +15,14 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
+    input_topic,
     instant,
 )
 from streams.cli.printable import printable
@@ -30,6 +31,7 @@ from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.outputs import DeadLetterReason
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.codec.decode import Decoder
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
 
 _COMPLAINTS_MAX = 20
+# So many are held in memory.
+_LIMIT_MAX = 1_000_000
 RESENT_FROM = "shipclock-resent-from"
 
 
@@ -67,7 +71,8 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Refused before this time.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Only the newest N.", show_default="all")
+    int | None,
+    typer.Option(min=1, max=_LIMIT_MAX, metavar="N", help="Only the newest N.", show_default="all"),
 ]
 
 
@@ -124,9 +129,10 @@ def export(
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
-    A line has the refused record's topic, timestamp, key and `value`, as `simulate` and `send
-    --events` take it, and beside them the reason, the detail and the record's place, `origin`.
+    A line has the refused record's topic, timestamp and `value`, as `simulate` and `send --events`
+    take it, and beside them the reason, the detail and the record's place and key, `origin`.
     What is not JSON stands as text in `raw`: write the event it was meant to be into `value`.
+    A wrong key needs no repair: partition and key follow from the value.
 
     shipclock dead-letters export --reason schema > bad.jsonl
     """
@@ -155,7 +161,7 @@ def resend(
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
 
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     repaired = _Repaired(file, Decoder(rules), rules.input.wait_for_order)
     total = asyncio.run(repaired.check())
     if not total:
@@ -193,13 +199,9 @@ class _Chosen(NamedTuple):
 def _chosen(
     reason: str | None, topic: str | None, since: str | None, until: str | None, limit: int | None
 ) -> _Chosen:
-    if topic is not None and topic not in INPUT_TOPICS:
-        raise UserError(
-            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
-        )
     return _Chosen(
         reason,
-        topic,
+        None if topic is None else input_topic(topic),
         0 if since is None else instant(since, "--since"),
         NEVER_MS if until is None else instant(until, "--until"),
         limit,
@@ -251,7 +253,8 @@ def _read(bootstrap: str, chosen: _Chosen, take: Callable[[Letter], None], quiet
                         take(found)
         return taken, strange
 
-    taken, strange = asyncio.run(read())
+    with tidied_up():
+        taken, strange = asyncio.run(read())
     if not taken:
         typer.echo("note: there is no such dead letter", err=True)
     if strange:
@@ -322,10 +325,10 @@ class _Repaired:
             raise UserError(f"{self._file}: {error}", "give one event a line", 2) from None
 
     def _happened_long_ago(self, event: InputEvent) -> bool:
-        from streams.cli.publishing import own_time
+        from streams.engine.event_file import lenient, own_time
 
         of_order = event.topic != INPUT_TOPICS[EXEMPTION_GRANTED]
-        happened_at = own_time(event.topic, event.value) or event.timestamp_ms
+        happened_at = own_time(event.topic, lenient(event.value)) or event.timestamp_ms
         return of_order and event.timestamp_ms - happened_at > self._old_ms
 
     def _event(self, text: bytes) -> InputEvent:

@@ -12,12 +12,12 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.core.events import Effect
@@ -103,6 +103,7 @@ def exempt(
     Every scope option given must match; one given several times matches any of its values. A TIME
     is epoch milliseconds or ISO 8601 with an offset; bounds are inclusive.
     Orders that were fined already are judged anew: what no longer holds is revoked and reversed.
+    A worker may still refuse it, as conflict: `shipclock dead-letters` tells.
     """
     import msgspec
 
@@ -110,7 +111,7 @@ def exempt(
     from streams.codec.decode import Decoder
     from streams.core.events import ExemptionGranted, Scope
 
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
         unknown = [one for one in given or () if one not in known]
         if unknown:

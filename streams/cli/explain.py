@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streams.cli.interrupt import tidied_up
 from streams.cli.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
     event_lines,
     instant,
 )
 from streams.cli.printable import printable, printable_json
 from streams.core.errors import UserError
-from streams.core.words import counted
+from streams.core.words import counted, shortened
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from streams.core.policy import Policy
@@ -52,7 +53,7 @@ def explain(
     Facts, the deadline step by step, what each exemption did, every determination with its
     revisions, every charge or the cap that stopped it, bans and closure.
     """
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
     if events is None:
@@ -61,7 +62,7 @@ def explain(
         end = None if until == "drain" else instant(until, "--until")
         evidence = _from_file(events, rules, end, order)
     if evidence.shop_id is None:
-        raise _unknown(evidence, rules)
+        raise _unknown(evidence, rules, events)
     _show(evidence, rules, as_json)
 
 
@@ -76,7 +77,10 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
 
     console = Console(stderr=True)
     try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        with (
+            tidied_up(),
+            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
             task = bar.add_task("Reading the logs", total=None)
 
             def show(done: int, total: int) -> None:
@@ -94,10 +98,10 @@ def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) ->
         return evidence_of_events(file, rules, until, order_id)
 
 
-def _unknown(evidence: Evidence, rules: Policy) -> UserError:
+def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserError:
     """Say what there is of an order that is not known."""
-    name = f"order {evidence.order_id}"
-    if evidence.judged_by is None:
+    name = f"order {shortened(evidence.order_id)}"
+    if evidence.judged_by is None and events is None:
         return UserError(
             f"{name} is not known: no worker has judged its partition yet",
             "start one with `shipclock worker`, or explain a file with --events",

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from streams.cli.options import input_topic
 from streams.cli.printable import printable, printable_json
 from streams.codec.encode import format_instant
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
-from streams.core.events import INPUT_TOPICS
+from streams.core.words import shortened
 
 if TYPE_CHECKING:
     from streams.runtime.dead_letters import Letter
-
-# A key is as long as its producer made it.
-_KEY_CHARACTERS_MAX = 60
 
 
 class Origin(msgspec.Struct):
@@ -39,9 +37,7 @@ class Repair(msgspec.Struct):
 def as_text(found: Letter) -> bytes:
     """Write when, why, from where, key and detail."""
     letter, source = found.letter, found.letter.source
-    key = "-" if found.key is None else found.key.decode(errors="replace")
-    if len(key) > _KEY_CHARACTERS_MAX:
-        key = key[:_KEY_CHARACTERS_MAX] + "…"
+    key = shortened(_text(found.key) or "-")
     text = (
         f"{format_instant(found.at_ms)}  {letter.reason:<14}  "
         f"{source.topic}[{source.partition}]@{source.offset}  {key}  {letter.detail}"
@@ -57,7 +53,7 @@ def as_json(found: Letter) -> bytes:
         "reason": letter.reason,
         "detail": letter.detail,
         "source": letter.source,
-        "key": None if found.key is None else found.key.decode(errors="replace"),
+        "key": _text(found.key),
     }
     try:
         line["raw"] = found.raw.decode()
@@ -67,17 +63,23 @@ def as_json(found: Letter) -> bytes:
 
 
 def as_event(found: Letter) -> bytes:
-    """Write the refused record as `simulate` takes it, and beside it why and whence."""
+    """Write the refused event as `simulate` takes it, and beside it why and whence.
+
+    The key is part of whence: the one it has from now on follows from its value.
+    """
     letter, source = found.letter, found.letter.source
     line: dict[str, Any] = {
-        "origin": Origin(source.topic, source.partition, source.offset),
+        "origin": {
+            "topic": source.topic,
+            "partition": source.partition,
+            "offset": source.offset,
+            "key": _text(found.key),
+        },
         "reason": letter.reason,
         "detail": letter.detail,
         "topic": source.topic,
         "timestamp": min(max(source.timestamp, 0), NEVER_MS - 1),
     }
-    if found.key is not None:
-        line["key"] = found.key.decode(errors="replace")
     if _is_json(found.raw):
         # Line breaks stand between the parts of JSON only.
         line["value"] = msgspec.Raw(found.raw.replace(b"\n", b" ").replace(b"\r", b" "))
@@ -96,11 +98,14 @@ def repair(text: bytes) -> Repair:
         line = msgspec.json.decode(text, type=Repair)
     except (ValueError, RecursionError) as error:
         raise UserError(f"no line of `export`: {error}") from None
-    if line.topic not in INPUT_TOPICS:
-        raise UserError(f"{line.topic} is no input topic")
+    input_topic(line.topic)
     if not bytes(line.value):
         raise UserError("there is no `value`: write the event into it")
     return line
+
+
+def _text(key: bytes | None) -> str | None:
+    return None if key is None else key.decode(errors="replace")
 
 
 def _is_json(raw: bytes) -> bool:

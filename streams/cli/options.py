@@ -13,8 +13,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from streams.core.errors import UserError
-from streams.core.policy import Policy, PolicyError
-from streams.policies import load_policy
+from streams.core.events import INPUT_TOPICS
+from streams.core.words import shortened
 
 
 def _checked_address(text: str | None) -> str | None:
@@ -46,18 +46,6 @@ DEFAULT_POLICY = "douyin-first-scan"
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 
-def chosen_policy(name_or_file: str) -> Policy:
-    """Load the policy a person named.
-
-    Raises:
-        UserError: There is none, or it is wrong.
-    """
-    try:
-        return load_policy(name_or_file)
-    except PolicyError as error:
-        raise UserError(error.message, error.hint, exit_code=2) from None
-
-
 @contextmanager
 def event_lines(path: Path) -> Iterator[BinaryIO]:
     """Open a file of event lines, `-` for standard input, to be read within the block.
@@ -78,11 +66,20 @@ def event_lines(path: Path) -> Iterator[BinaryIO]:
             f"{path}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
         ) from None
     except BadLine as error:
+        raise UserError(f"{path}: {error}", error.hint, exit_code=2) from None
+
+
+def input_topic(name: str) -> str:
+    """Take the name of an input topic.
+
+    Raises:
+        UserError: It is none.
+    """
+    if name not in INPUT_TOPICS:
         raise UserError(
-            f"{path}: {error}",
-            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
-            exit_code=2,
-        ) from None
+            f"{shortened(name)} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", 2
+        )
+    return name
 
 
 def instant(text: str, option: str) -> int:

@@ -21,6 +21,7 @@ def check(
     try:
         policy = load_policy(file)
     except PolicyError as error:
+        # What was asked for is the check, and it has failed.
         raise UserError(error.message, error.hint) from None
     kinds = ", ".join(policy.violations)
     typer.echo(f"{file}: {policy.label} is valid ({kinds}; {policy.time_zone})")

@@ -12,10 +12,13 @@ import msgspec
 import typer
 from msgspec.structs import fields
 
+from streams.cli.interrupt import tidied_up
+from streams.cli.options import input_topic
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.events import EVENT_TYPES, INPUT_TOPICS, OWN_TIME_FIELDS, Instant
+from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Instant
 from streams.core.words import counted
+from streams.engine.event_file import lenient, own_time
 
 if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
@@ -48,26 +51,11 @@ def logged(text: bytes) -> tuple[str, bytes, int]:
             'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
             exit_code=2,
         ) from None
-    if line.topic not in INPUT_TOPICS:
-        raise UserError(
-            f"{line.topic} is no input topic",
-            f"input topics: {', '.join(INPUT_TOPICS)}",
-            exit_code=2,
-        )
-    if line.timestamp is not None:
-        return line.topic, bytes(line.value), line.timestamp
-    value = bytes(line.value)
-    at = own_time(line.topic, value)
+    topic, value, at = input_topic(line.topic), bytes(line.value), line.timestamp
+    if at is None:
+        at = own_time(topic, lenient(value))
     # Without one the event is refused anyway, for that.
-    return line.topic, value, now_ms() if at is None else at
-
-
-def own_time(topic: str, value: bytes) -> int | None:
-    """Read when an event happened, where its JSON says so."""
-    fields = msgspec.json.decode(value)
-    field = OWN_TIME_FIELDS[INPUT_TOPICS.index(topic)]
-    at = fields.get(field) if isinstance(fields, dict) else None
-    return at if type(at) is int else None
+    return topic, value, now_ms() if at is None else at
 
 
 def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:
@@ -83,7 +71,7 @@ def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> In
     except Refused as refused:
         raise UserError(
             f"{topic} is refused as {refused.reason}: {refused.detail}",
-            _hint(topic, refused.reason),
+            _hint(topic, refused),
             exit_code=2,
         ) from None
 
@@ -101,7 +89,8 @@ def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
             await connected.publish([event])
             return len(connected.targets(event)), connected.partitions(event.topic)
 
-    return asyncio.run(publish())
+    with tidied_up():
+        return asyncio.run(publish())
 
 
 def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
@@ -132,7 +121,8 @@ def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Cou
                     bar.advance(task, len(batch))
 
     try:
-        asyncio.run(publish())
+        with tidied_up():
+            asyncio.run(publish())
     except UserError as error:
         if not sent:
             raise
@@ -150,12 +140,12 @@ def told_of_refusals() -> None:
     )
 
 
-def _hint(topic: str, reason: str) -> str:
-    if reason == "malformed":
+def _hint(topic: str, refused: Refused) -> str:
+    if refused.reason == "malformed":
         return "give one JSON object, in single quotes for the shell"
-    if reason == "time-in-future":
-        return "times are epoch milliseconds; --timestamp sets the record's own"
-    if (topic, reason) == ("appeal-decided", "invalid"):
+    if refused.reason == "time-in-future":
+        return "times are epoch milliseconds; `send --timestamp` sets the record's own"
+    if refused.detail.startswith("violation_id"):
         return "a violation_id is ORDER:KIND:N with a kind of the policy, as O1:late-scan:1"
     names = fields(EVENT_TYPES[INPUT_TOPICS.index(topic)])
     needed = ", ".join(field.name for field in names if field.required)

@@ -15,11 +15,12 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
+    input_topic,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.words import counted
+from streams.policies import load_policy
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -71,23 +72,20 @@ def send(
     """
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
-    from streams.core.events import INPUT_TOPICS
 
     if (topic is None) == (events is None):
         raise UserError(
             "give either a TOPIC or --events", "as in: shipclock send order-paid -", exit_code=2
         )
-    if topic is not None and topic not in INPUT_TOPICS:
-        raise UserError(
-            f"{topic} is no input topic", f"input topics: {', '.join(INPUT_TOPICS)}", exit_code=2
-        )
+    if topic is not None:
+        input_topic(topic)
     if events is not None and timestamp is not None:
         raise UserError("--timestamp needs a TOPIC", "lines of --events have their own", 2)
     at = None if timestamp is None else instant(timestamp, "--timestamp")
     arguments = values or ["-"]
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
-    reader = _Reader(Decoder(chosen_policy(policy)), topic, at)
+    reader = _Reader(Decoder(load_policy(policy)), topic, at)
     sent = publish_all(bootstrap, reader.batches(arguments))
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))
@@ -166,5 +164,5 @@ def _content(argument: str) -> bytes:
 
 def _unreadable(name: str, error: OSError) -> UserError:
     return UserError(
-        f"{name}: {error.strerror}", "give a file as @FILE, or - for standard input", exit_code=2
+        f"{name}: {error.strerror}", "name a file of events, or - for standard input", exit_code=2
     )

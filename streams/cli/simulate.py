@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import DEFAULT_POLICY, PolicyName, chosen_policy, event_lines, instant
+from streams.cli.options import DEFAULT_POLICY, PolicyName, event_lines, instant
 from streams.cli.printable import printable_json
+from streams.policies import load_policy
 
 
 def simulate(
@@ -37,7 +38,7 @@ def simulate(
     """
     from streams.engine.simulate import simulate as run
 
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     end = None if until == "drain" else instant(until, "--until")
     with event_lines(events) as file:
         lines = run(file, rules, end)

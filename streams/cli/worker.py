@@ -12,11 +12,13 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     Bootstrap,
     PolicyName,
-    chosen_policy,
 )
 from streams.core.errors import UserError
+from streams.policies import load_policy
 
 PORT_MAX = 65_535
+# More than any machine has cores for; a slip of the finger must not stop it.
+WORKERS_MAX = 256
 
 
 def worker(
@@ -34,7 +36,9 @@ def worker(
             help="A topic read to its end counts as read up to this long ago.",
         ),
     ] = 500,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; one a core.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="Processes; one a core.")
+    ] = 1,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -65,7 +69,7 @@ def worker(
             "give a smaller --metrics-port",
             2,
         )
-    rules = chosen_policy(policy)
+    rules = load_policy(policy)
     logs.setup()
     settings = Settings(
         bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack, metrics_port=metrics_port

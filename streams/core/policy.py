@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
@@ -29,13 +30,11 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _RESERVED_KINDS = ("deadline-warning", "order-closure")
 
 
-class PolicyError(ValueError):
-    """A policy file that cannot be used: `message` says where and what, `hint` what to do."""
+class PolicyError(UserError):
+    """Rules that are wrong: to name them for some other work is wrong usage of it."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint, exit_code=2)
 
 
 class Millis(int):
@@ -157,7 +156,8 @@ def parse_policy(text: str, origin: str) -> Policy:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # More than its own error: of numbers with thousands of digits, of depth.
         raise PolicyError(
             f"{origin}: not TOML: {error}", "see streams/policies for an example"
         ) from None

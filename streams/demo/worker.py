@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
-import signal
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Self
 from streams.core.policy import Policy
 from streams.runtime import logs
 from streams.runtime.app import run_worker
+from streams.runtime.child import start_child
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import Settings
 
@@ -35,17 +34,7 @@ class Worker:
         self._process: BaseProcess | None = None
 
     def __enter__(self) -> Self:
-        # A fresh interpreter: a forked child would share sockets. It inherits that Ctrl-C is
-        # ignored: ending it is our part.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            process = multiprocessing.get_context("spawn").Process(
-                target=_work, args=self._arguments, name="demo-worker", daemon=True
-            )
-            process.start()
-            self._process = process
-        finally:
-            signal.signal(signal.SIGINT, before)
+        self._process = start_child(_work, self._arguments)
         return self
 
     def __exit__(

@@ -9,21 +9,25 @@ import msgspec
 
 from streams.core.clock import NEVER_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.words import shortened
 from streams.engine.records import InRecord
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
+
+_HINT = 'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}'
 
 # Records in offset order, by topic and partition.
 Log = dict[tuple[str, int], list[InRecord]]
 
 
 class BadLine(ValueError):
-    """An input line that is no event line; `number` counts from 1."""
+    """An input line that is no event line, or does not fit the others; `number` counts from 1."""
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, number: int, message: str, hint: str = _HINT) -> None:
         super().__init__(f"line {number}: {message}")
         self.number = number
+        self.hint = hint
 
 
 class _Envelope(msgspec.Struct):
@@ -32,7 +36,7 @@ class _Envelope(msgspec.Struct):
     topic: Annotated[str, msgspec.Meta(min_length=1)]
     timestamp: Annotated[int, msgspec.Meta(ge=0, lt=NEVER_MS)] | None = None
     partition: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-    key: str | None = None
+    key: str | msgspec.UnsetType | None = msgspec.UNSET
     value: msgspec.Raw = msgspec.Raw(b"")
     raw: str | None = None
 
@@ -93,6 +97,7 @@ def _lay_out(lines: list[_Line]) -> Log:
             raise BadLine(
                 line.number,
                 f"order {order_id} stands in partitions {of_order[order_id]} and {partition}",
+                "leave `partition` out, or give the record that went astray the `key` it had",
             )
     everywhere = sorted(partitions) or [0]
     log: Log = {}
@@ -124,14 +129,14 @@ def _parse_line(number: int, text: bytes) -> _Line:
         raise BadLine(number, "either `value` or `raw` must be given")
     if line.raw is not None:
         raw = line.raw.encode()
-    value = _lenient(raw)
+    value = lenient(raw)
     key = line.key
-    if key is None:
+    if key is msgspec.UNSET:
         name = _field(value, "exemption_id" if line.topic == _EXEMPTIONS else "order_id")
         key = name if isinstance(name, str) else None
     timestamp = line.timestamp
     if timestamp is None:
-        timestamp = _own_time(line.topic, value)
+        timestamp = own_time(line.topic, value)
     if timestamp is None:
         raise BadLine(number, _no_time(line.topic))
     return _Line(
@@ -145,10 +150,12 @@ def _no_time(topic: str) -> str:
     if topic in _RANKS:
         field = OWN_TIME_FIELDS[_RANKS[topic]]
         return f"`timestamp` is missing and the value has no usable `{field}` to stand in for it"
-    return f"`timestamp` is missing, and {topic} is no input topic with a time of its own"
+    return (
+        f"`timestamp` is missing, and {shortened(topic)} is no input topic with a time of its own"
+    )
 
 
-def _lenient(raw: bytes) -> Any:
+def lenient(raw: bytes) -> Any:
     """Decode a value as far as placing it needs; what is wrong with it the decoder says."""
     try:
         return msgspec.json.decode(raw)
@@ -156,11 +163,12 @@ def _lenient(raw: bytes) -> Any:
         return None
 
 
-def _own_time(topic: str, value: Any) -> int | None:
+def own_time(topic: str, value: Any) -> int | None:
+    """Read when an event happened, where its decoded value says so."""
     if topic not in _RANKS:
         return None
-    own_time = _field(value, OWN_TIME_FIELDS[_RANKS[topic]])
-    return own_time if type(own_time) is int and 0 <= own_time < NEVER_MS else None
+    at = _field(value, OWN_TIME_FIELDS[_RANKS[topic]])
+    return at if type(at) is int and 0 <= at < NEVER_MS else None
 
 
 def _field(value: Any, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from streams.core.errors import UserError
 from streams.core.policy import Policy, PolicyError, parse_policy
 
 
@@ -18,7 +19,8 @@ def load_policy(name_or_file: str) -> Policy:
     """Load a policy by its name, or from a TOML file.
 
     Raises:
-        PolicyError: There is no such policy, or it is wrong.
+        UserError: There is no such policy, or its file cannot be read.
+        PolicyError: It is wrong.
     """
     if name_or_file in policy_names():
         packaged = resources.files(__package__) / f"{name_or_file}.toml"
@@ -27,9 +29,11 @@ def load_policy(name_or_file: str) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise PolicyError(
-            f"no policy or file named {name_or_file}", f"policies: {', '.join(policy_names())}"
+        raise UserError(
+            f"no policy or file named {name_or_file}", f"policies: {', '.join(policy_names())}", 2
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{name_or_file}: cannot be read: {error}", "give a TOML file") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", "give a TOML file, or a name", 2) from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path}: not TOML: {error}", "save it as UTF-8") from None
     return parse_policy(text, str(path))

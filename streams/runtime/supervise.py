@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from types import FrameType
 from streams.core.policy import Policy
 from streams.runtime import logs
 from streams.runtime.app import run_worker
+from streams.runtime.child import start_child
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import Settings
 
@@ -43,11 +43,7 @@ class _Child:
 
     def start(self) -> None:
         self.started_s = time.monotonic()
-        # A fresh interpreter: forked children would share sockets and the parent's threads.
-        self.process = multiprocessing.get_context("spawn").Process(
-            target=_child_main, args=self._arguments, name=f"worker-{self.index}"
-        )
-        self.process.start()
+        self.process = start_child(_child_main, self._arguments)
 
     def ended(self) -> int | None:
         """Return the exit code if the process has ended, and plan its restart."""

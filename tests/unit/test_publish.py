@@ -156,12 +156,20 @@ def test_a_line_of_a_log_has_its_timestamp_or_the_events_own(rank: int) -> None:
     assert logged(named) == (topic, raw(value), own_time + 1)
 
 
+def test_a_line_whose_value_cannot_be_read_is_left_to_the_check() -> None:
+    """It says what is wrong, whatever the value holds."""
+    value = b'{"scanned_at":' + b"9" * 5_000 + b"}"
+    with pytest.raises(UserError, match="first-scan is refused as malformed: "):
+        checked(DECODER, *logged(b'{"topic":"first-scan","value":' + value + b"}"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"{", "no event line: Input data was truncated"),
         (b'{"topic": "first-scan", "raw": "x"}', "no event line: .*missing required field `value`"),
         (b'{"topic": "first-scam", "value": {}}', "first-scam is no input topic"),
+        (line("x" * 1_000_000, {}), "^x{60}… is no input topic"),
         (b'{"topic": "first-scan", "value": {}, "timestamp": -1}', "no event line: .*timestamp"),
     ],
 )

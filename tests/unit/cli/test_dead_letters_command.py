@@ -15,7 +15,7 @@ from streams.core.outputs import DeadLetter, DeadLetterReason, Source
 from streams.engine.simulate import simulate
 from streams.runtime.dead_letters import Letter
 from tests.unit.cli.conftest import Shipclock
-from tests.unit.samples import PLACED_AT, POLICY, exemption, paid, raw, scan
+from tests.unit.samples import PLACED_AT, POLICY, exemption, line, paid, raw, scan
 
 NOBODY = ["--bootstrap", "127.0.0.1:1"]
 ORIGIN = {"topic": "order-paid", "partition": 3, "offset": 17}
@@ -84,22 +84,35 @@ def test_json_has_the_value_to_the_byte(value: bytes, field: str, shown: str) ->
 def test_an_exported_line_is_refused_by_a_simulation_as_it_was_before(
     value: bytes, key: bytes | None
 ) -> None:
-    """For the same reason, with the same key and bytes: a repair can be tried without a broker."""
+    """For the same reason, with the same bytes: a repair can be tried without a broker."""
     record = {"topic": "order-paid", "timestamp": PLACED_AT, "raw": value.decode()}
-    if key is not None:
-        record["key"] = key.decode()
     (before,) = simulate([raw(record)], POLICY)
-    line = as_event(letter(value, key))
-    assert simulate([line], POLICY) == [before]
-    assert json.loads(line)["origin"] == ORIGIN
+    exported = as_event(letter(value, key))
+    assert simulate([exported], POLICY) == [before]
+    assert json.loads(exported)["origin"] == ORIGIN | {"key": key and key.decode()}
+
+
+@pytest.mark.parametrize("key", [None, b"O9", b"\xff"])
+def test_a_wrong_key_is_mended_in_a_simulation_as_by_a_resend(
+    shipclock: Shipclock, tmp_path: Path, key: bytes | None
+) -> None:
+    """Both find it in the value, also beside a copy that somebody has sent rightly already."""
+    astray = as_event(letter(raw(paid()), key, "wrong-key"))
+    good = simulate([line("order-paid", paid())], POLICY)
+    assert simulate([astray], POLICY) == good
+    assert simulate([astray, line("order-paid", paid())], POLICY) == good
+    file = tmp_path / "exported.jsonl"
+    file.write_bytes(astray)
+    finished = shipclock("dead-letters", "resend", str(file), *NOBODY)
+    assert finished.err.startswith("error: no Kafka broker answers")
 
 
 def test_a_value_on_several_lines_becomes_one() -> None:
     """Numbers and the order of fields stay as they were written."""
     value = b'{\r\n  "order_id": "O1",\n  "n": 1.10,\n "big": 12345678901234567890123\n}'
-    line = as_event(letter(value))
-    assert b'"n": 1.10,  "big": 12345678901234567890123 }' in line
-    assert json.loads(line)["value"] == json.loads(value)
+    exported = as_event(letter(value))
+    assert b'"n": 1.10,  "big": 12345678901234567890123 }' in exported
+    assert json.loads(exported)["value"] == json.loads(value)
 
 
 @pytest.mark.parametrize("timestamp", [-1, 2**62])

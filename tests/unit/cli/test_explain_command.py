@@ -42,3 +42,10 @@ def test_an_error_commands_no_terminal_either(shipclock: Shipclock) -> None:
     error, _ = finished.err.splitlines()
     assert error.startswith("error: order O1 is not known: its order-paid was refused: wrong-key: ")
     assert "two\\u000alines\\u001b[2J\\u009b31m\\u202e" in error
+
+
+def test_a_file_without_the_order_is_not_taken_for_a_missing_worker(shipclock: Shipclock) -> None:
+    """Not even an empty one."""
+    finished = shipclock("explain", "O1", "--events", "-")
+    assert finished.code == 1
+    assert finished.err.startswith("error: order O1 is not known: nothing of it has been taken\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from streams.core.errors import UserError
@@ -18,6 +21,13 @@ def test_help_is_good(shipclock: Shipclock, arguments: list[str]) -> None:
     finished = shipclock(*arguments)
     assert finished.code == 0
     assert finished.out.startswith(b"Usage: ")
+
+
+@pytest.mark.parametrize("command", ["send", "exempt", "appeal"])
+def test_help_tells_that_sent_is_not_taken(shipclock: Shipclock, command: str) -> None:
+    """And where to see what a worker refused."""
+    told = b"".join(shipclock(command, "--help").out.split())  # it is broken at hyphens
+    assert b"`shipclockdead-letters`" in told
 
 
 @pytest.mark.parametrize("arguments", [[], ["policy"]])
@@ -43,8 +53,10 @@ def test_no_command_is_answered_with_those_there_are(
         (["appeal", "O1:late-scan:1"], "missing argument 'outcome'", "shipclock appeal"),
         (["appeal", "O1:late-scan:1", "no"], "invalid value for 'outcome'", "shipclock appeal"),
         (["worker", "--workers", "0"], "invalid value for '--workers'", "shipclock worker"),
+        (["worker", "--workers", "10000"], "invalid value for '--workers'", "shipclock worker"),
         (["demo", "--seed", "\x1b[2Jx"], "invalid value for '--seed'", "shipclock demo"),
         (["dead-letters", "--limit", "0"], "invalid value for '--limit'", "shipclock dead-letters"),
+        (["dead-letters", "--limit", "9" * 20], "invalid value for '--limit'", None),
     ],
 )
 def test_wrong_usage_is_told_like_every_error(
@@ -59,6 +71,25 @@ def test_wrong_usage_is_told_like_every_error(
     assert second.startswith("hint: " if usage is None else f"hint: usage: {usage}")
     assert second.endswith("--help tells more")
     assert "\x1b" not in finished.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["exempt", "--id", "X1", "--waive", "--dry-run", "--order"],
+        ["appeal", "O1:late-scan:1", "granted", "--id"],
+        ["explain", "--events", "-"],
+    ],
+)
+def test_argument_that_is_no_text_is_wrong_usage(
+    shipclock: Shipclock, arguments: list[str]
+) -> None:
+    """Bytes that are not UTF-8 name no order."""
+    finished = shipclock(*arguments, os.fsdecode(b"O\xff"))
+    assert (finished.code, finished.out) == (2, b"")
+    error, hint = finished.err.splitlines()
+    assert error == "error: an argument is no text in UTF-8"
+    assert hint.startswith("hint: ")
 
 
 @pytest.mark.parametrize(
@@ -118,19 +149,70 @@ def test_interrupt_is_130(shipclock: Shipclock, monkeypatch: pytest.MonkeyPatch)
     assert "Traceback" not in finished.err
 
 
-def test_interrupt_during_the_imports_is_130_too() -> None:
-    """Ctrl-C is heard before the first command could be read."""
-    command = [sys.executable, "-X", "importtime", "-m", "streams", "policy", "list"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        while b"typer" not in (line := process.stderr.readline()):
-            assert line
+def imports_told(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command that tells of each import, and whose children do, in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "streams", *arguments],
+        env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read_on(process: subprocess.Popen[str], word: str) -> None:
+    """Read standard error on, up to a line that ends with a word."""
+    assert process.stderr is not None
+    assert any(line.rstrip().endswith(word) for line in process.stderr)
+
+
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN])
+def test_interrupt_during_the_imports_is_130_too(inherited: signal.Handlers) -> None:
+    """Ctrl-C is heard before the first command could be read, also where a script ran it by `&`."""
+    before = signal.signal(signal.SIGINT, inherited)
+    try:
+        process = imports_told("policy", "list")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        read_on(process, "typer")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-    assert process.returncode == 130
-    assert out == b""
-    assert b"Traceback" not in err
-    assert b"KeyboardInterrupt" not in err
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+
+
+def test_interrupt_that_an_import_would_swallow_is_130_too(tmp_path: Path) -> None:
+    """An exception in a callback is printed and forgotten, so Ctrl-C must not be one there."""
+    (tmp_path / "faust.py").write_text(
+        "import os, signal, weakref\n"
+        "class Lock: pass\n"
+        "lock = Lock()\n"
+        "reference = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        "del lock\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-m", "streams", "worker"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, b"", b"")
+
+
+def test_interrupt_while_workers_import_is_theirs_to_overhear() -> None:
+    """A terminal sends Ctrl-C to all processes; the first ends the others, none says a word."""
+    with imports_told("worker", "--workers", "2", "--bootstrap", "127.0.0.1:1") as process:
+        read_on(process, "streams.runtime.supervise")
+        read_on(process, "msgspec")  # once more: by a worker
+        workers = psutil.Process(process.pid).children()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
 
 
 @pytest.mark.parametrize("app_id", ["", "a b", "a/b"])

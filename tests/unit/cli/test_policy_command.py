@@ -33,30 +33,57 @@ def test_every_policy_that_comes_along_is_valid(shipclock: Shipclock, name: str)
         (POLICY_TEXT.replace("retention]", "retentoin]").encode(), ":46: retentoin: "),
         (b"", ": policy: Object missing required field `name`"),
         (b"name = [", ": not TOML: "),
-        (b"\xff\xfe", ": cannot be read: "),
+        (b"\xff\xfe", ": not TOML: "),
         (b"\x00", ": not TOML: "),
+        (b"version = " + b"9" * 5_000, ": not TOML: "),
+        (b"kinds = " + b"[" * 100_000, ": not TOML: "),
     ],
 )
 def test_mistake_is_one_line_and_a_hint(
     shipclock: Shipclock, tmp_path: Path, text: bytes, message: str
 ) -> None:
-    """The check has failed: exit code 1, with file, line and key."""
+    """The check has failed, with file, line and key; any other work was asked for wrongly."""
     path = tmp_path / "own.toml"
     path.write_bytes(text)
-    finished = shipclock("policy", "check", str(path))
-    assert (finished.code, finished.out) == (1, b"")
+    for arguments, code in ((["policy", "check"], 1), (["simulate", "-", "--policy"], 2)):
+        finished = shipclock(*arguments, str(path))
+        assert (finished.code, finished.out) == (code, b"")
+        error, hint = finished.err.splitlines()
+        assert error.startswith(f"error: {path}{message}")
+        assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobody", "no policy or file named nobody"),
+        (".", ".: Is a directory"),
+        ("", ".: Is a directory"),
+        ("n" * 300, f"{'n' * 300}: File name too long"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["policy", "check"],
+        ["worker", "--policy"],
+        ["simulate", "-", "--policy"],
+        ["explain", "O1", "--policy"],
+        ["exempt", "--id", "X1", "--waive", "--all-orders", "--policy"],
+        ["appeal", "O1:late-scan:1", "granted", "--policy"],
+        ["send", "order-paid", "{}", "--policy"],
+        ["dead-letters", "resend", "nowhere", "--policy"],
+    ],
+)
+def test_file_that_cannot_be_read_is_wrong_usage(
+    shipclock: Shipclock, arguments: list[str], name: str, message: str
+) -> None:
+    """Of every command that takes a policy, told in the same words."""
+    finished = shipclock(*arguments, name)
+    assert (finished.code, finished.out) == (2, b"")
     error, hint = finished.err.splitlines()
-    assert error.startswith(f"error: {path}{message}")
+    assert error == f"error: {message}"
     assert hint.startswith("hint: ")
-
-
-@pytest.mark.parametrize("name", ["nobody", ".", ""])
-def test_file_that_is_none_is_told(shipclock: Shipclock, name: str) -> None:
-    """A missing file and a directory are errors of one line."""
-    finished = shipclock("policy", "check", name)
-    assert finished.code == 1
-    assert finished.err.startswith("error: ")
-    assert len(finished.err.splitlines()) == 2
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["check", "a", "b"], ["show"], ["list", "x"]])

@@ -96,8 +96,18 @@ def test_line_that_is_no_event_line_is_told_by_number(bad: bytes, message: str) 
 
 def test_order_in_two_partitions_is_a_bad_line() -> None:
     """No log of a keyed topic can look like that."""
-    with pytest.raises(BadLine, match="line 2: order O1 stands in partitions 0 and 1"):
+    with pytest.raises(BadLine, match="line 2: order O1 stands in partitions 0 and 1") as caught:
         run(line("order-paid", paid()), line("first-scan", scan(), partition=1))
+    assert "leave `partition` out" in caught.value.hint
+
+
+@pytest.mark.parametrize("key", ["O2", None])
+def test_record_that_went_astray_may_stand_in_another_partition(key: str | None) -> None:
+    """Its key, or that it had none, has led it there; its repaired copy is judged."""
+    astray = line("order-paid", paid(), partition=1, key=key)
+    letter, *judged = run(astray, line("order-paid", paid()))
+    assert (letter["key"], letter["value"]["reason"]) == (key, "wrong-key")
+    assert judged == run(line("order-paid", paid()))
 
 
 def test_nothing_in_nothing_out() -> None:
