@@ -13,23 +13,15 @@ order, batches and restarts cannot matter: the facts and the limit decide.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
 from streams.core import announce
-from streams.core.clock import (
-    NEVER_MS,
-    Clock,
-    covers,
-    exempted_deadline,
-    reaches,
-    running_clock,
-)
+from streams.core.clock import NEVER_MS, covers, running_clock
 from streams.core.events import (
     EVENT_TYPES,
     INPUT_TOPICS,
@@ -39,7 +31,8 @@ from streams.core.events import (
     LaterFact,
     OrderPaid,
 )
-from streams.core.judging import CLOSURE, WARNING, DeadlineOf, Due, judge
+from streams.core.exemptions import Exemptions
+from streams.core.judging import CLOSURE, WARNING, Due, judge
 from streams.core.order import (
     Fact,
     Occurrence,
@@ -116,7 +109,7 @@ class OrdersStage:
     def __init__(self, partition: int, policy: Policy, store: OrderStore) -> None:
         self.outputs: list[Output] = []
         self.items: list[ShopItem] = []
-        self.exemptions: dict[str, ExemptionGranted] = {}
+        self.exemptions = Exemptions()
         self.granted: list[ExemptionGranted] = []
         """Exemptions accepted since the last checkpoint."""
         self.timers = Timers(store.timed)
@@ -128,9 +121,6 @@ class OrdersStage:
         self._policy = policy
         self._store = store
         self._sweep: Sweep | None = None
-        self._wide: list[ExemptionGranted] = []
-        self._of_shop: dict[str, list[ExemptionGranted]] = {}
-        self._of_order: dict[str, list[ExemptionGranted]] = {}
 
     # Records
 
@@ -159,19 +149,6 @@ class OrdersStage:
                 effective,
             )
         )
-
-    def restore_exemption(self, exemption: ExemptionGranted) -> None:
-        """Put back an exemption granted before a restart."""
-        self.exemptions[exemption.exemption_id] = exemption
-        scope = exemption.scope
-        if scope.order_ids is not None:
-            for order_id in dict.fromkeys(scope.order_ids):
-                insort(self._of_order.setdefault(order_id, []), exemption, key=_GRANT_ORDER)
-        elif scope.shop_ids is not None:
-            for shop_id in dict.fromkeys(scope.shop_ids):
-                insort(self._of_shop.setdefault(shop_id, []), exemption, key=_GRANT_ORDER)
-        else:
-            insort(self._wide, exemption, key=_GRANT_ORDER)
 
     def _pay(self, record: Record, event: OrderPaid) -> None:
         effective, order_id = record[0], event.order_id
@@ -233,7 +210,7 @@ class OrdersStage:
             if known != exemption:
                 self.refuse(record, "conflict", "another exemption of this id stands")
             return
-        self.restore_exemption(exemption)
+        self.exemptions.add(exemption)
         self.granted.append(exemption)
         self._sweep = Sweep(exemption, record[0], self._keys_in_scope(exemption))
 
@@ -252,9 +229,8 @@ class OrdersStage:
         last = sweep.keys[sweep.done - 1] if sweep.done else b""
         return sweep.exemption.exemption_id, sweep.log_time, last
 
-    def resume_sweep(self, exemption_id: str, log_time: int, last: bytes) -> None:
+    def resume_sweep(self, exemption: ExemptionGranted, log_time: int, last: bytes) -> None:
         """Go on after a restart where the last checkpoint left the exemption at hand."""
-        exemption = self.exemptions[exemption_id]
         keys = self._keys_in_scope(exemption)
         self._sweep = Sweep(exemption, log_time, keys, bisect_right(keys, last))
 
@@ -292,15 +268,6 @@ class OrdersStage:
             if clock is not None and covers(exemption, kind, subject, clock[1]):
                 return True
         return False
-
-    def spares(self, order: OrderPaid) -> bool:
-        """Tell whether no exemption can concern an order that has just been paid."""
-        subject = subject_of(order.order_id, order)
-        return not (
-            order.order_id in self._of_order
-            or order.shop_id in self._of_shop
-            or any(reaches(exemption.scope, subject) for exemption in self._wide)
-        )
 
     # Timers
 
@@ -359,7 +326,9 @@ class OrdersStage:
         """
         limit = log_time if cause is None else log_time - self._policy.grace - 1
         timed = not state.resting
-        deadline_of = self._deadline_of(order_id, state) if self.exemptions else None
+        deadline_of = None
+        if self.exemptions and (order := state.order) is not None:
+            deadline_of = self.exemptions.deadline_of(order_id, order)
         revoked, due_now, next_due = judge(
             self._policy, state, order_id, limit, cause is None, deadline_of
         )
@@ -376,26 +345,6 @@ class OrdersStage:
                 self._forget(key, state, log_time)
                 return
         self._keep(key, state, next_due, timed=timed)
-
-    def _deadline_of(self, order_id: str, state: OrderState) -> DeadlineOf | None:
-        """Say how the exemptions of an order move its deadlines."""
-        order = state.order
-        if order is None:
-            return None
-        own = [*self._of_order.get(order_id, ()), *self._of_shop.get(order.shop_id, ())]
-        exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER) if own else self._wide
-        if not exemptions:
-            return None
-        subject = subject_of(order_id, order)
-
-        def deadline_of(kind: str, clock: Clock) -> int | None:
-            _, deadline = clock
-            return exempted_deadline(
-                deadline,
-                [grant for grant in exemptions if covers(grant, kind, subject, deadline)],
-            )
-
-        return deadline_of
 
     def _bring_about(
         self, order_id: str, state: OrderState, revoked: list[Occurrence], due_now: list[Due],
@@ -506,6 +455,3 @@ class OrdersStage:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )
-
-
-_GRANT_ORDER = attrgetter("granted_at", "exemption_id")

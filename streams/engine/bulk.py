@@ -227,7 +227,7 @@ class Bulk:
             if (
                 not effective - grace <= due < NEVER_MS
                 or event.paid_at < effective - wait
-                or (exemptions and not self._stage.spares(event))
+                or (exemptions and not exemptions.spare(event))
             ):
                 left.append(place)
                 continue

@@ -145,7 +145,7 @@ class OrdersTask(PartitionTask):
         if META_KEY in others:
             meta = read_meta(number, others.pop(META_KEY), self._app_id, self._partitions)
         for key, value in others.items():
-            stage.restore_exemption(read_exemption(number, key, value))
+            stage.exemptions.add(read_exemption(number, key, value))
         check_counts(number, meta, len(packed), len(stage.exemptions))
         self._meta = meta
         if meta is not None:
@@ -159,12 +159,14 @@ class OrdersTask(PartitionTask):
                 else meta.reached_ms
             )
             if meta.sweep is not None:
-                if meta.sweep[0] not in stage.exemptions:
+                exemption_id, log_time, last = meta.sweep
+                exemption = stage.exemptions.get(exemption_id)
+                if exemption is None:
                     raise CorruptChangelog(
-                        f"orders-changelog[{number}] was amid exemption {meta.sweep[0]}, "
+                        f"orders-changelog[{number}] was amid exemption {exemption_id}, "
                         "which it does not hold"
                     )
-                stage.resume_sweep(*meta.sweep)
+                stage.resume_sweep(exemption, log_time, last)
                 self._whole = False
         for orders in in_parts(packed.items()):
             stage.timers.add_all(timers_of(number, orders, stage.retention.add, packed.__setitem__))
