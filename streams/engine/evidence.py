@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import TypeVar
 
 import msgspec
@@ -169,10 +170,7 @@ def evidence_of_events(
 
 def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Evidence:
     evidence = Evidence(order_id)
-    key = order_id.encode()
-    home = next(
-        (place for (_, place), records in log.items() if any(r.key == key for r in records)), 0
-    )
+    home = _home(log, order_id)
     checkpoints: list[Checkpoint] = []
     for stage, partition, checkpoint in judge_log(log, policy, until):
         if stage == ORDERS and partition != home:
@@ -184,6 +182,18 @@ def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Eviden
         for record in checkpoint.outputs:
             evidence.outputs(record.topic, [(record.key, record.value)])
     return evidence
+
+
+def _home(log: Log, order_id: str) -> int:
+    """Find the partition of an order; a record that only has its key may have gone astray."""
+    key, needle = order_id.encode(), encode_value(order_id)
+    keyed = [
+        (needle in (record.value or b""), place)
+        for (_, place), records in log.items()
+        for record in records
+        if record.key == key
+    ]
+    return max(keyed, key=itemgetter(0), default=(False, 0))[1]
 
 
 def _checkpoint(value: bytes) -> tuple[str, int]:

@@ -49,3 +49,12 @@ def test_a_file_without_the_order_is_not_taken_for_a_missing_worker(shipclock: S
     finished = shipclock("explain", "O1", "--events", "-")
     assert finished.code == 1
     assert finished.err.startswith("error: order O1 is not known: nothing of it has been taken\n")
+
+
+def test_a_record_gone_astray_under_its_key_does_not_hide_an_order(shipclock: Shipclock) -> None:
+    """Another order's scan, refused in another partition, is none of its records."""
+    astray = line("first-scan", scan("O9"), key="O1", partition=3)
+    log = astray + b"\n" + line("order-paid", paid())
+    finished = shipclock("explain", "O1", "--events", "-", stdin=log)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out.startswith(b"Order O1 of shop S1: ")
