@@ -1,8 +1,12 @@
-"""Hypothesis profiles, chosen by HYPOTHESIS_PROFILE: `dev`, `ci` (reproducible), `long`."""
+"""What holds for all tests: Ctrl-C, and the Hypothesis profile that HYPOTHESIS_PROFILE names."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
+
+# What a script runs in the background ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow shared machine must not fail a property: time is what pytest-timeout watches.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

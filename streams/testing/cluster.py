@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,8 +74,8 @@ async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
     return count
 
 
-async def empty_topics(bootstrap: str, partitions: int) -> None:
-    """Create all topics anew, whatever was in them."""
+async def empty_topics(bootstrap: str, partitions: int, shop_partitions: int | None = None) -> None:
+    """Create all topics anew, whatever was in them; the shops' own may have another count."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -85,22 +85,30 @@ async def empty_topics(bootstrap: str, partitions: int) -> None:
             await asyncio.sleep(_POLL_S)
     finally:
         await admin.close()
-    await ensure_topics(bootstrap, partitions)
+    await ensure_topics(bootstrap, partitions, shop_partitions=shop_partitions)
 
 
 class WorkerProcess:
     """A `shipclock worker` of its own; its log goes to a file."""
 
+    program: Sequence[str] = ("-m", "streams")
+    """What Python runs as `shipclock`."""
+
     def __init__(self, bootstrap: str, log_path: Path, *options: str) -> None:
         self._log = log_path.open("ab")
         self.log_path = log_path
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams", "worker", "--bootstrap", bootstrap, *options],
+            [sys.executable, *self.program, "worker", "--bootstrap", bootstrap, *options],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self.log_path.read_text()
 
     def kill(self) -> None:
         """End it as a crash would."""

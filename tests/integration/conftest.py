@@ -1,4 +1,4 @@
-"""What the integration tests share: one real broker for the whole test run."""
+"""What the integration tests share: one real broker for each process of the test run."""
 
 from collections.abc import Iterator
 

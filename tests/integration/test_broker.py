@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.broker import BrokerError, EmbeddedBroker, broker_status, embedded, jars, stop_broker
 from streams.broker.java import find_java
+from tests.integration.processes import still_running
 
 pytestmark = pytest.mark.kafka
 
@@ -177,12 +178,11 @@ def test_no_java_is_left_behind(used_dir: Path, victim: str) -> None:
         assert parent.stdout.readline() == b"ready\n"
         supervisor, java = processes_of(used_dir)
         os.kill(parent.pid if victim == "parent" else supervisor.pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs([java], timeout=20)
-        assert alive == []
+        assert still_running([java], 20) == []
     finally:
         os.killpg(parent.pid, signal.SIGKILL)
         parent.communicate()
-    psutil.wait_procs([supervisor], timeout=20)
+    assert still_running([supervisor], 20) == []
     assert broker_status(used_dir) is None
 
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer
 
 from streams.broker import EmbeddedBroker
 from streams.topics.admin import ensure_topics
+from tests.integration.processes import still_running
 
 pytestmark = pytest.mark.kafka
 
@@ -22,8 +23,8 @@ DEMO = [sys.executable, "-m", "streams", "demo", "--orders", "200"]
 FAST = ["--speed", "40000"]
 STORY_LINE = re.compile(r"\d\d-\d\d \d\d:\d\d  ")
 SIGNAL_EXIT = 130
-# Python's own helper of spawned processes ends a moment after its parent.
-SOON_S = 1.0
+# Python's own helper of spawned processes ends a moment after its parent, or when it gets a core.
+SOON_S = 5.0
 
 
 class Run:
@@ -71,8 +72,7 @@ class Run:
 
     def alive(self, patience_s: float = 0.0) -> list[psutil.Process]:
         """Name what still runs of all that was started."""
-        _, alive = psutil.wait_procs(list(self.started), timeout=patience_s)
-        return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        return still_running(self.started, patience_s)
 
 
 @pytest.fixture

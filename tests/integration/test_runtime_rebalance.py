@@ -19,6 +19,7 @@ from streams.runtime.checkpoint import Transactions
 from streams.runtime.restore import Restored, restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
+from tests.integration.processes import still_running
 from tests.integration.test_runtime_transport import Bench, Counter, until
 from tests.integration.test_time import free_port
 from tests.integration.test_time import until as scraped
@@ -163,5 +164,4 @@ async def test_workers_do_not_outlive_their_supervisor(topics: str) -> None:
         await until(lambda: len(workers_of(supervisor)) == 2)
         everybody = workers_of(supervisor)
         process.send_signal(signal.SIGKILL)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, everybody, timeout=15)
-    assert alive == []
+        assert await asyncio.to_thread(still_running, everybody, 15) == []

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from aiokafka.partitioner import murmur2
 
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
+from streams.testing.cluster import WorkerProcess
 from streams.topics.admin import ensure_topics, planned_topics
+from tests.integration.test_runtime_transport import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -189,19 +192,50 @@ async def test_a_scenario_runs_live_as_it_is_simulated(topics: str) -> None:
     assert "Traceback" not in log
 
 
-async def test_killed_workers_lose_and_repeat_nothing(topics: str) -> None:
+SHORT_SESSION = """
+from streams.cli import main
+from streams.runtime.settings import Settings
+
+Settings.__init__.__kwdefaults__["session_timeout_ms"] = 3_000
+main()
+"""
+
+
+class HastyWorker(WorkerProcess):
+    """A worker whose death or sleep its group notices soon."""
+
+    program = ("-c", SHORT_SESSION)
+
+    def owns(self) -> str:
+        """Return the order partitions of its last assignment."""
+        found = re.findall(r"assigned stage=orders partitions=(\S+)", self.log)
+        return found[-1] if found else "none"
+
+
+@contextmanager
+def hasty(bootstrap: str, log_path: Path, *options: str) -> Iterator[HastyWorker]:
+    """Run such a worker; kill it if the test has not ended it."""
+    running = HastyWorker(bootstrap, log_path, *options)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+async def test_killed_workers_lose_and_repeat_nothing(topics: str, tmp_path: Path) -> None:
     """Whatever instant a worker dies at, the next one goes on from the last transaction."""
     events = surge(6_000)
     await send(topics, events)
     expected = simulated(events)
     draw = random.Random(3)
-    for _ in range(4):
-        with worker(topics) as process:
-            await asyncio.sleep(draw.uniform(1.5, 3))
-            process.kill()
-    with worker(topics) as process:
+    for life in range(3):
+        with hasty(topics, tmp_path / f"{life}.log") as victim:
+            # Before that it has nothing to lose.
+            await until(lambda victim=victim: "restored" in victim.log, 60)  # type: ignore[misc]
+            await asyncio.sleep(draw.uniform(0.5, 2))
+    with hasty(topics, tmp_path / "last.log") as survivor:
         found = await outputs(topics, expected.total())
-        stop(process)
+        assert survivor.stop(5) == 0
     assert found == expected
 
 
@@ -211,37 +245,39 @@ def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
     return [child for child in children if any("spawn_main" in a for a in child.cmdline())]
 
 
-async def test_two_processes_share_the_work(topics: str) -> None:
+async def test_two_processes_share_the_work(topics: str, tmp_path: Path) -> None:
     """A supervisor with two workers gives the same records, also when one of them is killed."""
     events = surge(6_000)
     await send(topics, events)
     expected = simulated(events)
-    with worker(topics, "--workers", "2") as process:
-        supervisor = psutil.Process(process.pid)
-        async with asyncio.timeout(60):
-            while len(children := workers_of(supervisor)) < 2:
-                await asyncio.sleep(0.1)
-        await asyncio.sleep(1)
-        children[0].kill()
+    with hasty(topics, tmp_path / "log", "--workers", "2") as both:
+        await until(lambda: "restored" in both.log, 60)
+        workers_of(psutil.Process(both.process.pid))[0].kill()
         found = await outputs(topics, expected.total())
-        log = stop(process)
+        assert both.stop(5) == 0
     assert found == expected
-    assert "worker-died" in log
-    assert log.count(" stopped ") >= 2
+    assert "worker-died" in both.log
+    assert both.log.count(" stopped ") >= 2
 
 
-async def test_a_worker_that_slept_longer_than_its_session_comes_back(topics: str) -> None:
+async def test_a_worker_that_slept_longer_than_its_session_comes_back(
+    topics: str, tmp_path: Path
+) -> None:
     """Another takes over what it held; awake, it writes nothing of that, and joins again."""
     events = surge(6_000)
     await send(topics, events)
     expected = simulated(events)
-    with worker(topics) as sleeper, worker(topics) as other:
-        await asyncio.sleep(4)
-        sleeper.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(15)
-        sleeper.send_signal(signal.SIGCONT)
+    all_of_them = f"0-{PARTITIONS - 1}"
+    with (
+        hasty(topics, tmp_path / "sleeper.log") as sleeper,
+        hasty(topics, tmp_path / "other.log") as other,
+    ):
+        await until(lambda: not {sleeper.owns(), other.owns()} & {"none", all_of_them}, 60)
+        sleeper.process.send_signal(signal.SIGSTOP)
+        await until(lambda: other.owns() == all_of_them, 60)
+        sleeper.process.send_signal(signal.SIGCONT)
         await outputs(topics, expected.total())
-        other_log = stop(other)
+        assert other.stop(5) == 0
         # Now all is the sleeper's: refused records show that it works.
         later = placed([
             {"topic": "order-paid", "timestamp": int(time.time() * 1000),
@@ -251,10 +287,9 @@ async def test_a_worker_that_slept_longer_than_its_session_comes_back(topics: st
         await send(topics, later)
         expected = simulated(events + later)
         found = await outputs(topics, expected.total())
-        log = stop(sleeper)
+        assert sleeper.stop(5) == 0
     assert found == expected
-    assert "assigned stage=orders partitions=0-2" in other_log
-    assert "Traceback" not in log + other_log
+    assert "Traceback" not in sleeper.log + other.log
 
 
 async def test_missing_topics_are_said_in_one_line(broker: str) -> None:

@@ -150,6 +150,7 @@ async def test_an_order_alone_is_judged_on_time(topics: str) -> None:
         wrong = order(key_in(1, "W"), now, now + 10 * DAY)
         alone = [order(key_in(p, "A"), due - 72 * HOUR, now) for p in (0, 1)]
         await load(topics, [wrong, *alone])
+        ready = max(due, now_ms())
         async with asyncio.timeout(30):
             while len(found := await read(topics, ["timeout"])) < 2:
                 await asyncio.sleep(0.2)
@@ -157,10 +158,10 @@ async def test_an_order_alone_is_judged_on_time(topics: str) -> None:
     values = [orjson.loads(record.value) for record in found]
     assert {value["order_id"] for value in values} == {key_in(0, "A"), key_in(1, "A")}
     assert {value["determined_at"] for value in values} == {due}
-    # Written when they were due: not before, and soon after.
-    late_ms = [record.timestamp - due for record in found]
-    assert min(late_ms) >= 0
-    assert max(late_ms) < 4_000, late_ms
+    # Written when they were due: not before, and soon after; a slow machine sends them later.
+    written = [record.timestamp for record in found]
+    assert min(written) >= due
+    assert max(written) < ready + 4_000, (due, ready, written)
 
 
 @pytest.mark.long
