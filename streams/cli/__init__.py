@@ -28,11 +28,12 @@ def _run() -> int:
     if interruptible:
         # There is nothing to tidy up yet, and an import tells of an interrupt at length.
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    from streams.cli.commands import run
+    from streams.cli.commands import program_named, run
 
+    program = program_named()
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = run()
+    code = run(program)
     if code == INTERRUPTED:
         # A further Ctrl-C ends the interpreter's own end, without a story.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

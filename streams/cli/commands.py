@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -11,16 +12,6 @@ import typer
 
 from streams.cli.printable import printable
 from streams.core.errors import UserError
-
-app = typer.Typer(
-    name="shipclock",
-    help="Keeps the shipping clocks of paid orders: timeouts, penalties and product bans from "
-    "Kafka topics, exactly once.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
 _COMMANDS = (
     "demo",
@@ -39,15 +30,35 @@ _COMMANDS = (
 # Typer names one of its usage errors, not what they have in common.
 _UsageError: Any = typer.BadParameter.__base__
 
-for _name in _COMMANDS:
-    _module = import_module(f"streams.cli.{_name.replace('-', '_')}")
-    if hasattr(_module, "app"):
-        app.add_typer(_module.app, name=_name)
-    else:
-        app.command(_name)(getattr(_module, _name))
+
+def program(commands: Iterable[str] = _COMMANDS) -> typer.Typer:
+    """Put the program together of these commands; each brings modules of its own."""
+    app = typer.Typer(
+        name="shipclock",
+        help="Keeps the shipping clocks of paid orders: timeouts, penalties and product bans from "
+        "Kafka topics, exactly once.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    # Without this, one command alone would be the program and have no name.
+    app.callback()(lambda: None)
+    for name in commands:
+        module = import_module(f"streams.cli.{name.replace('-', '_')}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
-def run() -> int:
+def program_named() -> typer.Typer:
+    """Bring the command that was named, and all of them only for help or for a wrong word."""
+    return program([name for name in _COMMANDS if sys.argv[1:2] == [name]] or _COMMANDS)
+
+
+def run(app: typer.Typer) -> int:
     """Run the command of the command line; return its exit code, its errors told."""
     try:
         return app(prog_name="shipclock", standalone_mode=False) or 0
