@@ -86,8 +86,9 @@ def _work(settings: Settings, policy: Policy, log_path: Path) -> None:
     with log_path.open("w") as log:
         sys.stdout = sys.stderr = log
         logs.setup()
+        parent = multiprocessing.parent_process()
         try:
-            run_worker(settings, policy)
+            run_worker(settings, policy, None if parent is None else parent.sentinel)
         except WorkerError as error:
             logs.error(_log, "cannot-work", detail=error.message)
             sys.exit(1)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import multiprocessing
 import os
 import resource
 from collections.abc import AsyncIterable, Iterator, Sequence
@@ -109,23 +108,26 @@ class WorkerApp(faust.App):
         unused._thread.thread_loop.close()
 
 
-def run_worker(settings: Settings, policy: Policy) -> None:
+def run_worker(settings: Settings, policy: Policy, parent: int | None = None) -> None:
     """Run one worker process until it is told to stop.
 
     SIGTERM, SIGINT and the end of a supervising parent stop it within 5 seconds. Raises WorkerError
     if it cannot work at all.
+
+    Args:
+        parent: Descriptor that becomes readable when the supervising process has ended.
     """
-    run_stages(settings, product_stages(policy, settings.app_id))
+    run_stages(settings, product_stages(policy, settings.app_id), parent)
 
 
-def run_stages(settings: Settings, stages: Sequence[Stage]) -> None:
+def run_stages(settings: Settings, stages: Sequence[Stage], parent: int | None = None) -> None:
     """Run a worker process of any stages; see `run_worker`."""
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     # What has been imported stays: no full collection need look at it.
     gc.collect()
     gc.freeze()
     _allow_files()
-    asyncio.run(_run(settings, stages))
+    asyncio.run(_run(settings, stages, parent))
 
 
 @contextlib.contextmanager
@@ -152,14 +154,10 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(settings: Settings, stages: Sequence[Stage]) -> None:
+async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
-    parent = multiprocessing.parent_process()
-    with (
-        stopped_by_signals(stop, None if parent is None else int(parent.sentinel)),
-        _metrics_served(settings.metrics_port),
-    ):
+    with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)
         event(
             log,
