@@ -11,10 +11,8 @@ import resource
 from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
-import faust
-from faust.app.base import BootStrategy
-
 from streams.core.policy import Policy
+from streams.runtime import frame
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import Standing, event, warn
 from streams.runtime.partition import Batch
@@ -33,14 +31,14 @@ _CHANNEL_BATCHES_MAX = 64
 _GC_THRESHOLD = 200_000
 
 
-class _WithoutKafka(BootStrategy):
+class _WithoutKafka(frame.BootStrategy):
     """Start agents only: consumer, producer and tables are ours, and no web server listens."""
 
     enable_kafka = False
     enable_web = False
 
 
-class WorkerApp(faust.App):
+class WorkerApp(frame.App):
     """The app of one worker process: an agent and a source for each stage."""
 
     BootStrategy = _WithoutKafka
@@ -52,7 +50,9 @@ class WorkerApp(faust.App):
             broker=f"kafka://{settings.bootstrap}",
             web_enabled=False,
             autodiscover=False,
+            **frame.settings(),
         )
+        frame.without_kafka(self)
         self._bootstrap = settings.bootstrap
         self._unreachable = Standing()
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
@@ -99,13 +99,9 @@ class WorkerApp(faust.App):
             await self.add_runtime_dependency(source)
 
     async def on_stop(self) -> None:
-        """Stop, and free what Faust's consumer holds.
-
-        Faust's streams make it and nothing starts it, but its thread's loop has sockets already.
-        """
+        """Stop, and free what Faust made and nothing started."""
         await super().on_stop()
-        unused: Any = self.consumer
-        unused._thread.thread_loop.close()
+        frame.free(self)
 
 
 def run_worker(settings: Settings, policy: Policy, parent: int | None = None) -> None:

@@ -20,8 +20,10 @@ def test_a_supervisor_brings_nothing_but_the_standard_library() -> None:
     assert brought("streams.cli.worker_process", "streams.runtime.supervise") == set()
 
 
-def test_a_worker_is_not_left_with_the_command_line() -> None:
-    """What read its options is not needed again."""
+def test_a_worker_brings_nothing_of_no_use() -> None:
+    """It is left with nothing of the command line, and with neither web, YAML nor cron."""
     found = brought("streams.cli.worker_process", "streams.runtime.app")
-    assert "aiokafka" in found
-    assert not found & {"pydantic", "rich", "typer"}
+    assert {"aiokafka", "faust"} <= found
+    assert not found & {
+        "aiohttp", "attr", "croniter", "dateutil", "pydantic", "pytz", "rich", "typer", "yaml",
+    }  # fmt: skip
