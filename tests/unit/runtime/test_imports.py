@@ -25,5 +25,6 @@ def test_a_worker_brings_nothing_of_no_use() -> None:
     found = brought("streams.cli.worker_process", "streams.runtime.app")
     assert {"aiokafka", "faust"} <= found
     assert not found & {
-        "aiohttp", "attr", "croniter", "dateutil", "pydantic", "pytz", "rich", "typer", "yaml",
+        "aiohttp", "attr", "croniter", "dateutil", "prometheus_client", "pydantic", "pytz", "rich",
+        "typer", "yaml",
     }  # fmt: skip
