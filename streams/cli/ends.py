@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 
-from streams.cli.printable import printable
 from streams.core.errors import UserError
 
 
@@ -37,6 +36,8 @@ def told(work: Callable[[], int | None]) -> int:
 def say(message: str, hint: str | None) -> None:
     """Say what went wrong on standard error, and what to do about it."""
     from rich.console import Console
+
+    from streams.cli.printable import printable
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for style, word, text in (("bold red", "error:", message), ("bold", "hint:", hint)):

@@ -6,7 +6,6 @@ input.
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +23,8 @@ def load() -> Callable[[], int]:
         from streams.runtime.supervise import supervise
 
         return partial(told, partial(supervise, job, workers))
+    import pickle
+
     from streams.runtime.app import run_worker
 
     return partial(told, partial(run_worker, *pickle.loads(job)))  # noqa: S301 - we wrote it
