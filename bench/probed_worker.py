@@ -1,6 +1,6 @@
-"""`shipclock worker` that notes how long its garbage collections took.
+"""A worker that notes how long its garbage collections took.
 
-Run: python bench/probed_worker.py FILE worker [OPTIONS]
+Run: python bench/probed_worker.py FILE [OPTIONS]      those of tuned_worker.py
 On SIGUSR1 it collects all generations at once and writes both to FILE: the longest collection it
 made by itself (`longest_ms`), and this one (`full_ms`).
 """
@@ -45,8 +45,7 @@ def main() -> None:
     """Run the command line after the file's name."""
     path = Path(sys.argv.pop(1))
     # Imports make garbage before there is anybody to wait for its collection.
-    import streams.runtime.app  # noqa: F401
-    from streams.cli import main as run
+    from tuned_worker import main as run
 
     pauses = Pauses()
     signal.signal(signal.SIGUSR1, lambda *_: path.write_text(json.dumps(pauses.collected())))

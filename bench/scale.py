@@ -305,7 +305,7 @@ async def fill_partition(bootstrap: str, partition: int, numbers: range) -> Orde
 async def restore_by_worker(bootstrap: str, folder: Path, states: int) -> Row:
     """Measure a worker that finds nothing to do but to restore."""
     # With this slack nothing is judged past the open orders: the job is still to come.
-    worker = ProbedWorker(bootstrap, folder / "restoring", "--idle-slack", str(20 * DAY_MS))
+    worker = ProbedWorker(bootstrap, folder / "restoring", "--set", f"idle_slack_ms={20 * DAY_MS}")
     try:
         await worker.said("assigned", 1)
         started_s = time.monotonic()
@@ -521,7 +521,7 @@ class ProbedWorker:
         self._log_path = path.with_suffix(".log")
         self._log = self._log_path.open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "probed_worker.py"), str(self._probe), "worker",
+            [sys.executable, str(HERE / "probed_worker.py"), str(self._probe),
              "--bootstrap", bootstrap, *options],
             stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -1,12 +1,13 @@
 """`shipclock worker` with settings that its command does not offer, for measurements.
 
-Run: python bench/tuned_worker.py --bootstrap HOST:PORT --policy NAME|FILE [--workers N]
+Run: python bench/tuned_worker.py --bootstrap HOST:PORT [--policy NAME|FILE] [--workers N]
      [--set NAME=NUMBER ...]     NAME is a field of streams.runtime.settings.Settings
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 
 from streams.policies import load_policy
 from streams.runtime import logs
@@ -19,7 +20,7 @@ def main() -> None:
     """Run until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--policy", required=True)
+    parser.add_argument("--policy", default="douyin-first-scan")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", type=setting)
     options = parser.parse_args()
@@ -29,7 +30,7 @@ def main() -> None:
     if options.workers == 1:
         run_worker(settings, policy)
     else:
-        supervise(settings, policy, options.workers)
+        supervise(pickle.dumps((settings, policy)), options.workers)
 
 
 def setting(text: str) -> tuple[str, int]:

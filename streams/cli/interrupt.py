@@ -15,6 +15,8 @@ INTERRUPTED = 130
 def end_at_once() -> None:
     """Let Ctrl-C end the process, also where a shell without job control has it ignored (`&`)."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    # What started us may have blocked it until now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextmanager

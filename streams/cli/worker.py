@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Annotated
 
@@ -54,10 +55,8 @@ def worker(
     It joins the others of its app id, takes its share of the partitions, restores their state from
     the changelogs, and judges every order on time. Stopping and killing it are both safe.
     """
-    from streams.runtime import logs
-    from streams.runtime.app import run_worker
+    from streams.runtime import fresh
     from streams.runtime.settings import Settings
-    from streams.runtime.supervise import supervise
 
     if not re.fullmatch("[A-Za-z0-9._-]{1,100}", app_id):
         raise UserError(
@@ -70,11 +69,7 @@ def worker(
             2,
         )
     rules = load_policy(policy)
-    logs.setup()
     settings = Settings(
         bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack, metrics_port=metrics_port
     )
-    if workers == 1:
-        run_worker(settings, rules)
-    else:
-        supervise(settings, rules, workers)
+    fresh.become("streams.cli.worker_process", workers, stdin=pickle.dumps((settings, rules)))

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import pickle
 import re
-import sys
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streams.core.policy import Policy
-from streams.runtime import logs
-from streams.runtime.app import run_worker
-from streams.runtime.child import start_child
-from streams.runtime.errors import WorkerError
+from streams.runtime.fresh import Child
 from streams.runtime.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 # A worker ends itself within 4.5 s.
 _STOP_SECONDS_MAX = 5.5
@@ -29,12 +21,13 @@ class Worker:
     """Runs what `shipclock worker` runs, in a process that ends with this one."""
 
     def __init__(self, settings: Settings, policy: Policy, log_path: Path) -> None:
-        self._arguments = (settings, policy, log_path)
+        self._job = pickle.dumps((settings, policy))
         self._log_path = log_path
-        self._process: BaseProcess | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> Self:
-        self._process = start_child(_work, self._arguments)
+        with self._log_path.open("w") as log:
+            self._child = Child("streams.runtime.supervised", 0, stdin=self._job, output=log)
         return self
 
     def __exit__(
@@ -43,16 +36,14 @@ class Worker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.join(_STOP_SECONDS_MAX)
-            self._process.kill()
-            self._process.join()
+        if self._child is not None:
+            self._child.terminate()
+            self._child.join(_STOP_SECONDS_MAX)
 
     @property
     def alive(self) -> bool:
         """Tell whether the process runs."""
-        return self._process is not None and self._process.is_alive()
+        return self._child is not None and self._child.exit_code is None
 
     def last_words(self) -> str:
         """Return the last trouble that its log tells of, or else its last entry."""
@@ -67,16 +58,3 @@ class Worker:
         first, *more = (troubles or entries)[-1].splitlines()
         # Of a traceback, the last line says what happened.
         return f"{first}: {more[-1]}" if more else first
-
-
-def _work(settings: Settings, policy: Policy, log_path: Path) -> None:
-    # Signals for the terminal's group are not for this process.
-    os.setsid()
-    with log_path.open("w") as log:
-        sys.stdout = sys.stderr = log
-        logs.setup()
-        try:
-            run_worker(settings, policy)
-        except WorkerError as error:
-            logs.error(_log, "cannot-work", detail=error.message)
-            sys.exit(1)

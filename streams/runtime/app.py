@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import gc
 import logging
-import multiprocessing
 import os
 import resource
 from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
-import faust
-from faust.app.base import BootStrategy
-
 from streams.core.policy import Policy
+from streams.runtime import frame
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import Standing, event, warn
 from streams.runtime.partition import Batch
@@ -34,14 +31,14 @@ _CHANNEL_BATCHES_MAX = 64
 _GC_THRESHOLD = 200_000
 
 
-class _WithoutKafka(BootStrategy):
+class _WithoutKafka(frame.BootStrategy):
     """Start agents only: consumer, producer and tables are ours, and no web server listens."""
 
     enable_kafka = False
     enable_web = False
 
 
-class WorkerApp(faust.App):
+class WorkerApp(frame.App):
     """The app of one worker process: an agent and a source for each stage."""
 
     BootStrategy = _WithoutKafka
@@ -53,7 +50,9 @@ class WorkerApp(faust.App):
             broker=f"kafka://{settings.bootstrap}",
             web_enabled=False,
             autodiscover=False,
+            **frame.settings(),
         )
+        frame.without_kafka(self)
         self._bootstrap = settings.bootstrap
         self._unreachable = Standing()
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
@@ -100,32 +99,31 @@ class WorkerApp(faust.App):
             await self.add_runtime_dependency(source)
 
     async def on_stop(self) -> None:
-        """Stop, and free what Faust's consumer holds.
-
-        Faust's streams make it and nothing starts it, but its thread's loop has sockets already.
-        """
+        """Stop, and free what Faust made and nothing started."""
         await super().on_stop()
-        unused: Any = self.consumer
-        unused._thread.thread_loop.close()
+        frame.free(self)
 
 
-def run_worker(settings: Settings, policy: Policy) -> None:
+def run_worker(settings: Settings, policy: Policy, parent: int | None = None) -> None:
     """Run one worker process until it is told to stop.
 
     SIGTERM, SIGINT and the end of a supervising parent stop it within 5 seconds. Raises WorkerError
     if it cannot work at all.
+
+    Args:
+        parent: Descriptor that becomes readable when the supervising process has ended.
     """
-    run_stages(settings, product_stages(policy, settings.app_id))
+    run_stages(settings, product_stages(policy, settings.app_id), parent)
 
 
-def run_stages(settings: Settings, stages: Sequence[Stage]) -> None:
+def run_stages(settings: Settings, stages: Sequence[Stage], parent: int | None = None) -> None:
     """Run a worker process of any stages; see `run_worker`."""
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     # What has been imported stays: no full collection need look at it.
     gc.collect()
     gc.freeze()
     _allow_files()
-    asyncio.run(_run(settings, stages))
+    asyncio.run(_run(settings, stages, parent))
 
 
 @contextlib.contextmanager
@@ -152,14 +150,10 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(settings: Settings, stages: Sequence[Stage]) -> None:
+async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
-    parent = multiprocessing.parent_process()
-    with (
-        stopped_by_signals(stop, None if parent is None else int(parent.sentinel)),
-        _metrics_served(settings.metrics_port),
-    ):
+    with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)
         event(
             log,

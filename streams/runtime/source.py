@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka.errors import KafkaError
-from mode import Service
 
 from streams.runtime.errors import WorkerError, refusal
+from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason
 from streams.runtime.session import Session
 from streams.runtime.settings import Settings

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import selectors
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import wait
 
 from streams.runtime.logs import event
 
@@ -55,7 +55,11 @@ def _watch(
     loop: asyncio.AbstractEventLoop, stop: asyncio.Event, reading: int, parent: int | None
 ) -> None:
     why = "the supervisor is gone"
-    if reading in wait([reading] if parent is None else [reading, parent]):
+    with selectors.DefaultSelector() as selector:
+        for descriptor in (reading,) if parent is None else (reading, parent):
+            selector.register(descriptor, selectors.EVENT_READ)
+        ready = {key.fd for key, _ in selector.select()}
+    if reading in ready:
         number = os.read(reading, 1)
         if number == _NEVER_MIND:
             return

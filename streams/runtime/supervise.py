@@ -1,27 +1,23 @@
-"""Several worker processes: start them, restart a dead one, stop them together."""
+"""Several worker processes: start them, restart a dead one, stop them together.
+
+It waits for as long as they work, so it imports nothing of what they need.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
-from dataclasses import replace
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from streams.core.policy import Policy
+from streams.core.errors import UserError
 from streams.runtime import logs
-from streams.runtime.app import run_worker
-from streams.runtime.child import start_child
-from streams.runtime.errors import WorkerError
-from streams.runtime.settings import Settings
+from streams.runtime.fresh import Child
 
 log = logging.getLogger(__name__)
 
 # Not 1, which is what any uncaught exception ends a process with.
-_REFUSED = 78
+REFUSED = 78
 _POLL_S = 0.2
 _RESTART_S_MIN, _RESTART_S_MAX = 1.0, 30.0
 # A worker that lived this long had no standing problem.
@@ -29,41 +25,45 @@ _HEALTHY_S = 60.0
 _STOP_SECONDS_MAX = 4.8
 
 
-class _Child:
+class _Worker:
     """One worker process and when it may start again."""
 
-    def __init__(self, index: int, settings: Settings, policy: Policy) -> None:
+    def __init__(self, index: int, job: bytes) -> None:
         self.index = index
-        if settings.metrics_port is not None:
-            settings = replace(settings, metrics_port=settings.metrics_port + index)
-        self._arguments = (index, settings, policy)
+        self._job = job
         self._restart_s = _RESTART_S_MIN
-        self.process: SpawnProcess | None = None
+        self.child: Child | None = None
         self.start_at_s = 0.0
 
     def start(self) -> None:
         self.started_s = time.monotonic()
-        self.process = start_child(_child_main, self._arguments)
+        self.child = Child("streams.runtime.supervised", self.index, stdin=self._job)
 
     def ended(self) -> int | None:
         """Return the exit code if the process has ended, and plan its restart."""
-        process = self.process
-        if process is None or process.exitcode is None:
+        child = self.child
+        if child is None or (code := child.exit_code) is None:
             return None
-        self.process = None
+        child.join(0)
+        self.child = None
         now_s = time.monotonic()
         if now_s - self.started_s > _HEALTHY_S:
             self._restart_s = _RESTART_S_MIN
         self.start_at_s = now_s + self._restart_s
         self._restart_s = min(2 * self._restart_s, _RESTART_S_MAX)
-        return process.exitcode
+        return code
 
 
-def supervise(settings: Settings, policy: Policy, workers: int) -> None:
+def supervise(job: bytes, workers: int) -> None:
     """Keep this many worker processes running until SIGTERM or SIGINT.
 
-    The group shares the partitions among them. Raises WorkerError if a worker cannot work at all;
-    one that crashes is started again.
+    The group shares the partitions among them; one that crashes is started again.
+
+    Args:
+        job: Settings and policy, pickled: only the workers can read what they mean.
+
+    Raises:
+        UserError: A worker cannot work at all.
     """
     stopping: list[int] = []
 
@@ -72,38 +72,28 @@ def supervise(settings: Settings, policy: Policy, workers: int) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    children = [_Child(index, settings, policy) for index in range(workers)]
+    processes = [_Worker(index, job) for index in range(workers)]
     try:
         while not stopping:
-            for child in children:
-                if child.process is None and time.monotonic() >= child.start_at_s:
-                    child.start()
-            wait([child.process.sentinel for child in children if child.process], _POLL_S)
-            for child in children:
-                code = child.ended()
-                if code == _REFUSED:
-                    raise WorkerError(f"worker {child.index} cannot work", hint="see its log above")
+            for worker in processes:
+                if worker.child is None and time.monotonic() >= worker.start_at_s:
+                    worker.start()
+            time.sleep(_POLL_S)
+            for worker in processes:
+                code = worker.ended()
+                if code == REFUSED:
+                    raise UserError(f"worker {worker.index} cannot work", "see its log above")
                 if code is not None and not stopping:
-                    logs.warn(log, "worker-died", worker=child.index, exit_code=code,
-                              restart_s=max(0.0, child.start_at_s - time.monotonic()))  # fmt: skip
+                    logs.warn(log, "worker-died", worker=worker.index, exit_code=code,
+                              restart_s=max(0.0, worker.start_at_s - time.monotonic())
+                              )  # fmt: skip
     finally:
-        _stop([child.process for child in children if child.process])
+        _stop([worker.child for worker in processes if worker.child])
 
 
-def _stop(processes: list[SpawnProcess]) -> None:
-    for process in processes:
-        process.terminate()
+def _stop(children: list[Child]) -> None:
+    for child in children:
+        child.terminate()
     give_up_s = time.monotonic() + _STOP_SECONDS_MAX
-    for process in processes:
-        process.join(max(0.0, give_up_s - time.monotonic()))
-        if process.exitcode is None:
-            process.kill()
-
-
-def _child_main(index: int, settings: Settings, policy: Policy) -> None:
-    logs.setup(worker=index)
-    try:
-        run_worker(settings, policy)
-    except WorkerError as exc:
-        logs.error(log, "cannot-work", detail=exc.message, hint=exc.hint or "")
-        sys.exit(_REFUSED)
+    for child in children:
+        child.join(max(0.0, give_up_s - time.monotonic()))

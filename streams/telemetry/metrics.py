@@ -1,68 +1,107 @@
 """The worker's metrics for Prometheus: each name, its labels and its meaning, once.
 
 They are counted a batch or a transaction at a time, never a record, whether or not they are served.
+Only serving them brings the client library: 2 MB that most workers have no use for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    ProcessCollector,
-    start_http_server,
-)
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 HOST = "127.0.0.1"
 
-REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
+
+class _Number:
+    """What is counted or measured under one choice of labels."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1) -> None:
+        self.value += amount
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+
+class _Numbers:
+    """What is counted or measured, by labels."""
+
+    def __init__(self, name: str, meaning: str, labels: list[str]) -> None:
+        self.name = name
+        self.meaning = meaning
+        self.label_names = labels
+        self._numbers: dict[tuple[str, ...], _Number] = {}
+
+    def labels(self, *values: str) -> _Number:
+        return self._numbers.setdefault(values, _Number())
+
+    def read(self) -> list[tuple[tuple[str, ...], float]]:
+        """Copy all of them at once: another thread may serve them."""
+        return [(values, number.value) for values, number in list(self._numbers.items())]
+
+
+class Counter(_Numbers):
+    """It only grows."""
+
+
+class Gauge(_Numbers):
+    """It goes up and down."""
+
 
 RECORDS = Counter(
     "shipclock_records",
     "Records taken from a stage's inputs, frontier marks left out; read again, they count again.",
     ["stage"],
-    registry=REGISTRY,
 )
 OUTPUTS = Counter(
     "shipclock_outputs",
     "Records committed to a topic; changelogs and frontier marks left out.",
     ["topic"],
-    registry=REGISTRY,
 )
-TRANSACTIONS = Counter(
-    "shipclock_transactions", "Transactions committed.", ["stage"], registry=REGISTRY
-)
+TRANSACTIONS = Counter("shipclock_transactions", "Transactions committed.", ["stage"])
 FAILURES = Counter(
     "shipclock_failures",
     "Times a partition had to begin again from the log: fenced, refused, failed or broken.",
     ["stage", "kind"],
-    registry=REGISTRY,
 )
 BEHIND_FRONTIER = Counter(
     "shipclock_behind_frontier_records",
     "Records whose timestamp lay behind the frontier when they were read: late evidence.",
     ["topic"],
-    registry=REGISTRY,
 )
 PARTITIONS = Gauge(
-    "shipclock_partitions",
-    "Partitions this worker has restored and processes.",
-    ["stage"],
-    registry=REGISTRY,
+    "shipclock_partitions", "Partitions this worker has restored and processes.", ["stage"]
 )
-LAG = Gauge(
-    "shipclock_lag_records", "Offsets between what was read and the ends.", ["stage"],
-    registry=REGISTRY,
-)  # fmt: skip
+LAG = Gauge("shipclock_lag_records", "Offsets between what was read and the ends.", ["stage"])
 FRONTIER = Gauge(
     "shipclock_frontier_ms",
     "Epoch ms up to which the slowest of this worker's partitions has judged; 0 without one.",
     ["stage"],
-    registry=REGISTRY,
 )
+_ALL = (
+    RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, PARTITIONS, LAG, FRONTIER,
+)  # fmt: skip
+
+
+class _Collector:
+    """Tells the client library of them whenever it is asked."""
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        for numbers in _ALL:
+            family = CounterMetricFamily if isinstance(numbers, Counter) else GaugeMetricFamily
+            metric = family(numbers.name, numbers.meaning, labels=numbers.label_names)
+            for values, value in numbers.read():
+                metric.add_metric(values, value)
+            yield metric
 
 
 def serve(port: int) -> Callable[[], None]:
@@ -70,7 +109,12 @@ def serve(port: int) -> Callable[[], None]:
 
     Raises OSError if the port cannot be had.
     """
-    server, thread = start_http_server(port, addr=HOST, registry=REGISTRY)
+    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Collector())
+    server, thread = start_http_server(port, addr=HOST, registry=registry)
 
     def end() -> None:
         server.shutdown()

@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from typer.testing import CliRunner
 
 from streams.broker import EmbeddedBroker
-from streams.cli.commands import app
+from streams.cli.commands import program
 from streams.codec.encode import encode_value
 from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
@@ -61,14 +61,14 @@ def bootstrap(broker: str) -> Iterator[str]:
 
 def run(bootstrap: str, *arguments: str, stdin: str | None = None) -> str:
     """Run a command that must succeed; return what it printed."""
-    result = CliRunner().invoke(app, [*arguments, "--bootstrap", bootstrap], input=stdin)
+    result = CliRunner().invoke(program(), [*arguments, "--bootstrap", bootstrap], input=stdin)
     assert result.exit_code == 0, result.exception
     return result.stdout
 
 
 def failed(bootstrap: str, *arguments: str, stdin: str | None = None) -> UserError:
     """Run a command that must fail; return its error."""
-    result = CliRunner().invoke(app, [*arguments, "--bootstrap", bootstrap], input=stdin)
+    result = CliRunner().invoke(program(), [*arguments, "--bootstrap", bootstrap], input=stdin)
     assert isinstance(result.exception, UserError), result
     return result.exception
 
@@ -233,7 +233,7 @@ def worker(bootstrap: str, tmp_path: Path) -> Iterator[str]:
 def explained(bootstrap: str, order_id: str) -> dict[str, Any]:
     """Explain an order; empty while it is not known."""
     arguments = ["explain", order_id, "--json", "--bootstrap", bootstrap]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(program(), arguments)
     return json.loads(result.output) if result.exit_code == 0 else {}
 
 
@@ -435,7 +435,7 @@ def test_dead_letters_are_read_in_order_as_far_as_they_are_committed(bootstrap: 
                 await producer.send_and_wait("dead-letter", None, b"key", partition=1)
 
     asyncio.run(fill())
-    result = CliRunner().invoke(app, ["dead-letters", "--bootstrap", bootstrap])
+    result = CliRunner().invoke(program(), ["dead-letters", "--bootstrap", bootstrap])
     assert result.exit_code == 0
     committed = [f"the {number}." for number in range(60) if number % 3 != 2]
     assert [line[line.index("the ") :] for line in result.stdout.splitlines()] == committed
@@ -477,9 +477,11 @@ def test_what_is_sent_may_still_be_refused_and_it_is_said_where(bootstrap: str) 
         ["appeal", "O1:late-scan:1", "granted"],
         ["exempt", "--id", "X1", "--waive", "--order", "O1"],
     ):
-        result = CliRunner().invoke(app, [*arguments, "--bootstrap", bootstrap])
+        result = CliRunner().invoke(program(), [*arguments, "--bootstrap", bootstrap])
         assert result.exit_code == 0
         assert result.stderr.startswith("note: a worker may still refuse it, as conflict")
         assert "shipclock dead-letters" in result.stderr
-    result = CliRunner().invoke(app, ["send", "first-scan", "--bootstrap", bootstrap], input="")
+    result = CliRunner().invoke(
+        program(), ["send", "first-scan", "--bootstrap", bootstrap], input=""
+    )
     assert (result.stdout, result.stderr) == ("sent 0 events\n", "")

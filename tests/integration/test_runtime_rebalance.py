@@ -130,7 +130,8 @@ def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
     return [
         child
         for child in supervisor.children()
-        if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "streams.runtime.supervised" in child.cmdline()
     ]
 
 

@@ -242,7 +242,7 @@ async def test_killed_workers_lose_and_repeat_nothing(topics: str, tmp_path: Pat
 def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
     """Return the worker processes that have begun to run our code."""
     children = supervisor.children()
-    return [child for child in children if any("spawn_main" in a for a in child.cmdline())]
+    return [child for child in children if "streams.runtime.supervised" in child.cmdline()]
 
 
 async def test_two_processes_share_the_work(topics: str, tmp_path: Path) -> None:

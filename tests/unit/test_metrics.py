@@ -17,13 +17,6 @@ from streams.runtime.partition import Counters
 from streams.telemetry import metrics
 
 
-def value(name: str, **labels: str) -> float:
-    """Return a sample; it must exist."""
-    found = metrics.REGISTRY.get_sample_value(name, labels)
-    assert found is not None, name
-    return found
-
-
 def test_a_stage_counts_what_it_took_and_wrote() -> None:
     """Marks are no traffic, and the checkpoint's own record is no state."""
     counters = Counters("counted")
@@ -39,12 +32,12 @@ def test_a_stage_counts_what_it_took_and_wrote() -> None:
         OutRecord(SHOP_VIOLATIONS, b"S1", b"{}", ()),
         OutRecord(SHOP_VIOLATIONS, None, b"{}", (), partition=0),
     ]
-    between = metrics.OUTPUTS.labels(SHOP_VIOLATIONS)._value.get()
+    between = metrics.OUTPUTS.labels(SHOP_VIOLATIONS).value
     counters.wrote(Checkpoint(outputs, [(b"O1", b"state"), (META_KEY, b"")], [], False))
-    assert value("shipclock_records_total", stage="counted") == 3
-    assert value("shipclock_transactions_total", stage="counted") == 1
-    assert value("shipclock_outputs_total", topic="made-up") == 2
-    assert value("shipclock_outputs_total", topic=SHOP_VIOLATIONS) == between + 1
+    assert metrics.RECORDS.labels("counted").value == 3
+    assert metrics.TRANSACTIONS.labels("counted").value == 1
+    assert metrics.OUTPUTS.labels("made-up").value == 2
+    assert metrics.OUTPUTS.labels(SHOP_VIOLATIONS).value == between + 1
     assert (counters.outputs, counters.states, counters.marks) == (3, 1, 2)
 
 
@@ -52,6 +45,8 @@ def test_metrics_are_served_on_this_machine_alone() -> None:
     """They name no order, but nobody outside needs them; the port is free again afterwards."""
     with socket.create_server((metrics.HOST, 0)) as free:
         port = free.getsockname()[1]
+    metrics.FAILURES.labels("served", "broken").inc()
+    metrics.LAG.labels("served").set(7)
     end = metrics.serve(port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
@@ -59,6 +54,9 @@ def test_metrics_are_served_on_this_machine_alone() -> None:
         metrics.serve(port)
     end()
     assert "# TYPE shipclock_lag_records gauge" in text
+    assert 'shipclock_lag_records{stage="served"} 7.0\n' in text
+    assert 'shipclock_failures_total{kind="broken",stage="served"} 1.0\n' in text
+    assert "process_resident_memory_bytes" in text
     assert "# TYPE shipclock_behind_frontier_records_total counter" in text
     with socket.create_server((metrics.HOST, port)):
         pass

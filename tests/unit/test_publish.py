@@ -13,7 +13,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from typer.testing import CliRunner
 
-from streams.cli.commands import app
+from streams.cli.commands import program
 from streams.cli.publishing import checked, logged
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
@@ -29,7 +29,7 @@ DECODER = Decoder(POLICY)
 
 def failed(arguments: Sequence[str], stdin: str | None = None) -> UserError:
     """Run a command that must fail without a broker being asked."""
-    result = CliRunner().invoke(app, [*arguments, "--bootstrap", "127.0.0.1:1"], input=stdin)
+    result = CliRunner().invoke(program(), [*arguments, "--bootstrap", "127.0.0.1:1"], input=stdin)
     assert isinstance(result.exception, UserError), result
     return result.exception
 
@@ -253,7 +253,7 @@ def test_a_dry_run_prints_the_event_a_worker_takes() -> None:
         "--paid-from 2022-12-06T16:29:00+08:00 --deadline-until 2000000000000 --kind late-scan "
         "--source report --granted-at 1670315340000 --dry-run"
     )
-    result = CliRunner().invoke(app, arguments.split())
+    result = CliRunner().invoke(program(), arguments.split())
     assert result.exit_code == 0
     assert json.loads(result.output) == {
         "exemption_id": "X1",
@@ -275,11 +275,11 @@ def test_explain_reads_a_file_or_standard_input(tmp_path: Path) -> None:
     events = line("order-paid", paid()).decode()
     file = tmp_path / "events.jsonl"
     file.write_text(events)
-    told = CliRunner().invoke(app, ["explain", "O1", "--events", str(file)])
+    told = CliRunner().invoke(program(), ["explain", "O1", "--events", str(file)])
     assert told.exit_code == 0
     assert told.output.startswith("Order O1 of shop S1: 3 late-scan violations stand, charged ")
     as_json = ["explain", "O1", "--events", "-", "--json", "--until", "2022-12-09T16:29:00+08:00"]
-    result = CliRunner().invoke(app, as_json, input=events)
+    result = CliRunner().invoke(program(), as_json, input=events)
     assert result.exit_code == 0
     assert json.loads(result.output)["kinds"][0]["determinations"][0]["expected"] == "pending"
     unknown = failed(["explain", "O2", "--events", "-"], stdin=events)

@@ -331,5 +331,5 @@ async def test_a_broker_that_gives_no_answer_is_told(
 def measured() -> tuple[float, float]:
     """Return the metrics of partitions and lag."""
     gauges = metrics.PARTITIONS, metrics.LAG
-    found = [gauge.labels("bench")._value.get() for gauge in gauges]
+    found = [gauge.labels("bench").value for gauge in gauges]
     return found[0], found[1]

@@ -4,7 +4,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.runtime.stragglers import Stragglers
-from streams.telemetry.metrics import REGISTRY
+from streams.telemetry.metrics import BEHIND_FRONTIER
 
 HOUR = 3_600_000
 FRONTIER = 1_700_000_000_000
@@ -12,8 +12,7 @@ FRONTIER = 1_700_000_000_000
 
 def counted(topic: str) -> float:
     """Return what the metric says of a topic."""
-    name = "shipclock_behind_frontier_records_total"
-    return REGISTRY.get_sample_value(name, {"topic": topic}) or 0
+    return BEHIND_FRONTIER.labels(topic).value
 
 
 def test_what_lies_at_or_ahead_of_the_frontier_is_in_time(caplog: pytest.LogCaptureFixture) -> None:
