@@ -168,7 +168,7 @@ def test_killed_demo_takes_its_processes_along(run: Callable[..., Run]) -> None:
 @pytest.mark.parametrize(
     ("victim", "is_victim"),
     [
-        ("worker", lambda process: any("spawn_main" in word for word in process.cmdline())),
+        ("worker", lambda process: "streams.runtime.supervised" in process.cmdline()),
         pytest.param("broker", lambda process: process.name() == "java", marks=pytest.mark.long),
     ],
 )
