@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.broker import BrokerError, EmbeddedBroker, broker_status, embedded, jars, stop_broker
 from streams.broker.java import find_java
 from tests.integration.processes import still_running
+from tests.integration.topics import create_topics
 
 pytestmark = pytest.mark.kafka
 
@@ -37,7 +38,7 @@ async def create_topic(bootstrap: str, topic: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, num_partitions=2, replication_factor=1)])
+        await create_topics(admin, NewTopic(topic, num_partitions=2, replication_factor=1))
     finally:
         await admin.close()
 

@@ -31,6 +31,7 @@ from streams.topics.admin import ensure_topics
 from tests.integration.test_runtime_rebalance import old_ms
 from tests.integration.test_runtime_transport import Bench, Counter, until
 from tests.integration.test_runtime_worker import PARTITIONS, outputs, send, simulated, surge
+from tests.integration.topics import create_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -180,7 +181,7 @@ async def test_a_deleted_output_topic_is_waited_for(
         await bench.send(bench.inputs[0], 10, 10, old_ms())
         await until(lambda: "failed stage=bench partition=0" in caplog.text, 40)
         await committed_to(bench, 10)
-        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await create_topics(admin, NewTopic(topic, 1, 1))
         await committed_to(bench, 20)
 
 

@@ -28,24 +28,22 @@ from streams.core.outputs import DeadLetter, Source
 from streams.runtime import dead_letters
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import ClientError
-from streams.topics.admin import ensure_topics, planned_topics
+from streams.topics.admin import ensure_topics
+from tests.integration.topics import delete_topics
 from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
 
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 3
-TOPICS = [file.topic for file in planned_topics()]
 Record = ConsumerRecord[bytes, bytes]
 
 
-async def delete_topics(bootstrap: str) -> None:
-    """Delete our topics and wait until the broker has forgotten them."""
+async def without_topics(bootstrap: str) -> None:
+    """Delete our topics."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await client.start()
     try:
-        while found := [topic for topic in await client.list_topics() if topic in TOPICS]:
-            await client.delete_topics(found)
-            await asyncio.sleep(0.1)
+        await delete_topics(client)
     finally:
         await client.close()
 
@@ -53,10 +51,10 @@ async def delete_topics(bootstrap: str) -> None:
 @pytest.fixture
 def bootstrap(broker: str) -> Iterator[str]:
     """Give the address of a broker with fresh topics, and leave none behind."""
-    asyncio.run(delete_topics(broker))
+    asyncio.run(without_topics(broker))
     asyncio.run(ensure_topics(broker, PARTITIONS))
     yield broker
-    asyncio.run(delete_topics(broker))
+    asyncio.run(without_topics(broker))
 
 
 def run(bootstrap: str, *arguments: str, stdin: str | None = None) -> str:
@@ -208,7 +206,7 @@ def test_an_event_larger_than_its_topic_takes_is_one_clear_line(bootstrap: str) 
 
 def test_missing_topics_and_workers_are_told(broker: str) -> None:
     """What to do first stands in the hint."""
-    asyncio.run(delete_topics(broker))
+    asyncio.run(without_topics(broker))
     for arguments in (["send", "first-scan", raw(scan()).decode()], ["explain", "O1"]):
         error = failed(broker, *arguments)
         assert error.message.endswith(" does not exist")
@@ -216,7 +214,7 @@ def test_missing_topics_and_workers_are_told(broker: str) -> None:
     asyncio.run(ensure_topics(broker, PARTITIONS))
     error = failed(broker, "explain", "O1")
     assert error.message == "order O1 is not known: no worker has judged its partition yet"
-    asyncio.run(delete_topics(broker))
+    asyncio.run(without_topics(broker))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from streams.runtime.errors import WorkerError
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
+from tests.integration.topics import create_topics
 
 pytestmark = pytest.mark.kafka
 
@@ -147,14 +148,15 @@ class Bench:
         self, odd: str | None = None, changelog: Mapping[str, str] | None = None
     ) -> None:
         async with self.admin() as admin:
-            await admin.create_topics(
-                [
+            await create_topics(
+                admin,
+                *(
                     NewTopic(
                         topic, self.partitions + (topic == odd), 1,
                         topic_configs=changelog if topic == self.stage.changelog else None,
                     )
                     for topic in self.stage.topics
-                ]
+                ),
             )  # fmt: skip
 
     async def create_anew(self, topic: str, meanwhile: Callable[[], bool]) -> None:
@@ -164,7 +166,7 @@ class Bench:
             await until(meanwhile, 40)
             while topic in await admin.list_topics():
                 await asyncio.sleep(0.1)
-            await admin.create_topics([NewTopic(topic, self.partitions, 1)])
+            await create_topics(admin, NewTopic(topic, self.partitions, 1))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[WorkerApp]:
@@ -172,6 +174,11 @@ class Bench:
         await app.start()
         try:
             yield app
+        except TimeoutError:
+            # What was waited for cannot come from a worker that has given up: that is the reason.
+            if app.fatal.done():
+                raise app.fatal.result() from None
+            raise
         finally:
             await app.stop()
 

@@ -24,14 +24,14 @@ from aiokafka.partitioner import murmur2
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from streams.testing.cluster import WorkerProcess
-from streams.topics.admin import ensure_topics, planned_topics
+from streams.topics.admin import ensure_topics
 from tests.integration.test_runtime_transport import until
+from tests.integration.topics import delete_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 HOUR = 3_600_000
 PARTITIONS = 3
-TOPICS = [file.topic for file in planned_topics()]
 OUTPUTS = (
     "timeout", "penalty", "product-ban", "deadline-warning", "notification", "order-closure",
     "dead-letter",
@@ -49,13 +49,6 @@ async def topics(broker: str) -> AsyncIterator[str]:
     yield broker
     await delete_topics(admin)
     await admin.close()
-
-
-async def delete_topics(admin: AIOKafkaAdminClient) -> None:
-    """Delete our topics and wait until the broker has forgotten them."""
-    while found := [topic for topic in await admin.list_topics() if topic in TOPICS]:
-        await admin.delete_topics(found)
-        await asyncio.sleep(0.1)
 
 
 @contextmanager

@@ -19,10 +19,9 @@ from streams.topics.admin import (
     ensure_topics,
     planned_topics,
 )
+from tests.integration.topics import TOPICS, create_topics, delete_topics
 
 pytestmark = pytest.mark.kafka
-
-TOPICS = [file.topic for file in planned_topics()]
 
 
 @pytest.fixture
@@ -34,21 +33,6 @@ async def admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
     yield client
     await delete_topics(client)
     await client.close()
-
-
-async def delete_topics(client: AIOKafkaAdminClient) -> None:
-    """Delete our topics and wait until the broker has forgotten them."""
-    while found := [topic for topic in await client.list_topics() if topic in TOPICS]:
-        await client.delete_topics(found)
-        await asyncio.sleep(0.1)
-
-
-async def create_by_hand(client: AIOKafkaAdminClient, *topics: NewTopic) -> None:
-    """Create topics and wait until the broker tells of them: it does so a moment later."""
-    names = {topic.name for topic in topics}
-    await client.create_topics(list(topics))
-    while not names <= set(await client.list_topics()):
-        await asyncio.sleep(0.05)
 
 
 async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClient) -> None:
@@ -79,7 +63,7 @@ async def test_uneven_topics_are_refused_and_nothing_is_created(
     broker: str, admin: AIOKafkaAdminClient
 ) -> None:
     """Co-partitioned topics with different counts stop both commands, before anything is made."""
-    await create_by_hand(admin, NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1))
+    await create_topics(admin, NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1))
     expected = r"different partition counts: first-scan 2, order-paid 4$"
     with pytest.raises(TopicsError, match=expected):
         await ensure_topics(broker)
@@ -101,7 +85,7 @@ async def test_another_count_than_asked_for_is_refused(
 async def test_drifted_settings_are_told_and_left(broker: str, admin: AIOKafkaAdminClient) -> None:
     """A topic somebody made by hand is compared setting by setting; the others are created."""
     by_hand = NewTopic("timeout", 1, 1, topic_configs={"retention.ms": "604800000"})
-    await create_by_hand(admin, by_hand)
+    await create_topics(admin, by_hand)
     for states in (await ensure_topics(broker, 1), await check_topics(broker, 1)):
         (different,) = [state for state in states if not state.agrees]
         assert different.file.topic == "timeout"
