@@ -3,10 +3,11 @@
 States rest as the bytes the changelog holds and are unpacked on access: memory is a fraction of
 live objects', a checkpoint reuses the bytes, and a restore only reads the due time in front.
 
-An order's bytes are a head of fixed size and an array of MessagePack: what was made of the order,
-then its facts. Each part ends with the log time of the change that added it, and with one byte that
-tells what kind of state it leaves. So a fact is added by appending it, and the last byte of a state
-tells what may be done with it, all without unpacking.
+An order's bytes are a head of fixed size and an array of MessagePack: what was bought, what was
+made of the order, and its facts one by one. Each part ends with the log time of the change that
+added it and with one byte that tells what kind of state it leaves. Nearly every order has nothing
+made of it, then one upload, then one scan: there that part is left out, a fact is added by
+appending it, and the last byte of a state tells what may be done with it, all without unpacking.
 """
 
 from __future__ import annotations
@@ -19,35 +20,48 @@ import msgspec
 from msgspec import Raw
 
 from streams.codec import state_v1
-from streams.core.events import ShippingMode
-from streams.core.order import Occurrence, OrderState, Waiting, heed
+from streams.core.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED, ShippingMode
+from streams.core.order import Occurrence, Order, OrderState, Waiting, heed
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
 STATE_VERSION = 2
 
 HEAD = Struct(">BqqqBH")
-"""Version, due, placed, paid, the array's first byte, and how many parts it has: 1 without facts, 2
-with an upload alone, so that one may be appended with the head left as it is."""
+"""Version, due, placed, paid, the array's first byte, and its number of parts if `MORE` is set."""
 ARRAY = 0xDC
+BEHIND_DUE = 9
 MODE = 0x07
 RETIRING = 0x08
 EVENTFUL = 0x10
 """More than facts is kept: determinations, or a closure."""
-UPLOADED = 0x20
-"""The only fact is an upload."""
-MORE = 0x40
-"""There are other facts, or some that wait for their order."""
 REST = RETIRING | EVENTFUL
 """Of these flags, a state that left nothing but facts and waits to be forgotten has the first."""
+UPLOADED = 0x20
+"""The parts are what was bought and an upload."""
+SCANNED = 0x40
+"""The parts are what was bought, an upload and a scan."""
+MORE = UPLOADED | SCANNED
+"""The parts are what was bought, what was made of it, and any facts."""
 MODES: tuple[ShippingMode | None, ...] = (None, *get_args(ShippingMode))
 MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
 
 _ARRAY_AT = HEAD.size - 3
-_TWO_PARTS = bytes([ARRAY, 0, 2])
-_DUE = slice(1, 9)
-_Made = tuple[Raw, int | None, list[Occurrence], bool, bool, list[Waiting], int, int]
+_DUE = slice(1, BEHIND_DUE)
+_COUNTED = {0: bytes([ARRAY, 0, 1]), UPLOADED: bytes([ARRAY, 0, 2]), SCANNED: bytes([ARRAY, 0, 3])}
+# What was bought, then log time of the change and flags, as behind every part.
+_Bought = tuple[str, list[str], int, str, str | None, str | None, int, int]
+_Made = tuple[int | None, list[Occurrence], bool, bool, list[Waiting], int, int]
+_NOTHING_BOUGHT: tuple[Any, ...] = ("", (), 0, "", None, None)
+_NOTHING_MADE: tuple[Any, ...] = (None, [], False, False, [])
+# Flags by the ranks of an order's facts, where nothing was made of it.
+_USUAL: dict[tuple[int, ...], int] = {
+    (): 0,
+    (TRACKING_NUMBER_UPLOADED,): UPLOADED,
+    (TRACKING_NUMBER_UPLOADED, FIRST_SCAN): SCANNED,
+}
 encode_part = msgspec.msgpack.Encoder().encode
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
+_decode_bought = msgspec.msgpack.Decoder(_Bought).decode
 _decode_made = msgspec.msgpack.Decoder(_Made).decode
 _decode_fact = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -62,24 +76,32 @@ class UnreadableState(ValueError):
 
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
-    facts, changed = state.facts, state.last_change_ms
-    flags = MODE_FLAG[state.shipping_mode] | RETIRING * state.retiring | EVENTFUL * state.eventful
-    if state.waiting or len(facts) > 1 or (facts and state.uploaded_at is None):
-        flags |= MORE
-    elif facts:
-        flags |= UPLOADED
+    order, facts, changed = state.order, state.facts, state.last_change_ms
+    flags = RETIRING * state.retiring | EVENTFUL * state.eventful
+    placed = paid = 0
+    bought, promised = _NOTHING_BOUGHT, None
+    if order is not None:
+        flags |= MODE_FLAG[order.shipping_mode]
+        placed, paid, promised = order.placed_at, order.paid_at, order.promised_ship_by
+        bought = (
+            order.shop_id, order.product_ids, order.paid_amount, order.currency, order.region,
+            order.ship_from_region,
+        )  # fmt: skip
     made = (
-        state.packed_purchase, state.promised_ship_by, state.occurrences, state.closed_original,
-        state.closed_alternative, state.waiting, changed, flags,
-    )  # fmt: skip
-    return b"".join(
-        (
-            HEAD.pack(
-                STATE_VERSION, state.due_ms, state.placed_at, state.paid_at, ARRAY, 1 + len(facts)
-            ),
-            encode_part(made),
-            *(encode_part((*fact, changed, flags)) for fact in facts),
-        )
+        promised,
+        state.occurrences,
+        state.closed_original,
+        state.closed_alternative,
+        state.waiting,
+    )
+    usual = _USUAL.get(tuple(fact[0] for fact in facts)) if made == _NOTHING_MADE else None
+    parts: list[tuple[Any, ...]] = [bought, *map(tuple, facts)]
+    if usual is None:
+        parts.insert(1, made)
+        usual = MORE
+    flags |= usual
+    return HEAD.pack(STATE_VERSION, state.due_ms, placed, paid, ARRAY, len(parts)) + b"".join(
+        [encode_part((*part, changed, flags)) for part in parts]
     )
 
 
@@ -102,35 +124,27 @@ def unpack_order(packed: bytes) -> OrderState:
 
 def _unpack(packed: bytes) -> OrderState:
     _, due, placed, paid, _, _ = HEAD.unpack_from(packed)
-    flags, array = packed[-1], packed[_ARRAY_AT:]
-    if flags & UPLOADED:
-        array = _TWO_PARTS + packed[HEAD.size :]
-    made, *parts = _decode_array(array)
-    purchase, promised, occurrences, original, alternative, waiting, changed, _ = _decode_made(made)
-    state = OrderState(
-        due, changed, bool(flags & RETIRING), MODES[flags & MODE], placed, paid,
-        promised_ship_by=promised, occurrences=occurrences, closed_original=original,
-        closed_alternative=alternative, waiting=waiting, packed_purchase=purchase.copy(),
-    )  # fmt: skip
+    flags = packed[-1]
+    counted = _COUNTED.get(flags & MORE, packed[_ARRAY_AT : HEAD.size])
+    first, *parts = _decode_array(counted + packed[HEAD.size :])
+    shop_id, product_ids, amount, currency, region, ship_from, changed, _ = _decode_bought(first)
+    state, promised = OrderState(due, changed, bool(flags & RETIRING)), None
+    if flags & MORE == MORE:
+        (
+            promised, state.occurrences, state.closed_original, state.closed_alternative,
+            state.waiting, changed, _,
+        ) = _decode_made(parts.pop(0))  # fmt: skip
+    mode = MODES[flags & MODE]
+    if mode is not None:
+        state.order = Order(
+            shop_id, product_ids, mode, placed, paid, amount, currency, region, ship_from, promised
+        )
     for part in parts:
-        *fact, state.last_change_ms, _ = _decode_fact(part)
+        *fact, changed, _ = _decode_fact(part)
         state.facts.append(fact)
         heed(state, fact)
+    state.last_change_ms = changed
     return state
-
-
-def check_order(packed: bytes) -> None:
-    """Read all of a packed state.
-
-    Raises:
-        StateVersionError: The state has a version this program does not know.
-        UnreadableState: It is none.
-    """
-    state = unpack_order(packed)
-    try:
-        state.order  # noqa: B018 - unpacked when asked for
-    except Exception as exc:
-        raise UnreadableState(str(exc) or type(exc).__name__) from exc
 
 
 class PackedOrders:

@@ -12,16 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from streams.core.events import ShippingMode
-from streams.core.order import Occurrence, Order, OrderState, Waiting, heed, know
+from streams.core.order import Occurrence, Order, OrderState, Waiting, heed
 
 VERSION = 1
 
 # version, due, last change, flags, placed, paid, uploaded, scanned, 0xDC, length of the array
 _HEAD = Struct(">BqqBqqqqBH")
 _ARRAY_AT = _HEAD.size - 3
-_MODE, _RETIRING = 0x07, 0x08
-_MODES: tuple[ShippingMode | None, ...] = (None, "normal", "express", "stepped", "presale")
+_RETIRING = 0x08
 
 _Rest = tuple[
     Order | None, int | None, int | None, int | None, list[str], list[Occurrence], bool, bool,
@@ -41,9 +39,7 @@ def unpack_order(packed: bytes) -> OrderState:
         due, last_change, bool(flags & _RETIRING), occurrences=occurrences,
         closed_original=original, closed_alternative=alternative,
     )  # fmt: skip
-    if _MODES[flags & _MODE] is not None and order is not None:
-        know(state, order)
-    state.waiting = waiting
+    state.order, state.waiting = order, waiting
     state.facts = [_decode_fact(fact) for fact in facts]
     for fact in state.facts:
         heed(state, fact)

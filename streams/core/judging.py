@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
-from streams.core.order import Occurrence, OrderState
+from streams.core.order import Occurrence, Order, OrderState
 from streams.core.policy import ClosureRules, KindRules, Policy
 
 WARNING = "deadline-warning"
@@ -36,7 +36,7 @@ DeadlineOf = Callable[[str, Clock], int | None]
 
 
 def judge(
-    policy: Policy, state: OrderState, order_id: str, limit: int, on_timer: bool,
+    policy: Policy, order: Order, state: OrderState, order_id: str, limit: int, on_timer: bool,
     deadline_of: DeadlineOf | None,
 ) -> Verdict:  # fmt: skip
     """Compare what stands with what the facts call for.
@@ -49,13 +49,10 @@ def judge(
     revoked: list[Occurrence] = []
     due_now: list[Due] = []
     next_due = END_OF_TIME_MS
-    mode = state.shipping_mode
-    if mode is None:
-        raise ValueError(f"order {order_id} is judged before it is known")
     uploaded_at, occurrences, appealed = state.uploaded_at, state.occurrences, state.appealed
     for kind, rules in policy.violations.items():
-        rule = rules.deadline.get(mode)
-        clock = running_clock(rule, state.placed_at, state.promised_ship_by, uploaded_at)
+        rule = rules.deadline.get(order.shipping_mode)
+        clock = running_clock(rule, order.placed_at, order.promised_ship_by, uploaded_at)
         if clock is None:
             deadline = None
         else:
@@ -105,7 +102,7 @@ def judge(
         known = policy.violations
         revoked += [each for each in occurrences if each.standing and each.kind not in known]
     if policy.closure is not None and not state.closed_original:
-        due = closure_due(policy.closure, state)
+        due = closure_due(policy.closure, order.placed_at, state)
         if due <= limit:
             due_now.append(Due(due, CLOSURE, 0, "", 0))
         elif due < next_due:
@@ -130,9 +127,9 @@ def _holds(
     )
 
 
-def closure_due(rules: ClosureRules, state: OrderState) -> int:
+def closure_due(rules: ClosureRules, placed_at: int, state: OrderState) -> int:
     """When the order closes as unshipped, `END_OF_TIME_MS` if an earlier fact prevents it."""
-    due = state.placed_at + rules.after_placed
+    due = placed_at + rules.after_placed
     if (
         (state.uploaded_at is not None and state.uploaded_at < due)
         or (state.scanned_at is not None and state.scanned_at < due)

@@ -6,9 +6,9 @@ What lives here: the state's shape and how a fact enters it. What must not: rule
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from msgspec import Raw, Struct, msgpack
+from msgspec import Struct
 
 from streams.core.clock import END_OF_TIME_MS, Subject
 from streams.core.events import (
@@ -67,40 +67,20 @@ class Waiting(Struct, frozen=True, array_like=True, gc=False):
     fact: Fact
 
 
-class Purchase(NamedTuple):
-    """What `order-paid` said but for what judging reads: it stays packed."""
-
-    shop_id: str
-    product_ids: list[str]
-    paid_amount: int
-    currency: str
-    region: str | None
-    ship_from_region: str | None
-
-
-_encode = msgpack.Encoder().encode
-_decode_purchase = msgpack.Decoder(Purchase).decode
-_NO_PURCHASE = Raw(_encode(None))
-
-
 class OrderState(Struct, gc=False):
-    """Keyed state of one order.
-
-    What judging reads lies open, and follows from the facts; the purchase is unpacked when asked
-    for.
-    """
+    """Keyed state of one order: what was said of it, and what was made of that."""
 
     due_ms: int = END_OF_TIME_MS
     last_change_ms: int = 0
     retiring: bool = False
     """Nothing is pending: `due_ms` is when the state goes."""
-    shipping_mode: ShippingMode | None = None
+    order: Order | None = None
     """`None` while only waiting facts are known."""
-    placed_at: int = 0
-    paid_at: int = 0
+    facts: list[Fact] = []
+    """The accepted events but `order-paid`, in order of arrival."""
     uploaded_at: int | None = None
+    """This and what follows from here to `appealed` is what judging needs of the facts."""
     scanned_at: int | None = None
-    promised_ship_by: int | None = None
     closed_at: int | None = None
     refund_failed_at: int | None = None
     appealed: list[str] = []
@@ -109,21 +89,6 @@ class OrderState(Struct, gc=False):
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
-    packed_purchase: Raw = _NO_PURCHASE
-    facts: list[Fact] = []
-    """The accepted events but `order-paid`, in order of arrival."""
-
-    @property
-    def order(self) -> Order | None:
-        """What `order-paid` said; `None` while it has not come."""
-        mode = self.shipping_mode
-        if mode is None:
-            return None
-        said = _decode_purchase(self.packed_purchase)
-        return Order(
-            said.shop_id, said.product_ids, mode, self.placed_at, self.paid_at, said.paid_amount,
-            said.currency, said.region, said.ship_from_region, self.promised_ship_by,
-        )  # fmt: skip
 
     @property
     def eventful(self) -> bool:
@@ -138,18 +103,7 @@ class OrderState(Struct, gc=False):
 
 def know(state: OrderState, order: Order) -> None:
     """Let an order be paid; the facts that waited for it become its own."""
-    state.shipping_mode = order.shipping_mode
-    state.placed_at = order.placed_at
-    state.paid_at = order.paid_at
-    state.promised_ship_by = order.promised_ship_by
-    state.packed_purchase = Raw(
-        _encode(
-            Purchase(
-                order.shop_id, order.product_ids, order.paid_amount, order.currency, order.region,
-                order.ship_from_region,
-            )
-        )
-    )  # fmt: skip
+    state.order = order
     waiting, state.waiting = state.waiting, []
     for entry in waiting:
         learn(state, entry.fact)

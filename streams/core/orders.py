@@ -155,7 +155,7 @@ class OrdersStage:
         key = order_id.encode()
         order = Order(*astuple(event)[1:])
         state = self._store.get(key)
-        if state is not None and state.shipping_mode is not None:
+        if state is not None and state.order is not None:
             if state.order != order:
                 self.refuse(record, "conflict", "another order-paid of this order stands")
             return
@@ -172,7 +172,7 @@ class OrdersStage:
         key = order_id.encode()
         fact = fact_of(event)
         state = self._store.get(key)
-        if state is None or state.shipping_mode is None:
+        if state is None or state.order is None:
             self._wait(record, key, state, fact)
         elif len(state.facts) >= FACTS_MAX and fact not in state.facts:
             self.refuse(record, "invalid", f"the order has {FACTS_MAX} facts already")
@@ -279,7 +279,7 @@ class OrdersStage:
         if state.retiring:
             if self.forgetting:
                 self._forget(key, state, due)
-        elif state.shipping_mode is not None:
+        elif state.order is not None:
             self._reconcile(key, key.decode(), state, due, None)
         elif self.forgetting:
             self._give_up_waiting(key, state, due)
@@ -324,22 +324,23 @@ class OrdersStage:
             log_time: Effective timestamp of the record, or due time of the timer that fired.
             cause: The record's event, `None` if a timer fired.
         """
+        order = state.order
+        if order is None:
+            raise ValueError(f"order {order_id} is judged before it is known")
         limit = log_time if cause is None else log_time - self._policy.grace - 1
         timed = not state.resting
-        deadline_of = None
-        if self.exemptions and (order := state.order) is not None:
-            deadline_of = self.exemptions.deadline_of(order_id, order)
+        deadline_of = self.exemptions.deadline_of(order_id, order) if self.exemptions else None
         revoked, due_now, next_due = judge(
-            self._policy, state, order_id, limit, cause is None, deadline_of
+            self._policy, order, state, order_id, limit, cause is None, deadline_of
         )
         if revoked or due_now or (state.closed_original and not state.closed_alternative):
-            self._bring_about(order_id, state, revoked, due_now, log_time, cause)
+            self._bring_about(order_id, order, state, revoked, due_now, log_time, cause)
         state.retiring = next_due >= NEVER_MS
         if state.retiring:
             # Never before a second copy of its order-paid would be too late.
             next_due = max(
                 state.last_change_ms + self._horizon(state),
-                state.paid_at + self._policy.input.wait_for_order,
+                order.paid_at + self._policy.input.wait_for_order,
             )
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)
@@ -347,13 +348,10 @@ class OrdersStage:
         self._keep(key, state, next_due, timed=timed)
 
     def _bring_about(
-        self, order_id: str, state: OrderState, revoked: list[Occurrence], due_now: list[Due],
-        log_time: int, cause: Event | None,
+        self, order_id: str, order: Order, state: OrderState, revoked: list[Occurrence],
+        due_now: list[Due], log_time: int, cause: Event | None,
     ) -> None:  # fmt: skip
         """Put out revocations, then what is due, then the refund's other path."""
-        order = state.order
-        if order is None:
-            raise ValueError(f"order {order_id} is judged before it is known")
         for occurrence in revoked:
             self._revoke(order_id, order, state, occurrence, log_time, cause)
         for due in due_now:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import count, repeat
 from operator import gt
+from struct import Struct
 from typing import Any, get_args
 
 import msgspec
@@ -26,11 +27,11 @@ import msgspec
 from streams.codec.decode import decode_all, has_sound_identifiers, surely_identifiers
 from streams.codec.state import (
     ARRAY,
+    BEHIND_DUE,
     HEAD,
-    MODE,
     MODE_FLAG,
-    MORE,
     RETIRING,
+    SCANNED,
     STATE_VERSION,
     UPLOADED,
     PackedOrders,
@@ -54,6 +55,11 @@ from streams.engine.held import Lane
 # Keys of which the window has a record that goes the long way.
 Blocked = dict[Any, None]
 
+# Of a state's head.
+_VERSION_DUE = Struct(">Bq")
+_DUE_PLACED = Struct(">xqq")
+_DUE_PLACED_PAID = Struct(">xqqq")
+
 
 class Bulk:
     """The usual events of one partition.
@@ -76,11 +82,11 @@ class Bulk:
         self._paid = msgspec.json.Decoder(OrderPaid)
         self._uploads = msgspec.json.Decoder(TrackingNumberUploaded)
         self._scans = msgspec.json.Decoder(FirstScan)
-        self._first_due: dict[ShippingMode, int] = {}
+        # For a mode, when anything is due first after placing, and the flags of what is just paid.
+        self._after_payment: dict[ShippingMode, tuple[int, int]] = {}
+        # For flags of a state that an upload or a scan is usual for, those of the state it leaves.
         self._after_upload: dict[int, int] = {}
-        """For flags of a state that an upload is usual for, those of the state it leaves."""
-        self._parts_after_scan: dict[int, int] = {}
-        """For flags of a state that a scan is usual for, how many parts that of the scan has."""
+        self._after_scan: dict[int, int] = {}
         for mode in get_args(ShippingMode):
             self._learn_mode(mode, policy)
 
@@ -93,17 +99,16 @@ class Bulk:
             if mode in rules.deadline
         ]
         if not any(rule.start == "promised" for _, rule in running):
-            self._first_due[mode] = self._first_due_after_placing(running)
+            self._after_payment[mode] = self._first_due(running), flag
         if not any(
             rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
             for rules, rule in running
         ):
             self._after_upload[flag] = UPLOADED | flag
         if all("first-scan" in rules.stopped_by for rules, _ in running):
-            self._parts_after_scan[flag] = 2
-            self._parts_after_scan[UPLOADED | flag] = 3
+            self._after_scan[UPLOADED | flag] = SCANNED | RETIRING | flag
 
-    def _first_due_after_placing(self, running: list[tuple[KindRules, DeadlineRule]]) -> int:
+    def _first_due(self, running: list[tuple[KindRules, DeadlineRule]]) -> int:
         """How long after its placing anything of an order is due first."""
         dues = [self._closure]
         for rules, rule in running:
@@ -211,33 +216,34 @@ class Bulk:
 
     def _pay(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
         """Take the first that is heard of an order: it waits for what is due first."""
-        packed, first_due, exemptions = self._store.packed, self._first_due, self._stage.exemptions
+        packed, after, exemptions = self._store.packed, self._after_payment, self._stage.exemptions
         grace, wait = self._grace, self._wait_for_order
-        pack_head, encode, flag = HEAD.pack, encode_part, MODE_FLAG
+        pack_head, encode = HEAD.pack, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
         for place, event, key, effective in zip(
             count(), events, lane.keys, lane.effective, strict=False
         ):
-            if key in blocked or key in packed:
+            if key in blocked or key in packed or event.shipping_mode not in after:
                 left.append(place)
                 continue
-            due = event.placed_at + first_due.get(event.shipping_mode, NEVER_MS)
+            first_due, flags = after[event.shipping_mode]
+            placed, paid = event.placed_at, event.paid_at
+            due = placed + first_due
             if (
                 not effective - grace <= due < NEVER_MS
-                or event.paid_at < effective - wait
+                or paid < effective - wait
                 or (exemptions and not exemptions.spare(event))
             ):
                 left.append(place)
                 continue
-            purchase = (
-                event.shop_id, event.product_ids, event.paid_amount, event.currency, event.region,
-                event.ship_from_region,
+            states[key] = pack_head(STATE_VERSION, due, placed, paid, ARRAY, 1) + encode(
+                (
+                    event.shop_id, event.product_ids, event.paid_amount, event.currency,
+                    event.region, event.ship_from_region, effective, flags,
+                )
             )  # fmt: skip
-            states[key] = pack_head(
-                STATE_VERSION, due, event.placed_at, event.paid_at, ARRAY, 1
-            ) + encode((purchase, None, (), False, False, (), effective, flag[event.shipping_mode]))
             dues.append(due)
         self._store.put_all(states)
         self._stage.timers.add_all(zip(dues, states, strict=True))
@@ -245,24 +251,18 @@ class Bulk:
 
     def _upload(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
         """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
-        get, after = self._store.packed.get, self._after_upload
-        grace, closure, since = self._grace, self._closure, self.judged_after_ms
-        unpack_head, encode = HEAD.unpack_from, encode_part
+        after, grace, closure = self._after_upload, self._grace, self._closure
+        unpack, encode = _DUE_PLACED.unpack_from, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
-        for place, event, key, effective in zip(
-            count(), events, lane.keys, lane.effective, strict=False
+        for place, event, key, effective, state in zip(
+            count(), events, lane.keys, lane.effective, self._states(lane.keys), strict=False
         ):
-            state = get(key)
             if state is None or (flags := after.get(state[-1])) is None or key in blocked:
                 left.append(place)
                 continue
-            _, due, placed, *_ = unpack_head(state)
-            if (
-                due < effective - grace
-                or due == placed + closure
-                or (since >= 0 and unpack_order(state).last_change_ms <= since)
-            ):
+            due, placed = unpack(state)
+            if due < effective - grace or due == placed + closure:
                 left.append(place)
                 continue
             states[key] = state + encode(
@@ -275,46 +275,46 @@ class Bulk:
         return left
 
     def _scan(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
-        """Let an order retire whose parcel was scanned before anything was due."""
-        get, after = self._store.packed.get, self._parts_after_scan
-        grace, since = self._grace, self.judged_after_ms
+        """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
+        after, grace = self._after_scan, self._grace
         clean, wait = self._clean, self._wait_for_order
-        unpack_head, pack_head, encode = HEAD.unpack_from, HEAD.pack, encode_part
-        head_size, scanned = HEAD.size, MORE | RETIRING
+        unpack, pack, encode = _DUE_PLACED_PAID.unpack_from, _VERSION_DUE.pack, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
-        for place, event, key, effective in zip(
-            count(), events, lane.keys, lane.effective, strict=False
+        for place, event, key, effective, state in zip(
+            count(), events, lane.keys, lane.effective, self._states(lane.keys), strict=False
         ):
-            state = get(key)
-            if state is None or (parts := after.get(state[-1])) is None or key in blocked:
+            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
                 left.append(place)
                 continue
-            _, due, placed, paid, _, _ = unpack_head(state)
+            due, _, paid = unpack(state)
+            at = event.scanned_at
             over = max(effective + clean, paid + wait)
-            if (
-                event.scanned_at >= due
-                or due < effective - grace
-                or over >= NEVER_MS
-                or (since >= 0 and unpack_order(state).last_change_ms <= since)
-            ):
+            if not at < due >= effective - grace or over >= NEVER_MS:
                 left.append(place)
                 continue
             states[key] = (
-                pack_head(STATE_VERSION, over, placed, paid, ARRAY, parts)
-                + state[head_size:]
-                + encode(
-                    (
-                        FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at,
-                        effective, scanned | state[-1] & MODE,
-                    )
-                )
-            )  # fmt: skip
+                pack(STATE_VERSION, over)
+                + state[BEHIND_DUE:]
+                + encode((FIRST_SCAN, event.tracking_number, event.carrier, at, effective, flags))
+            )
             dues.append(over)
         self._store.put_all(states)
         self._stage.retention.add_all(zip(dues, states, strict=True))
         return left
+
+    def _states(self, keys: Sequence[Any]) -> Iterable[bytes | None]:
+        """Give the state of each key, `None` for those that another policy may have judged."""
+        states = map(self._store.packed.get, keys)
+        if self.judged_after_ms < 0:
+            return states
+        return (
+            None
+            if state is None or unpack_order(state).last_change_ms <= self.judged_after_ms
+            else state
+            for state in states
+        )
 
 
 def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> None:

@@ -165,7 +165,7 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
     return Explanation(
         account_until=_until(evidence.account_until_ms),
         bans=evidence.bans,
-        closes_at=_closes_at(policy, state),
+        closes_at=_closes_at(policy, order, state),
         closures=evidence.closures,
         facts=_facts(state),
         forgotten=evidence.forgotten,
@@ -219,10 +219,10 @@ def _named(fact: Fact) -> dict[str, Any]:
     return dict(zip(names, fact[1:], strict=True))
 
 
-def _closes_at(policy: Policy, state: OrderState) -> int | None:
+def _closes_at(policy: Policy, order: Order, state: OrderState) -> int | None:
     if policy.closure is None or state.closed_original:
         return None
-    return _until(closure_due(policy.closure, state))
+    return _until(closure_due(policy.closure, order.placed_at, state))
 
 
 def _until(instant: int) -> int | None:

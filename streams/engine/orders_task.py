@@ -9,7 +9,7 @@ import msgspec
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.codec.state import PackedOrders, check_order
+from streams.codec.state import PackedOrders, unpack_order
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
@@ -266,7 +266,7 @@ class OrdersTask(PartitionTask):
         packed = self._store.packed.get(key)
         if packed is not None:
             try:
-                check_order(packed)
+                unpack_order(packed)
             except UNREADABLE as why:
                 raise unreadable(ORDERS_CHANGELOG, self.partition, key, why) from exc
         exc.add_note(f"in orders[{self.partition}], at or after order {key!r}")

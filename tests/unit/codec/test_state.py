@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streams.codec.state import (
     HEAD,
     PackedOrders,
     StateVersionError,
+    encode_part,
     pack_order,
     unpack_order,
 )
@@ -42,7 +45,24 @@ FACTS = [
 FULL = full_state()
 
 
-@pytest.mark.parametrize("state", [FULL, OrderState(), OrderState(due_ms=7)])
+def usual_state(*facts: list[Any], **others: Any) -> OrderState:
+    """Return the state of an order with these facts, of which nothing was made."""
+    state = OrderState(due_ms=PLACED_AT, last_change_ms=PLACED_AT - 1, **others)
+    know(state, Order("S1", ["P1"], "normal", 1, 2, 3, "CNY", None, None, None))
+    for fact in facts:
+        learn(state, fact)
+    return state
+
+
+STATES = [
+    FULL, OrderState(), OrderState(due_ms=7), usual_state(), usual_state(FACTS[0]),
+    usual_state(*FACTS[:2], retiring=True), usual_state(FACTS[1]), usual_state(*FACTS[1::-1]),
+    usual_state(*FACTS), usual_state(FACTS[0], closed_original=True),
+    usual_state(waiting=[Waiting(10, 2, 11, 12, b"", FACTS[0])]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_unpacking_inverts_packing(state: OrderState) -> None:
     """Nothing is lost, and the due time can be read without unpacking."""
     packed = pack_order(state)
@@ -50,6 +70,15 @@ def test_unpacking_inverts_packing(state: OrderState) -> None:
     assert unpacked == state
     assert (unpacked.order, unpacked.facts) == (state.order, state.facts)
     assert HEAD.unpack_from(packed)[1] == state.due_ms
+
+
+def test_usual_fact_is_added_by_appending_it() -> None:
+    """Nothing before it changes."""
+    paid, uploaded = usual_state(), usual_state(FACTS[0])
+    paid.last_change_ms = 5
+    flags = pack_order(uploaded)[-1]
+    appended = pack_order(paid) + encode_part((*FACTS[0], uploaded.last_change_ms, flags))
+    assert unpack_order(appended) == uploaded
 
 
 def test_sample_state_leaves_nothing_out() -> None:

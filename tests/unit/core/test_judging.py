@@ -37,12 +37,13 @@ def verdict(limit: int, policy: Policy = POLICY, fired: int | None = None, **fac
     """Judge a normal order at an instant."""
     deadline: int | None = facts.pop("deadline", DEADLINE)
     state = OrderState(**facts)
-    know(state, Order("S1", ["P1"], "normal", PLACED_AT, PLACED_AT, 1, "CNY", None, None, None))
+    order = Order("S1", ["P1"], "normal", PLACED_AT, PLACED_AT, 1, "CNY", None, None, None)
+    know(state, order)
 
     def exempted(kind: str, clock: Clock) -> int | None:
         return deadline
 
-    return Verdict(*judge(policy, state, "O1", limit, fired, exempted))
+    return Verdict(*judge(policy, order, state, "O1", limit, fired, exempted))
 
 
 def stands(number: int, kind: str = "late-scan", due: int | None = None) -> Occurrence:
