@@ -121,17 +121,14 @@ class Bulk:
         """Take the usual records of a window, given by rank; return the others, in no order."""
         # Made anew: a task that referred to itself would outlive its partition (`gc.freeze`).
         ways = {
-            ORDER_PAID: (self._read_paid, self._pay),
-            TRACKING_NUMBER_UPLOADED: (self._read_uploads, self._upload),
-            FIRST_SCAN: (self._read_scans, self._scan),
+            ORDER_PAID: self._pay,
+            TRACKING_NUMBER_UPLOADED: self._upload,
+            FIRST_SCAN: self._scan,
         }
         blocked: Blocked = {}
         last_ms: dict[Any, int] = {}
-        events: dict[int, list[Any]] = {}
         for lane in window:
             if lane.rank in ways:
-                events[lane.rank], unsure = ways[lane.rank][0](lane)
-                blocked |= dict.fromkeys(lane.keys[place] for place in unsure)
                 _block_disorder(lane, last_ms, blocked)
             else:
                 blocked |= dict.fromkeys(lane.keys)
@@ -139,109 +136,61 @@ class Bulk:
         for lane in window:
             left: Iterable[int] = range(len(lane.keys))
             if lane.rank in ways:
-                left = ways[lane.rank][1](lane, events[lane.rank], blocked)
+                left = ways[lane.rank](lane, blocked)
                 blocked |= dict.fromkeys(lane.keys[place] for place in left)
             others += map(lane.record, left)
         return others
 
-    # What the records say: the event of each, and the places of those that are not surely valid.
-    # The long way says what is wrong with them, if anything.
+    # What becomes of the orders: each returns the places of the records that it leaves to the long
+    # way, which says what is wrong with them, if anything.
 
-    def _read_paid(self, lane: Lane) -> tuple[list[Any], list[int]]:
+    def _pay(self, lane: Lane, blocked: Blocked) -> list[int]:
+        """Take the first that is heard of an order: it waits for what is due first."""
         events = decode_all(self._paid, lane.values)
-        earliest, tolerance = self._earliest, self._future_tolerance
-        unsure = [
-            place
-            for place, event, key, timestamp in zip(
-                count(), events, lane.keys, lane.timestamps, strict=False
-            )
-            if event is None
-            or event.order_id.encode() != key
-            or not earliest <= event.paid_at <= timestamp + tolerance
-            or not earliest <= event.placed_at <= timestamp + tolerance
-            or event.promised_ship_by is not None
-            or (
-                len(products := event.product_ids) > 1
-                and len(dict.fromkeys(products)) < len(products)
-            )
-        ]
         names = [
             f"{event.order_id}{event.shop_id}{''.join(event.product_ids)}"
             f"{event.region or ''}{event.ship_from_region or ''}"
             for event in events
             if event is not None
         ]
-        return events, unsure + _unsound(events, names)
-
-    def _read_uploads(self, lane: Lane) -> tuple[list[Any], list[int]]:
-        events = decode_all(self._uploads, lane.values)
-        earliest, tolerance = self._earliest, self._future_tolerance
-        unsure = [
-            place
-            for place, event, key, timestamp in zip(
-                count(), events, lane.keys, lane.timestamps, strict=False
-            )
-            if event is None
-            or event.order_id.encode() != key
-            or not earliest <= event.uploaded_at <= timestamp + tolerance
-            or event.replaces is not None
-        ]
-        names = [
-            event.order_id + event.tracking_number + event.carrier
-            for event in events
-            if event is not None
-        ]
-        return events, unsure + _unsound(events, names)
-
-    def _read_scans(self, lane: Lane) -> tuple[list[Any], list[int]]:
-        events = decode_all(self._scans, lane.values)
-        earliest, tolerance = self._earliest, self._future_tolerance
-        unsure = [
-            place
-            for place, event, key, timestamp in zip(
-                count(), events, lane.keys, lane.timestamps, strict=False
-            )
-            if event is None
-            or event.order_id.encode() != key
-            or not earliest <= event.scanned_at <= timestamp + tolerance
-        ]
-        names = [
-            event.order_id + event.tracking_number + event.carrier
-            for event in events
-            if event is not None
-        ]
-        return events, unsure + _unsound(events, names)
-
-    # What becomes of the orders: each returns the places of the records it leaves to the long way.
-
-    def _pay(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
-        """Take the first that is heard of an order: it waits for what is due first."""
+        _block_unsound(lane, events, names, blocked)
         packed, after, exemptions = self._store.packed, self._after_payment, self._stage.exemptions
         grace, wait = self._grace, self._wait_for_order
+        earliest, tolerance = self._earliest, self._future_tolerance
         pack_head, encode = HEAD.pack, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
-        for place, event, key, effective in zip(
-            count(), events, lane.keys, lane.effective, strict=False
+        for place, event, key, effective, timestamp in zip(
+            count(), events, lane.keys, lane.effective, lane.timestamps, strict=False
         ):
-            if key in blocked or key in packed or event.shipping_mode not in after:
+            if (
+                event is None
+                or key in blocked
+                or key in packed
+                or event.order_id.encode() != key
+                or event.shipping_mode not in after
+            ):
                 left.append(place)
                 continue
             first_due, flags = after[event.shipping_mode]
-            placed, paid = event.placed_at, event.paid_at
-            due = placed + first_due
+            placed, paid, products = event.placed_at, event.paid_at, event.product_ids
+            due, latest = placed + first_due, timestamp + tolerance
             if (
-                not effective - grace <= due < NEVER_MS
+                not earliest <= placed <= latest
+                or not earliest <= paid <= latest
                 or paid < effective - wait
+                or not effective - grace <= due < NEVER_MS
+                or event.promised_ship_by is not None
+                or (len(products) > 1 and len(dict.fromkeys(products)) < len(products))
                 or (exemptions and not exemptions.spare(event))
             ):
                 left.append(place)
                 continue
             states[key] = pack_head(STATE_VERSION, due, placed, paid, ARRAY, 1) + encode(
                 (
-                    event.shop_id, event.product_ids, event.paid_amount, event.currency,
-                    event.region, event.ship_from_region, effective, flags,
+                    event.shop_id, products, event.paid_amount, event.currency, event.region,
+                    event.ship_from_region, effective, flags,
                 )
             )  # fmt: skip
             dues.append(due)
@@ -249,49 +198,78 @@ class Bulk:
         self._stage.timers.add_all(zip(dues, states, strict=True))
         return left
 
-    def _upload(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
+    def _upload(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
+        events = decode_all(self._uploads, lane.values)
+        _block_unsound(lane, events, _names_of_parcels(events), blocked)
         after, grace, closure = self._after_upload, self._grace, self._closure
+        earliest, tolerance = self._earliest, self._future_tolerance
         unpack, encode = _DUE_PLACED.unpack_from, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
-        for place, event, key, effective, state in zip(
-            count(), events, lane.keys, lane.effective, self._states(lane.keys), strict=False
-        ):
-            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
+        for place, event, key, effective, timestamp, state in zip(
+            count(), events, lane.keys, lane.effective, lane.timestamps, self._states(lane.keys),
+            strict=False,
+        ):  # fmt: skip
+            if (
+                event is None
+                or state is None
+                or (flags := after.get(state[-1])) is None
+                or key in blocked
+                or event.order_id.encode() != key
+                or event.replaces is not None
+            ):
                 left.append(place)
                 continue
             due, placed = unpack(state)
-            if due < effective - grace or due == placed + closure:
+            at = event.uploaded_at
+            if (
+                not earliest <= at <= timestamp + tolerance
+                or due < effective - grace
+                or due == placed + closure
+            ):
                 left.append(place)
                 continue
             states[key] = state + encode(
                 (
-                    TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier,
-                    event.uploaded_at, None, effective, flags,
+                    TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, at, None,
+                    effective, flags,
                 )
             )  # fmt: skip
         self._store.put_all(states)
         return left
 
-    def _scan(self, lane: Lane, events: list[Any], blocked: Blocked) -> list[int]:
+    def _scan(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
+        events = decode_all(self._scans, lane.values)
+        _block_unsound(lane, events, _names_of_parcels(events), blocked)
         after, grace = self._after_scan, self._grace
         clean, wait = self._clean, self._wait_for_order
+        earliest, tolerance = self._earliest, self._future_tolerance
         unpack, pack, encode = _DUE_PLACED_PAID.unpack_from, _VERSION_DUE.pack, encode_part
         left: list[int] = []
         states: dict[bytes, bytes] = {}
         dues: list[int] = []
-        for place, event, key, effective, state in zip(
-            count(), events, lane.keys, lane.effective, self._states(lane.keys), strict=False
-        ):
-            if state is None or (flags := after.get(state[-1])) is None or key in blocked:
+        for place, event, key, effective, timestamp, state in zip(
+            count(), events, lane.keys, lane.effective, lane.timestamps, self._states(lane.keys),
+            strict=False,
+        ):  # fmt: skip
+            if (
+                event is None
+                or state is None
+                or (flags := after.get(state[-1])) is None
+                or key in blocked
+                or event.order_id.encode() != key
+            ):
                 left.append(place)
                 continue
             due, _, paid = unpack(state)
-            at = event.scanned_at
-            over = max(effective + clean, paid + wait)
-            if not at < due >= effective - grace or over >= NEVER_MS:
+            at, over = event.scanned_at, max(effective + clean, paid + wait)
+            if (
+                not earliest <= at <= timestamp + tolerance
+                or not at < due >= effective - grace
+                or over >= NEVER_MS
+            ):
                 left.append(place)
                 continue
             states[key] = (
@@ -332,16 +310,23 @@ def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> No
     last_ms |= own
 
 
-def _unsound(events: list[Any], names: list[str]) -> list[int]:
-    """Return the places of events with an identifier that has a character it must not have.
+def _names_of_parcels(events: list[Any]) -> list[str]:
+    return [
+        event.order_id + event.tracking_number + event.carrier
+        for event in events
+        if event is not None
+    ]
+
+
+def _block_unsound(lane: Lane, events: list[Any], names: list[str], blocked: Blocked) -> None:
+    """Block the keys of events with an identifier that has a character it must not have.
 
     Args:
         names: The identifiers of all events, in any order and division.
     """
-    if surely_identifiers("".join(names)):
-        return []
-    return [
-        place
-        for place, event in enumerate(events)
-        if event is not None and not has_sound_identifiers(event)
-    ]
+    if not surely_identifiers("".join(names)):
+        blocked |= dict.fromkeys(
+            key
+            for key, event in zip(lane.keys, events, strict=True)
+            if event is not None and not has_sound_identifiers(event)
+        )
