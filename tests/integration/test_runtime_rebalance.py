@@ -137,7 +137,7 @@ def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
 
 async def test_a_dead_worker_is_started_again(topics: str) -> None:
     """There are as many as before, each with its metrics, and all end together."""
-    port = free_port()
+    port = free_port(2)
     options = ("--workers", "2", "--metrics-port", str(port))
     with live.worker(topics, *options) as process:
         supervisor = psutil.Process(process.pid)

@@ -24,10 +24,20 @@ DAY = 24 * HOUR
 topics = live.topics
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+def free_port(in_a_row: int = 1) -> int:
+    """Return a port that nobody uses, and neither the next ones.
+
+    It is none of those that the system gives to connections: Linux gives out the even ones, so that
+    the port after one of its free ones is often taken, even by a connection closed a minute ago.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        try:
+            for number in range(port, port + in_a_row):
+                socket.create_server(("127.0.0.1", number)).close()
+        except OSError:
+            continue
+        return port
 
 
 def scrape(port: int) -> dict[str, float]:
