@@ -52,9 +52,9 @@ SERVER_PROPERTIES = {
     "share.coordinator.state.topic.replication.factor": 1,
     "share.coordinator.state.topic.min.isr": 1,
     "share.coordinator.state.topic.num.partitions": 1,
-    # A group of one or two local workers need not wait for others, and a dead one may be
-    # declared so sooner than Kafka's 6 s.
-    "group.initial.rebalance.delay.ms": 0,
+    # Workers that start together share the partitions at once, instead of one taking all first;
+    # a dead one may be declared so sooner than Kafka's 6 s.
+    "group.initial.rebalance.delay.ms": 300,
     "group.min.session.timeout.ms": 1_000,
     "transaction.max.timeout.ms": 900_000,
     # Retention goes by the records' own time, which lies in the past or the future when events
