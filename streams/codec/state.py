@@ -209,8 +209,7 @@ class PackedOrders:
         """All keys that have a state, sorted."""
         return sorted(self.packed)
 
-    def flush(self) -> list[tuple[bytes, bytes | None]]:
+    def flush(self) -> dict[bytes, bytes | None]:
         """Return the changes of the batch as changelog records."""
-        changes = list(self.changes.items())
-        self.changes.clear()
+        changes, self.changes = self.changes, {}
         return changes

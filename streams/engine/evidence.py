@@ -176,7 +176,7 @@ def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Eviden
         if stage == ORDERS and partition != home:
             continue
         keep = evidence.orders_changelog if stage == ORDERS else evidence.shops_changelog
-        keep(checkpoint.changelog)
+        keep(checkpoint.changelog.items())
         checkpoints.append(checkpoint)
     for checkpoint in checkpoints:
         for record in checkpoint.outputs:

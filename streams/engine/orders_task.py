@@ -443,12 +443,10 @@ class OrdersTask(PartitionTask):
         if mark:
             self._marked_ms = reached
             outputs += self._marks(reached)
-        changelog += [
-            (EXEMPTION_KEY + grant.exemption_id.encode(), encode_value(grant))
-            for grant in stage.granted
-        ]
+        for grant in stage.granted:
+            changelog[EXEMPTION_KEY + grant.exemption_id.encode()] = encode_value(grant)
         stage.granted.clear()
-        changelog.append((META_KEY, self._meta_value()))
+        changelog[META_KEY] = self._meta_value()
         offsets = [(INPUT_TOPICS[rank], self._offsets[rank]) for rank in sorted(self._advanced)]
         self._advanced.clear()
         return Checkpoint(outputs, changelog, offsets, self._more)

@@ -66,7 +66,7 @@ class Checkpoint(NamedTuple):
     """All that one Kafka transaction of one partition holds."""
 
     outputs: list[OutRecord]
-    changelog: list[tuple[bytes, bytes | None]]
+    changelog: dict[bytes, bytes | None]
     """Last state per key, `None` for a tombstone; for the stage's own changelog partition."""
     offsets: list[tuple[str, int]]
     """Per input topic the first offset not processed yet: held records are read again."""

@@ -88,19 +88,19 @@ class _Changes:
     def drop_pending(self, item: ShopItem) -> None:
         self.entries[_pending_key(item)] = None
 
-    def flush(self) -> list[tuple[bytes, bytes | None]]:
+    def flush(self) -> dict[bytes, bytes | None]:
         """Changelog records of the batch; what came and went within it leaves no trace."""
-        records: list[tuple[bytes, bytes | None]] = []
+        records: dict[bytes, bytes | None] = {}
         for key, entry in self.entries.items():
             kept = self.pending if key.startswith(_PENDING_KEY) else self.violations
             if isinstance(entry, Violation):
-                records.append((key, _STATE_VERSION + _encode_violation(entry)))
+                records[key] = _STATE_VERSION + _encode_violation(entry)
                 kept[key] = None
             elif entry is not None:
-                records.append((key, encode_value(entry)))
+                records[key] = encode_value(entry)
                 kept[key] = None
             elif key in kept:
-                records.append((key, None))
+                records[key] = None
                 del kept[key]
         self.entries.clear()
         return records
@@ -255,7 +255,7 @@ class ShopsTask(PartitionTask):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
-        changelog.append((META_KEY, self._meta_value()))
+        changelog[META_KEY] = self._meta_value()
         offsets = [(SHOP_VIOLATIONS, self._offset)] if self._taken else []
         self._taken, self._kept_ms = False, stage.reached_ms
         return Checkpoint(outputs, changelog, offsets, self._more)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.engine.records import OutRecord
-from streams.runtime.lean import fill
+from streams.runtime.lean import Entry, fill
 
 KNOWN_KEYS_MAX = 100_000
 
-Batches = dict[tuple[str, int], list[BatchBuilder]]
+TopicPartition = tuple[str, int]
 
 
 class KeyPartitioner:
@@ -48,11 +48,12 @@ class BatchWriter:
         self._counts = counts
         self._partition = partition
         self._partition_of = partition_of
-        self.batches: Batches = {}
+        self._outputs: dict[TopicPartition, list[BatchBuilder]] = {}
+        self._states: dict[TopicPartition, Iterator[BatchBuilder]] = {}
 
     def outputs(self, records: Iterable[OutRecord], now_ms: int) -> None:
         """Add outputs; without a partition of their own they go by key, keyless ones to ours."""
-        counts, partition_of, batches = self._counts, self._partition_of, self.batches
+        counts, partition_of, batches = self._counts, self._partition_of, self._outputs
         for topic, key, value, headers, given, _ in records:
             if given is not None:
                 partition = given
@@ -68,20 +69,17 @@ class BatchWriter:
                 filling.append(self._new_batch())
                 filling[-1].append(timestamp=now_ms, key=key, value=value, headers=fields)
 
-    def changelog(
-        self, topic: str, entries: Iterable[tuple[bytes, bytes | None]], now_ms: int
-    ) -> None:
-        """Add states to our own partition of the changelog."""
-        rest = iter(entries)
-        left = next(rest, None)
-        filling = []
+    def changelog(self, topic: str, entries: Iterable[Entry], now_ms: int) -> None:
+        """Add states to our own partition of the changelog, each batch when it is asked for."""
+        self._states[topic, self._partition] = self._filled(iter(entries), now_ms)
+
+    def _filled(self, entries: Iterator[Entry], now_ms: int) -> Iterator[BatchBuilder]:
+        left = next(entries, None)
         while left is not None:
             batch = self._new_batch()
             batch.append(timestamp=now_ms, key=left[0], value=left[1])
-            filling.append(batch)
-            left = fill(batch, rest, now_ms)
-        if filling:
-            self.batches[topic, self._partition] = filling
+            left = fill(batch, entries, now_ms)
+            yield batch
 
     def rounds(self) -> Iterable[tuple[str, int, BatchBuilder]]:
         """Yield the first batch of every partition, then the second ones, and so on.
@@ -89,8 +87,8 @@ class BatchWriter:
         The client registers with the transaction what it finds waiting: this way all partitions
         go in one request.
         """
-        targets = list(self.batches)
-        for batches in zip_longest(*self.batches.values()):
+        targets = [*self._outputs, *self._states]
+        for batches in zip_longest(*self._outputs.values(), *self._states.values()):
             for (topic, partition), batch in zip(targets, batches, strict=True):
                 if batch is not None:
                     yield topic, partition, batch

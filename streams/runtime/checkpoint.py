@@ -90,7 +90,7 @@ class Transactions:
             # (2) outputs, (4) items and marks for the shops: both stand among the outputs
             writer.outputs(checkpoint.outputs, now_ms)
             # (3) states, the last one of each key
-            writer.changelog(self._stage.changelog, checkpoint.changelog, now_ms)
+            writer.changelog(self._stage.changelog, checkpoint.changelog.items(), now_ms)
             for topic, partition, batch in writer.rounds():
                 # Not a comprehension: where one cannot be sent, those before it tell why.
                 sent.append(await producer.send_batch(batch, topic, partition=partition))

@@ -83,7 +83,7 @@ class Counters:
         self.outputs += len(checkpoint.outputs) - marks
         self.marks += marks
         changelog = checkpoint.changelog
-        self.states += len(changelog) - bool(changelog and changelog[-1][0] == META_KEY)
+        self.states += len(changelog) - (META_KEY in changelog)
         self.transactions += 1
         self._transactions.inc()
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # A stage that idles says so once a minute.
 _QUIET_S, _QUIET_RECORDS = 60.0, 1_000
 # A topic partition's share of what may be held: some hundred records, some ten thousand.
-_SHARE_MIN, _SHARE_MAX = 256 * 1024, 4 * 1024 * 1024
+_SHARE_MIN, _SHARE_MAX = 256 * 1024, 2 * 1024 * 1024
 
 
 class Ends:

@@ -46,7 +46,7 @@ class Settings:
     of round trips, so this keeps them below a tenth."""
     catch_up_ms: int = 10_000
     """A partition that is further behind than this catches up, and gathers longer for a commit."""
-    catch_up_commit_interval_ms: int = 2_000
+    catch_up_commit_interval_ms: int = 4_000
     """What changes several times within it is written once."""
     transaction_records_max: int = 50_000
     """Outputs and states of one transaction, but for what one step does: some megabytes."""

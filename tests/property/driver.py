@@ -74,7 +74,7 @@ class Committed:
     def commit(self, checkpoint: Checkpoint) -> None:
         self.outputs += checkpoint.outputs
         # Within a transaction their order says nothing.
-        self.changelog += sorted(checkpoint.changelog, key=itemgetter(0))
+        self.changelog += sorted(checkpoint.changelog.items(), key=itemgetter(0))
         self.offsets.update(checkpoint.offsets)
 
     def restore(self, task: OrdersTask | ShopsTask, rng: random.Random) -> None:

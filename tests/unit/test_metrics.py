@@ -33,7 +33,7 @@ def test_a_stage_counts_what_it_took_and_wrote() -> None:
         OutRecord(SHOP_VIOLATIONS, None, b"{}", (), partition=0),
     ]
     between = metrics.OUTPUTS.labels(SHOP_VIOLATIONS).value
-    counters.wrote(Checkpoint(outputs, [(b"O1", b"state"), (META_KEY, b"")], [], False))
+    counters.wrote(Checkpoint(outputs, {b"O1": b"state", META_KEY: b""}, [], False))
     assert metrics.RECORDS.labels("counted").value == 3
     assert metrics.TRANSACTIONS.labels("counted").value == 1
     assert metrics.OUTPUTS.labels("made-up").value == 2

@@ -115,8 +115,8 @@ def test_flush_gives_the_last_state_of_each_key_once() -> None:
     store = PackedOrders()
     store.put(b"O1", OrderState(due_ms=1))
     store.put(b"O1", FULL)
-    assert store.flush() == [(b"O1", pack_order(FULL))]
-    assert store.flush() == []
+    assert store.flush() == {b"O1": pack_order(FULL)}
+    assert store.flush() == {}
     assert store.get(b"O1") == FULL
     assert store.timed([b"O1"]) == [(FULL.due_ms, b"O1")]
 
@@ -129,5 +129,5 @@ def test_forgotten_key_leaves_a_tombstone() -> None:
     store.put(b"passing", OrderState())
     store.remove(b"passing")
     store.remove(b"kept")
-    assert store.flush() == [(b"passing", None), (b"kept", None)]
+    assert store.flush() == {b"passing": None, b"kept": None}
     assert store.keys() == []

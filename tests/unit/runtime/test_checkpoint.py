@@ -27,7 +27,7 @@ STAGE = Stage(
     new_task=lambda partition, counts: None,  # type: ignore[arg-type, return-value]
 )  # fmt: skip
 TWO_BATCHES = Checkpoint(
-    [OutRecord("out", None, b"1", (), partition) for partition in (0, 1)], [], [], more=False
+    [OutRecord("out", None, b"1", (), partition) for partition in (0, 1)], {}, [], more=False
 )
 
 

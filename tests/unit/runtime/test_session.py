@@ -284,7 +284,7 @@ def test_marks_alone_are_no_traffic() -> None:
 def test_a_changed_state_is_traffic() -> None:
     """Only the checkpoint's own record does not count."""
     counters = Counters("bench")
-    counters.wrote(Checkpoint([], [(b"O1", b"state"), (b"\x00meta", b"")], [], False))
+    counters.wrote(Checkpoint([], {b"O1": b"state", b"\x00meta": b""}, [], False))
     assert (counters.idle, counters.states) == (False, 1)
 
 
