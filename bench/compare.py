@@ -79,7 +79,8 @@ SAMPLE_S = 0.2
 FAMILY_S = 1.0
 FIGURES = (
     "events_per_s", "events_per_cpu_s", "rss_peak_mb", "rss_high_water_mb", "wall_s", "cpu_s",
-    "broker_cpu_s", "ready_s", "reading_alone_per_cpu_s", "of_reading",
+    "start_cpu_s", "events_per_cpu_s_with_start", "broker_cpu_s", "ready_s",
+    "reading_alone_per_cpu_s", "of_reading",
 )  # fmt: skip
 
 
@@ -569,11 +570,13 @@ async def run(
         "ready_s": round(ready_s, 2),
         "wall_s": round(wall_s, 2),
         "cpu_s": round(cpu_s, 2),
+        "start_cpu_s": round(before[0], 2),
         "broker_cpu_s": round(broker_s, 2),
         "harness_cpu_s": round(own_s, 2),
         "others_cpu_s": round(max(0.0, busy_s - cpu_s - broker_s - own_s), 2),
         "events_per_s": round(loaded / wall_s),
         "events_per_cpu_s": round(loaded / cpu_s),
+        "events_per_cpu_s_with_start": round(loaded / (before[0] + cpu_s)),
         "rss_peak_mb": round(process.meter.rss_peak / 2**20),
         "rss_high_water_mb": round(process.meter.high_water / 2**20),
         "reading_alone_per_cpu_s": round(reading),
@@ -685,7 +688,10 @@ def medians_of(runs: Sequence[Mapping[str, Any]], by: str) -> dict[str, dict[str
 
 def ratios(medians: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, dict[str, float]]]:
     """Divide our medians by each peer's."""
-    figures = {"wall": "events_per_s", "cpu": "events_per_cpu_s", "memory": "rss_peak_mb"}
+    figures = {
+        "wall": "events_per_s", "cpu": "events_per_cpu_s",
+        "cpu_with_start": "events_per_cpu_s_with_start", "memory": "rss_peak_mb",
+    }  # fmt: skip
     return {
         mine: {
             peer: {
@@ -761,13 +767,14 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
 
 def table(medians: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> str:
     """Lay the medians out for a terminal."""
-    heads = ("events/s", "per CPU-s", "of reading", "MB", "broker CPU-s")
-    widths = (10, 11, 11, 7, 14)
+    heads = ("events/s", "per CPU-s", "with start", "of reading", "MB", "broker CPU-s")
+    widths = (10, 11, 12, 12, 7, 14)
     titles = "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
     lines = [f"{'median':28}{titles}"]
     lines += [
         f"{labels[name]:28}{f['events_per_s']:>10.0f}{f['events_per_cpu_s']:>11.0f}"
-        f"{f['of_reading']:>11.2f}{f['rss_peak_mb']:>7.0f}{f['broker_cpu_s']:>14.1f}"
+        f"{f['events_per_cpu_s_with_start']:>12.0f}{f['of_reading']:>12.2f}"
+        f"{f['rss_peak_mb']:>7.0f}{f['broker_cpu_s']:>14.1f}"
         for name, f in medians.items()
     ]
     return "\n".join(lines)
@@ -780,9 +787,13 @@ def ratio_table(
     lines = []
     for mine, peers in found.items():
         if peers:
-            lines.append(f"{labels[mine] + ' :':28}{'events/s':>10}{'per CPU-s':>11}{'MB':>8}")
+            lines.append(
+                f"{labels[mine] + ' :':28}{'events/s':>10}{'per CPU-s':>11}{'with start':>12}"
+                f"{'MB':>8}"
+            )
         lines += [
-            f"  {labels[peer]:26}{r['wall']:>10.2f}{r['cpu']:>11.2f}{r['memory']:>8.2f}"
+            f"  {labels[peer]:26}{r['wall']:>10.2f}{r['cpu']:>11.2f}{r['cpu_with_start']:>12.2f}"
+            f"{r['memory']:>8.2f}"
             for peer, r in peers.items()
         ]
     return "\n".join(lines)
