@@ -37,7 +37,7 @@ from streams.runtime.settings import Settings
 from streams.topics.admin import ensure_topics
 
 _PARTITIONS = 4
-_SLACK_MS = 500
+_SLACK_MS, _CATCH_UP_MS = 500, 10_000
 # A worker needs this long from its start to its first reads: until then the story's clock stands.
 _LEAD_MS = 3_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -100,6 +100,7 @@ def _play(
         clock=clock,
         idle_slack_ms=slack_ms,
         mark_interval_ms=200,  # shops lag by it, and a second would be hours of the story
+        catch_up_ms=_CATCH_UP_MS * speed,
     )
     worker = stack.enter_context(Worker(settings, policy, folder / "worker.log"))
     narrator = Narrator(surge.shops, policy)

@@ -183,7 +183,9 @@ class PackedOrders:
 
     def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
         """Remove those that left nothing but facts and whose retention ended by an instant."""
-        packed, limit = self.packed, limit_ms.to_bytes(8, "big", signed=True)
+        if limit_ms < 0:
+            return
+        packed, limit = self.packed, limit_ms.to_bytes(8, "big")
         get = packed.get
         over = {
             key: None

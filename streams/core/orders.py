@@ -306,7 +306,7 @@ class OrdersStage:
             timed: A timer stands at the state's last due time, not a note in `retention`.
         """
         if state.resting:
-            if state.due_ms != due:
+            if timed or state.due_ms != due:
                 self.retention.add(due, key)
         elif state.due_ms != due or not timed:
             self.timers.add(due, key)

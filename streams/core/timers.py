@@ -35,6 +35,7 @@ class Timers:
         self._waiting: list[int] = []
         self._open: list[tuple[int, bytes]] = []
         self._open_bucket = -1
+        self._weeded = -1
         self.earliest_ms = END_OF_TIME_MS
         """No timer is due before this; may lie up to a minute too early."""
 
@@ -68,16 +69,31 @@ class Timers:
     def few_before(self, limit_ms: int, timers_max: int) -> int:
         """Return an instant, at most `limit_ms`, before which at most so many timers stand.
 
-        Stale ones count, and those of one minute go together.
+        Those of one minute go together; stale ones count until that makes a difference.
         """
         count = len(self._open)
         if count > timers_max:
             return min(limit_ms, self._open[0][0])
         for number in sorted(self._minutes(limit_ms // _BUCKET_MS)):
-            count += self._buckets[number].count(_END)
+            waiting = self._buckets[number].count(_END)
+            if count + waiting > timers_max and number > self._weeded:
+                waiting = self._weed(number)
+            count += waiting
             if count > timers_max:
                 return min(limit_ms, number * _BUCKET_MS)
         return limit_ms
+
+    def _weed(self, number: int) -> int:
+        """Drop the stale timers of a minute, once; return how many others there are."""
+        self._weeded = number
+        keys = [key + _END for _, key in self._live(number, self._buckets[number])]
+        self._buckets[number] = bytearray(b"".join(keys))
+        return len(keys)
+
+    def _live(self, number: int, keys: bytearray) -> list[tuple[int, bytes]]:
+        """Return those timers of a minute that are not stale."""
+        begin, end = number * _BUCKET_MS, (number + 1) * _BUCKET_MS
+        return [timer for timer in self._timed(bytes(keys).split(_END)) if begin <= timer[0] < end]
 
     def _minutes(self, last: int) -> Iterator[int]:
         """Yield the waiting minutes up to one, in no order: a heap's children are never less."""
@@ -104,9 +120,7 @@ class Timers:
     def _open_next(self) -> None:
         number = heapq.heappop(self._waiting)
         self._open_bucket = number
-        keys = bytes(self._buckets.pop(number)).split(_END)
-        begin, end = number * _BUCKET_MS, (number + 1) * _BUCKET_MS
-        self._open += [timer for timer in self._timed(keys) if begin <= timer[0] < end]
+        self._open += self._live(number, self._buckets.pop(number))
         heapq.heapify(self._open)
 
     def _look_ahead(self) -> None:

@@ -36,7 +36,6 @@ from streams.codec.state import (
     UPLOADED,
     PackedOrders,
     encode_part,
-    unpack_order,
 )
 from streams.core.clock import END_OF_TIME_MS, NEVER_MS
 from streams.core.events import (
@@ -284,15 +283,15 @@ class Bulk:
 
     def _states(self, keys: Sequence[Any]) -> Iterable[bytes | None]:
         """Give the state of each key, `None` for those that another policy may have judged."""
-        states = map(self._store.packed.get, keys)
         if self.judged_after_ms < 0:
-            return states
-        return (
-            None
-            if state is None or unpack_order(state).last_change_ms <= self.judged_after_ms
-            else state
-            for state in states
-        )
+            return map(self._store.packed.get, keys)
+        return map(self._judged_since, keys)
+
+    def _judged_since(self, key: Any) -> bytes | None:
+        state = self._store.get(key)
+        if state is None or state.last_change_ms <= self.judged_after_ms:
+            return None
+        return self._store.packed[key]
 
 
 def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> None:

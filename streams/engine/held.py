@@ -83,6 +83,10 @@ class Held:
                 return limit_ms
             limit_ms = earlier
 
+    def count_before(self, limit_ms: int) -> int:
+        """Count the records before an instant."""
+        return sum(bisect_left(lane.effective, limit_ms) for lane in self._lanes)
+
     def cut(self, below_ms: int) -> list[Lane]:
         """Take all records before an instant, by topic; topics without any are left out."""
         window = []

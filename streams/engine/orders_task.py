@@ -47,8 +47,8 @@ _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EFFECTIVE = itemgetter(0)
 # Records, timers and log time of a window that is taken whole: some 0.1 s of work, and at worst a
 # second. No usual order has a timer due so soon after its payment.
-_WINDOW_RECORDS, _WINDOW_TIMERS, _WINDOW_MS = 16_384, 8_192, 6 * 3_600_000
-# What of a window that is not is done in one go; outputs bound it, too.
+_WINDOW_RECORDS, _WINDOW_TIMERS, _WINDOW_MS = 16_384, 4_096, 6 * 3_600_000
+# What of a window that is not is done in one go; outputs and records bound it, too.
 _STATES_MAX = 20_000
 _NO_LIMIT = 2**62
 _MINUTE_MS = 60_000
@@ -276,13 +276,15 @@ class OrdersTask(PartitionTask):
             self._open_window()
         self._amid_timers = False
         if self._whole:
-            self._pass_window(_NO_LIMIT, _NO_LIMIT)
+            self._pass_window(_NO_LIMIT, _NO_LIMIT, _NO_LIMIT)
             self._note_lanes()
             done = True
         else:
             first = self._next
             done = self._pass_window(
-                len(self._stage.outputs) + outputs_max, len(self._store.changes) + _STATES_MAX
+                len(self._stage.outputs) + outputs_max,
+                len(self._store.changes) + _STATES_MAX,
+                _WINDOW_RECORDS,
             )
             self._note_records(first)
         if done:
@@ -305,7 +307,7 @@ class OrdersTask(PartitionTask):
         """Say where the next window ends, and whether it is taken whole.
 
         It is where records and timers are few enough for one step and nothing concerns all orders;
-        elsewhere the work may stop after each record and timer.
+        elsewhere, and where one instant has too many records, the work may stop after each.
         """
         reached, grace = self._frontier.reached_ms, self._policy.grace
         held, timers = self._held, self._stage.timers
@@ -318,7 +320,8 @@ class OrdersTask(PartitionTask):
         few = timers.few_before(below - grace, _WINDOW_TIMERS) + grace
         if few <= reached:
             return held.few_before(min(below, reached + _MINUTE_MS), _WINDOW_RECORDS), False
-        return held.few_before(min(below, few), _WINDOW_RECORDS), True
+        below = held.few_before(min(below, few), _WINDOW_RECORDS)
+        return below, held.count_before(below) <= _WINDOW_RECORDS
 
     def _note_lanes(self) -> None:
         """Keep offsets and log time of a window's last record of each topic."""
@@ -340,7 +343,7 @@ class OrdersTask(PartitionTask):
                 break
         self._advanced |= noted
 
-    def _pass_window(self, outputs_max: int, states_max: int) -> bool:
+    def _pass_window(self, outputs_max: int, states_max: int, records_max: int) -> bool:
         """Take records and timers in order; False if a bound was reached first."""
         if not self._sweep(outputs_max, states_max):
             return False
@@ -353,6 +356,9 @@ class OrdersTask(PartitionTask):
             if timers.earliest_ms < effective - grace and not self._fire(
                 effective - grace - 1, outputs_max, states_max
             ):
+                return False
+            if index - begin >= records_max:
+                self._reach(effective)
                 return False
             if not self._take(record, outputs_max, states_max):
                 # An exemption is taken again, and known, once its sweep is over.

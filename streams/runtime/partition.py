@@ -390,18 +390,22 @@ class Partition:
             await self._news()
             more = True
             while more and not self._halting:
-                if self._broken is not None:
-                    raise self._broken
+                self._check_life()
                 more = self._step(task)
                 if self._commit_is_due(task):
                     await self._commit(task, transactions)
                 await asyncio.sleep(0)
-            if self._halting:
+            if self._halting and not self._idle.is_set():
                 await self._commit(task, transactions)
             if self._closing.is_set():
                 return
             self._step_over_crowd()
             self.regulate()
+
+    def _check_life(self) -> None:
+        """Let a life that was given up commit nothing any more."""
+        if self._broken is not None:
+            raise self._broken
 
     @property
     def _halting(self) -> bool:
@@ -436,12 +440,14 @@ class Partition:
     def _interval_s(self) -> float:
         """How long to gather before a commit: while catching up nobody waits for the outputs."""
         settings, frontier_ms = self._settings, self.frontier_ms
-        if settings.clock.now_ms() - frontier_ms > settings.catch_up_ms:
+        behind_ms = settings.clock.now_ms() - settings.idle_slack_ms - frontier_ms
+        if behind_ms > settings.catch_up_ms:
             return settings.catch_up_commit_interval_ms / 1000
         return settings.commit_interval_ms / 1000
 
     async def _commit(self, task: Task, transactions: Transactions) -> None:
         """Commit what was done, if there is anything."""
+        self._check_life()
         # By the clock, so that all partitions mark at once and the shops commit once.
         slot = time.time_ns() // self._mark_interval_ns
         checkpoint = task.checkpoint(slot != self._marked_slot)

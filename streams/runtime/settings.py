@@ -45,7 +45,8 @@ class Settings:
     """Shortest time between two commits of a partition under load: a transaction costs about 10 ms
     of round trips, so this keeps them below a tenth."""
     catch_up_ms: int = 10_000
-    """A partition that is further behind than this catches up, and gathers longer for a commit."""
+    """A partition that is further behind than the idle slack and this catches up, and gathers
+    longer for a commit."""
     catch_up_commit_interval_ms: int = 4_000
     """What changes several times within it is written once."""
     transaction_records_max: int = 50_000

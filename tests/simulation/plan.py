@@ -129,7 +129,7 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
         "rebalance_timeout_ms": 3_000,
         "transaction_timeout_ms": 3_000,
         "commit_interval_ms": rng.choice((20, 100, 400)),
-        "catch_up_ms": rng.choice((0, 10_000)),
+        "catch_up_ms": rng.choice((0, 10_000, 10**15)),
         "catch_up_commit_interval_ms": rng.choice((50, 400, 2_000)),
         "transaction_records_max": rng.choice((1, 20, 50_000)),
         "mark_interval_ms": rng.choice((300, 1_000)),
