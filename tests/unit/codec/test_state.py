@@ -131,3 +131,13 @@ def test_forgotten_key_leaves_a_tombstone() -> None:
     store.remove(b"kept")
     assert store.flush() == {b"passing": None, b"kept": None}
     assert store.keys() == []
+
+
+def test_nothing_is_forgotten_before_the_epoch() -> None:
+    """An instant that lies before it, by a grace, comes before all due times."""
+    store = PackedOrders()
+    store.put(b"O1", OrderState(due_ms=5, retiring=True))
+    store.forget([b"O1"], -1)
+    assert store.keys() == [b"O1"]
+    store.forget([b"O1"], 5)
+    assert store.keys() == []

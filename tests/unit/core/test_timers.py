@@ -158,3 +158,20 @@ def test_few_timers_stand_before_the_instant() -> None:
     assert owner.fire(10) == [(10, b"a")]
     assert timers.few_before(300_000, 0) == 20
     assert timers.few_before(15, 0) == 15
+
+
+def test_stale_timers_of_a_dense_minute_do_not_count() -> None:
+    """Orders that were scanned in time must not make a minute look like a sale's."""
+    owner = Owner()
+    for number in range(10):
+        owner.set(b"%d" % number, MINUTE_MS + number)
+    assert owner.timers.few_before(2 * MINUTE_MS, 5) == MINUTE_MS
+    owner = Owner()
+    for number in range(10):
+        owner.set(b"%d" % number, MINUTE_MS + number)
+    for number in range(6):
+        del owner.due[b"%d" % number]
+    assert owner.timers.few_before(2 * MINUTE_MS, 5) == 2 * MINUTE_MS
+    owner.set(b"new", MINUTE_MS)
+    left = [(MINUTE_MS, b"new"), *((MINUTE_MS + number, b"%d" % number) for number in range(6, 10))]
+    assert owner.fire(2 * MINUTE_MS) == left

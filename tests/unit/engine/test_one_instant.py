@@ -65,3 +65,30 @@ def test_timers_of_one_instant_fire_in_bounded_steps(count: int) -> None:
     assert states <= OUTPUTS_MAX
     assert len(steps) >= count // OUTPUTS_MAX
     assert seconds < 1
+
+
+@pytest.mark.parametrize("count", [30_000, pytest.param(300_000, marks=pytest.mark.long)])
+def test_records_of_one_instant_are_taken_in_bounded_steps(count: int) -> None:
+    """A past load whose records all bear the instant of the load: each order is overdue at once."""
+    task = OrdersTask(0, POLICY, 2, live=True)
+    task.restored()
+    records = [
+        InRecord(number, DEADLINE + HOUR_MS, order_id.encode(), json.dumps(paid(order_id)).encode())
+        for number, order_id in enumerate(f"O{number % (count // 2):06}" for number in range(count))
+    ]
+    task.offer("order-paid", columns(records), now_ms=DEADLINE + HOUR_MS)
+    for topic in INPUT_TOPICS:
+        task.complete(topic, DEADLINE + HOUR_MS + 1)
+    steps = []
+    more = True
+    while more:
+        offset = task.next_offsets["order-paid"]
+        more = task.work(OUTPUTS_MAX)
+        checkpoint = task.checkpoint(mark=False)
+        outputs = 0 if checkpoint is None else len(checkpoint.outputs)
+        steps.append((outputs, task.next_offsets["order-paid"] - offset))
+    # The second half are copies, which leave neither output nor state.
+    outputs, taken = map(max, zip(*steps, strict=True))
+    assert sum(step[1] for step in steps) == count
+    assert outputs < OUTPUTS_MAX + OVER + OUTPUTS_MAX // 2
+    assert taken < count // 2 + OUTPUTS_MAX

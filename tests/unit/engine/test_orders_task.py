@@ -29,11 +29,13 @@ from tests.unit.samples import (
     PLACED_AT,
     POLICY,
     Value,
+    closed,
     exemption,
     paid,
     policy_with,
     record,
     scan,
+    upload,
 )
 
 MANY = 1_000_000
@@ -547,6 +549,38 @@ def test_timer_takes_back_what_other_rules_determined(changes: list[tuple[str, s
     ]
     assert (value["type"], value["reason"]) == ("timeout.revoked", "late-evidence")
     assert value["cause"] == "douyin-first-scan@1"
+
+
+def test_order_that_comes_to_rest_at_the_instant_of_its_timer_is_forgotten() -> None:
+    """Closed so that its retention ends when the order would have been closed as unshipped."""
+    task = new_task()
+    offer(task, "order-paid", paid(shipping_mode="express"))
+    complete(task, PLACED_AT + 1)
+    step(task)
+    closed_at = PLACED_AT + 143 * DAY_MS
+    offer(task, "order-closed", closed(closed_at=closed_at), timestamp=closed_at)
+    complete(task, closed_at + 1)
+    step(task)
+    assert task.open_orders == 1
+    complete(task, PLACED_AT + 151 * DAY_MS)
+    step(task)
+    assert task.open_orders == 0
+
+
+def test_damaged_state_of_another_policy_is_named() -> None:
+    """Who judged it last is found out by unpacking it."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, PLACED_AT + 1)
+    changelog = step(task).changelog
+    damaged = (changelog[b"O1"] or b"")[: HEAD.size] + b"garbage"
+    changed = OrdersTask(3, policy_with(('limit = "72h"', 'limit = "80h"')), 2, live=False)
+    changed.restore((changelog | {b"O1": damaged}).items())
+    changed.restored()
+    offer(changed, "tracking-number-uploaded", upload(uploaded_at=PLACED_AT + HOUR_MS))
+    complete(changed, PLACED_AT + 2 * HOUR_MS)
+    with pytest.raises(CorruptChangelog, match="key 'O1'"):
+        step(changed)
 
 
 @pytest.mark.usefixtures("halting")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +61,7 @@ class World:
         self.kind: type[Task] = Task
         self.at = 0
         self.changelog_end = 0
+        self.commits: list[Checkpoint] = []
         self.overtaken = False
         self.committed: dict[TopicPartition, int] = {}
         self.restored: list[int] = []
@@ -99,6 +102,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     class Transactions:
         def __init__(self, *_: object) -> None: ...
 
+        async def commit(self, checkpoint: Checkpoint) -> None:
+            made.commits.append(checkpoint)
+
         async def start(self) -> None:
             made.alive.append(sum(ref() is not None for ref in made.tasks))
 
@@ -136,6 +142,14 @@ class GoneInAStep(Task):
     def work(self, outputs_max: int) -> bool:
         kept = KafkaError("gone")
         raise kept
+
+
+class GathersRecords(Task):
+    """Has something to commit once it was offered a record."""
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        offered, self.offered = self.offered, 0
+        return Checkpoint([], {b"k": b"v"}, [(TOPIC, offered)], False) if offered else None
 
 
 class BreaksOnARecord(Task):
@@ -275,3 +289,49 @@ async def test_the_end_of_its_loop_is_told(world: World, monkeypatch: pytest.Mon
     part.fail(KafkaError("away"))
     await until(lambda: bool(world.ended))
     assert isinstance(world.ended[0].exception(), ZeroDivisionError)
+
+
+async def gathering(world: World) -> Partition:
+    """Return a partition that has done something since its last commit."""
+    world.kind = GathersRecords
+    part = world.partition()
+    await until(lambda: part.ready)
+    part._committed_s = time.monotonic()
+    part.take(part.batch([(TOPIC, ROW)], 0, (), 0))
+    await until(lambda: not part._idle.is_set())
+    assert not world.commits
+    return part
+
+
+async def test_a_rebalance_commits_what_was_gathered(world: World) -> None:
+    """Another worker may go on from there."""
+    part = await gathering(world)
+    await part.hold()
+    assert len(world.commits) == 1
+    await part.close()
+
+
+async def test_a_life_that_was_given_up_commits_nothing(world: World) -> None:
+    """Its offsets may be those of a topic that is no more, and a rebalance may begin just then."""
+    part = await gathering(world)
+    part.fail(TopicCreatedAnew("in was created anew"))
+    await part.hold()
+    assert not world.commits
+    part._held = False
+    await part.close()
+
+
+@pytest.mark.parametrize(
+    ("behind_ms", "slack_ms", "seconds"),
+    [(5_000, 500, 0.1), (60_000, 500, 4.0), (60_000, 60_000, 0.1)],
+)
+async def test_an_idle_slack_is_not_a_backlog(
+    world: World, monkeypatch: pytest.MonkeyPatch, behind_ms: int, slack_ms: int, seconds: float
+) -> None:
+    """A worker that waits long for late records commits as soon as any other."""
+    part = world.partition()
+    part._settings = replace(part._settings, idle_slack_ms=slack_ms)
+    frontier_ms = part._settings.clock.now_ms() - behind_ms
+    monkeypatch.setattr(Partition, "frontier_ms", frontier_ms)
+    assert part._interval_s() == seconds
+    await part.close()
