@@ -97,8 +97,7 @@ class Bulk:
             for rules in policy.violations.values()
             if mode in rules.deadline
         ]
-        if not any(rule.start == "promised" for _, rule in running):
-            self._after_payment[mode] = self._first_due(running), flag
+        self._after_payment[mode] = self._first_due(running), flag
         if not any(
             rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
             for rules, rule in running
@@ -263,14 +262,11 @@ class Bulk:
                 left.append(place)
                 continue
             due, _, paid = unpack(state)
-            at, over = event.scanned_at, max(effective + clean, paid + wait)
-            if (
-                not earliest <= at <= timestamp + tolerance
-                or not at < due >= effective - grace
-                or over >= NEVER_MS
-            ):
+            at = event.scanned_at
+            if not earliest <= at <= timestamp + tolerance or not at < due >= effective - grace:
                 left.append(place)
                 continue
+            over = max(effective + clean, paid + wait)
             states[key] = (
                 pack(STATE_VERSION, over)
                 + state[BEHIND_DUE:]

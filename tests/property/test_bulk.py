@@ -15,17 +15,20 @@ from msgspec.structs import replace
 
 from streams.codec.state import unpack_order
 from streams.core.orders import Record
-from streams.core.policy import Policy, parse_policy
+from streams.core.policy import ClosureRules, Policy, parse_policy
 from streams.engine import orders_task
 from streams.engine.bulk import Bulk
 from streams.engine.held import Lane
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
-from streams.engine.records import META_KEY, OutRecord
+from streams.engine.orders_task import OrdersTask
+from streams.engine.records import META_KEY, OutRecord, columns
 from streams.policies import load_policy
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
+from tests.property.bulk_mutants import MUTANTS, mutated
 from tests.property.driver import Chaos, Entry, OrdersMachine, records_of
 from tests.property.logs import make_log
-from tests.unit.samples import PLACED_AT, paid, scan
+from tests.property.rough import draw_log, draw_policy
+from tests.unit.samples import PLACED_AT, paid, scan, upload
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 POLICY = load_policy("douyin-first-scan")
@@ -146,24 +149,40 @@ def test_in_bulk_and_one_by_one_come_to_the_same(seed: int, policy: Policy, live
 
 
 def test_order_paid_a_little_ahead_of_its_record_is_kept_as_long() -> None:
-    """Retention counts from the payment where that lies after the last change."""
+    """Retention counts from the payment where that lies after the last change: no copy revives."""
     minute = 60_000
+    order = paid(paid_at=PLACED_AT + 4 * minute)
     events: list[Event] = [
-        {
-            "topic": "order-paid",
-            "timestamp": PLACED_AT,
-            "value": paid(paid_at=PLACED_AT + 4 * minute),
-        },
-        {
-            "topic": "first-scan",
-            "timestamp": PLACED_AT + minute,
-            "value": scan(scanned_at=PLACED_AT + minute),
-        },
+        {"topic": topic, "timestamp": PLACED_AT + after_ms, "value": value}
+        for topic, after_ms, value in (
+            ("order-paid", 0, order),
+            ("tracking-number-uploaded", 1, upload(uploaded_at=PLACED_AT + 1)),
+            ("first-scan", minute, scan(scanned_at=PLACED_AT + minute)),
+            ("order-paid", 7 * DAY_MS + 3 * minute, order),
+        )
     ]
     with pytest.MonkeyPatch.context() as patch:
         # Each state is committed, also one that is forgotten right after.
         patch.setattr(orders_task, "_WINDOW_RECORDS", 1)
         assert_equal_ways(events, POLICY, Chaos(random.Random(0)), 0, live=False)
+
+
+def test_upload_that_comes_after_its_order_was_closed_does_not_prevent_that() -> None:
+    """Its own time lies before the closure, and a warning's timer before both."""
+    warned = {
+        kind: replace(rules, warn_before=[13 * HOUR_MS])
+        for kind, rules in POLICY.violations.items()
+    }
+    policy = replace(POLICY, violations=warned, closure=ClosureRules(after_placed=60 * HOUR_MS))
+    events: list[Event] = [
+        {"topic": "order-paid", "timestamp": PLACED_AT, "value": paid()},
+        {
+            "topic": "tracking-number-uploaded",
+            "timestamp": PLACED_AT + 61 * HOUR_MS,
+            "value": upload(uploaded_at=PLACED_AT + 59 * HOUR_MS),
+        },
+    ]
+    assert_equal_ways(events, policy, Chaos(random.Random(0)), 0, live=False)
 
 
 def assert_equal_ways(
@@ -176,3 +195,63 @@ def assert_equal_ways(
         one_by_one = committed(events, policy, with_changes(chaos, rng=random.Random(seed)), live)
     for bulk, single in zip(in_bulk, one_by_one, strict=True):
         assert bulk == single
+
+
+Played = tuple[dict[str, list[OutRecord]], list[dict[bytes, Any]]]
+
+
+def play(seed: int, bulk: type[Bulk]) -> Played:
+    """Play rough records; now and then the task begins anew, and then often by other rules."""
+    rng = random.Random(seed)
+    log, policy = draw_log(rng), draw_policy(rng)
+    changelog: dict[bytes, bytes | None] = {}
+    outputs: list[OutRecord] = []
+    kept: list[dict[bytes, Any]] = []
+    task: OrdersTask | None = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders_task, "Bulk", bulk)
+        patch.setattr(orders_task, "_WINDOW_RECORDS", rng.choice((3, 20, 16_384, 16_384)))
+        patch.setattr(orders_task, "_WINDOW_TIMERS", rng.choice((1, 4_096, 4_096)))
+        stops = [
+            PLACED_AT + rng.randrange(0, 20 * DAY_MS, HOUR_MS) for _ in range(rng.randrange(5))
+        ]
+        for until_ms in [*sorted(stops), PLACED_AT + 600 * DAY_MS]:
+            if task is None or rng.random() < 0.4:
+                if rng.random() < 0.5:
+                    policy = draw_policy(rng)
+                task = OrdersTask(0, policy, 1, live=False)
+                task.restore(changelog.items())
+                task.restored()
+                for topic, records in log.items():
+                    task.offer(topic, columns(records[task.next_offsets[topic] :]), 0)
+            for topic in log:
+                task.complete(topic, until_ms)
+            while checkpoint := task.step(10_000, mark=False):
+                outputs += checkpoint.outputs
+                changelog |= checkpoint.changelog
+                changelog = {key: value for key, value in changelog.items() if value is not None}
+                if not checkpoint.more:
+                    break
+            kept.append(states([*changelog.items()]))
+    return by_topic(outputs), kept
+
+
+def differs(seed: int, bulk: type[Bulk]) -> bool:
+    """Tell whether bulk came to something else, or to an end."""
+    try:
+        return play(seed, bulk) != play(seed, OneByOne)
+    except Exception:  # noqa: BLE001
+        return True
+
+
+@given(seed=SEEDS)
+def test_rough_records_come_to_the_same(seed: int) -> None:
+    """Wrong keys, odd identifiers, any rules, and other rules after a restart."""
+    assert play(seed, Bulk) == play(seed, OneByOne)
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_condition_that_is_left_out_is_noticed(name: str) -> None:
+    """Each is there because without it some log is judged otherwise."""
+    mutant = MUTANTS[name]
+    assert differs(mutant.seed, mutated(mutant))

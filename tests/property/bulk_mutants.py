@@ -1,0 +1,124 @@
+"""Conditions of `engine.bulk` that a mutant leaves out, each with a seed that notices.
+
+Where generator or module have changed, `python -m tests.property.bulk_mutants` looks for others.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from streams.engine import bulk
+from streams.engine.bulk import Bulk
+
+
+class Mutant(NamedTuple):
+    """An expression of a function, what stands in its place, and a seed at which it matters."""
+
+    function: str
+    found: str
+    instead: str
+    seed: int
+
+
+MUTANTS = {
+    "a-kind-an-upload-stops": Mutant(
+        "_learn_mode", "'tracking-number-uploaded' in rules.stopped_by", "False", 22
+    ),
+    "a-clock-an-upload-starts": Mutant("_learn_mode", "rule.start == 'uploaded'", "False", 125),
+    "a-kind-no-scan-stops": Mutant(
+        "_learn_mode", "all(('first-scan' in rules.stopped_by for rules, _ in running))", "True", 4
+    ),
+    "warnings-first": Mutant("_first_due", "rule.limit - max(leads, default=0)", "rule.limit", 5),
+    "closure-first": Mutant("_first_due", "[self._closure]", "[END_OF_TIME_MS]", 296),
+    "other-topics-block": Mutant("take", "dict.fromkeys(lane.keys)", "{}", 799),
+    "what-is-left-blocks": Mutant(
+        "take", "dict.fromkeys((lane.keys[place] for place in left))", "{}", 2615
+    ),
+    "paid-blocked": Mutant("_pay", "key in blocked", "False", 34),
+    "paid-known": Mutant("_pay", "key in packed", "False", 9),
+    "paid-key": Mutant("_pay", "event.order_id.encode() != key", "False", 40),
+    "paid-placed-range": Mutant("_pay", "not earliest <= placed <= latest", "False", 0),
+    "paid-paid-range": Mutant("_pay", "not earliest <= paid <= latest", "False", 24),
+    "paid-too-late": Mutant("_pay", "paid < effective - wait", "False", 159),
+    "paid-due-passed": Mutant(
+        "_pay", "not effective - grace <= due < NEVER_MS", "not due < NEVER_MS", 20
+    ),
+    "paid-due-never": Mutant(
+        "_pay", "not effective - grace <= due < NEVER_MS", "not effective - grace <= due", 27
+    ),
+    "paid-promised": Mutant("_pay", "event.promised_ship_by is not None", "False", 0),
+    "paid-products-twice": Mutant(
+        "_pay", "len(dict.fromkeys(products)) < len(products)", "False", 130
+    ),
+    "paid-exempt": Mutant("_pay", "exemptions and (not exemptions.spare(event))", "False", 484),
+    "upload-blocked": Mutant("_upload", "key in blocked", "False", 8),
+    "upload-key": Mutant("_upload", "event.order_id.encode() != key", "False", 293),
+    "upload-replaces": Mutant("_upload", "event.replaces is not None", "False", 118),
+    "upload-range": Mutant("_upload", "not earliest <= at <= timestamp + tolerance", "False", 289),
+    "upload-closure": Mutant("_upload", "due == placed + closure", "False", 71),
+    "scan-blocked": Mutant("_scan", "key in blocked", "False", 77),
+    "scan-key": Mutant("_scan", "event.order_id.encode() != key", "False", 220),
+    "scan-range": Mutant("_scan", "not earliest <= at <= timestamp + tolerance", "False", 380),
+    "scan-at-due": Mutant(
+        "_scan", "not at < due >= effective - grace", "not due >= effective - grace", 14
+    ),
+    "scan-due-passed": Mutant("_scan", "not at < due >= effective - grace", "not at < due", 875),
+    "another-policy": Mutant(
+        "_judged_since", "state.last_change_ms <= self.judged_after_ms", "False", 1269
+    ),
+    "two-in-a-lane": Mutant("_block_disorder", "len(own) < len(keys)", "False", 60),
+    "disorder": Mutant(
+        "_block_disorder", "any(map(gt, map(last_ms.get, keys, repeat(0)), effective))", "False", 8
+    ),
+    "unsound-identifiers": Mutant(
+        "_block_unsound", "not surely_identifiers(''.join(names))", "False", 34
+    ),
+}
+
+
+class _Edit(ast.NodeTransformer):
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+        self.edits = 0
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.expr) and ast.unparse(node) == self.mutant.found:
+            self.edits += 1
+            return ast.parse(self.mutant.instead, mode="eval").body
+        return self.generic_visit(node)
+
+
+def mutated(mutant: Mutant) -> type[Bulk]:
+    """Return `Bulk` as it would be with this mistake."""
+    tree = ast.parse(Path(bulk.__file__).read_text())
+    edit = _Edit(mutant)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == mutant.function:
+            edit.visit(node)
+    if edit.edits != 1:
+        raise ValueError(f"{mutant.found!r} is {edit.edits} times in {mutant.function}")
+    made = ModuleType("mutant")
+    code = compile(ast.fix_missing_locations(tree), "mutant", "exec", dont_inherit=True)
+    exec(code, made.__dict__)
+    found: type[Bulk] = made.Bulk
+    return found
+
+
+def main(differs: Callable[[int, type[Bulk]], bool]) -> None:
+    """Print, for each mutant whose seed notices nothing, one that does."""
+    for name, mutant in MUTANTS.items():
+        made = mutated(mutant)
+        if not differs(mutant.seed, made):
+            print(name, next(seed for seed in count() if differs(seed, made)), flush=True)
+
+
+if __name__ == "__main__":
+    from tests.property.test_bulk import differs
+
+    sys.exit(main(differs))

@@ -1,0 +1,149 @@
+"""Records and policies no sender and no operator should make, from a seed.
+
+`logs` draws what the auditor can judge. Here records have wrong keys or no value, identifiers what
+they must not have, and rules are any. Most orders are usual ones all the same, and lie near each
+other: what takes usual events in bulk must meet the odd ones among them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from msgspec.structs import replace
+
+from streams.core.clock import NEVER_MS
+from streams.core.events import INPUT_TOPICS
+from streams.core.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
+from streams.engine.records import InRecord
+from streams.policies import load_policy
+from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, closed, exemption, paid, scan, upload
+
+MINUTE_MS = 60_000
+SPAN_MS = 10 * DAY_MS
+POLICY = load_policy("douyin-first-scan")
+MODES = ("normal", "normal", "normal", "normal", "express", "stepped", "presale")
+FACTS = ("tracking-number-uploaded", "first-scan", "order-closed")
+ORDER_IDS = ("O1", "O2", "O3", "O4", "订单", "Oé")
+DELAYS_MS = (0, 0, 0, 1, HOUR_MS, 6 * HOUR_MS, DAY_MS, 3 * DAY_MS, 8 * DAY_MS)
+Log = dict[str, list[InRecord]]
+
+
+def draw_policy(rng: random.Random) -> Policy:
+    """Return the default policy, or one of several kinds of violation with any clocks and stops."""
+    policy = replace(POLICY, grace=rng.choice((0, 0, 1, MINUTE_MS, HOUR_MS, 2 * DAY_MS)))
+    if rng.random() < 0.4:
+        return policy
+    clean = rng.choice((0, 6, 48, 7 * 24)) * HOUR_MS
+    return replace(
+        policy,
+        violations={f"kind-{n}": _draw_kind(rng) for n in range(rng.choice((1, 1, 2)))},
+        closure=rng.choice((None, ClosureRules(after_placed=rng.choice((60, 240)) * HOUR_MS))),
+        input=replace(policy.input, wait_for_order=rng.choice((clean, min(clean, 6 * HOUR_MS)))),
+        retention=RetentionRules(clean=clean, violated=rng.choice((0, 90)) * DAY_MS),
+    )
+
+
+def _draw_kind(rng: random.Random) -> KindRules:
+    start = rng.choice(("placed", "placed", "placed", "uploaded", "promised"))
+    stops = rng.sample(FACTS, rng.randrange(4)) if rng.random() < 0.4 else list(FACTS[1:])
+    return KindRules(
+        deadline={
+            mode: DeadlineRule(start=start, limit=rng.choice((6, 12, 36, 72)) * HOUR_MS)
+            for mode in sorted(set(MODES))
+            if rng.random() < 0.8
+        },
+        stopped_by=stops,
+        repeat_every=rng.choice((1, 24)) * HOUR_MS,
+        occurrences_max=rng.choice((1, 3)),
+        warn_before=rng.choice(([], [4 * HOUR_MS], [80 * HOUR_MS, 24 * HOUR_MS])),
+    )
+
+
+class _Maker:
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.odds = rng.choice((0.0, 0.1, 0.3, 0.6))
+        self.made: list[tuple[str, int, bytes | None, bytes | None]] = []
+
+    def odd(self, chance: float = 1.0) -> bool:
+        return self.rng.random() < self.odds * chance
+
+    def put(self, topic: str, at: int, value: dict[str, Any]) -> None:
+        rng = self.rng
+        order_id = value.get("order_id")
+        key = None if order_id is None else order_id.encode()
+        raw: bytes | None = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode()
+        if self.odd(0.1):
+            key = rng.choice((None, b"", b"\xff", *map(str.encode, ORDER_IDS)))
+        if self.odd(0.05):
+            raw = rng.choice(
+                (None, b"", b"{}", b"{", b" %s" % raw, b"%s}" % raw, b"%s %s" % (raw, raw))
+            )
+        delay = rng.choice(DELAYS_MS) if self.odd(0.3) else 0
+        early = rng.choice((0, 0, 5 * MINUTE_MS, 5 * MINUTE_MS + 1)) if self.odd(0.3) else 0
+        for _ in range(2 if self.odd(0.2) else 1):
+            self.made.append((topic, max(0, at + delay - early), key, raw))
+
+    def order(self, order_id: str) -> None:
+        rng = self.rng
+        placed = PLACED_AT + rng.randrange(0, DAY_MS, HOUR_MS)
+        pay = paid(order_id, placed_at=placed, paid_at=placed, shipping_mode=rng.choice(MODES))
+        pay["shop_id"] = rng.choice(("S1", "S2"))
+        if self.odd():
+            pay |= rng.choice((
+                {"product_ids": ["P1", "P1"]}, {"product_ids": ["P1", "P2"]}, {"shop_id": "S:1"},
+                {"promised_ship_by": placed + 24 * HOUR_MS}, {"region": "CN-BJ"},
+                {"paid_at": placed + 4 * MINUTE_MS}, {"paid_at": placed - 8 * DAY_MS},
+                {"paid_at": placed + 6 * MINUTE_MS}, {"paid_at": 0}, {"placed_at": 0},
+                {"placed_at": placed + 6 * MINUTE_MS}, {"placed_at": placed - 3 * DAY_MS},
+                {"placed_at": placed - 10 * DAY_MS}, {"placed_at": NEVER_MS - 1},
+            ))  # fmt: skip
+        own = pay["paid_at"] if 0 < pay["paid_at"] <= placed else placed
+        self.put("order-paid", own, pay)
+        if self.odd(0.2):
+            self.put("order-paid", own, pay | rng.choice(({}, {"shop_id": "S3"})))
+        for make, topic, name in (
+            (upload, "tracking-number-uploaded", "uploaded_at"),
+            (scan, "first-scan", "scanned_at"),
+        ):
+            for _ in range(rng.choice((0, 2, 2)) if self.odd(0.4) else 1):
+                after = rng.choice((1, 10, 60, 3 * 60, 6 * 60, 36 * 60, 72 * 60)) * MINUTE_MS
+                early = rng.choice((0, 1, HOUR_MS, 90 * DAY_MS)) if self.odd(0.3) else 0
+                at = placed + after - early
+                value = make(order_id, **{name: at})
+                if self.odd(0.2):
+                    value |= {"tracking_number": rng.choice(("T2", "T:3"))}
+                if topic != "first-scan" and self.odd(0.2):
+                    value |= {"replaces": "T0"}
+                if self.odd(0.05):
+                    value |= {name: rng.choice((0, at + 6 * MINUTE_MS, NEVER_MS))}
+                self.put(topic, at, value)
+        if self.odd(0.4):
+            at = placed + rng.choice((1, 2, 12, 72, 240)) * HOUR_MS
+            self.put("order-closed", at, closed(order_id, closed_at=at))
+
+    def exempt(self, number: int) -> None:
+        rng = self.rng
+        at = PLACED_AT + rng.randrange(0, 2 * DAY_MS, HOUR_MS)
+        scope = rng.choice(
+            ({}, {"order_ids": ["O1"]}, {"shop_ids": ["S1"]}, {"regions": ["CN-BJ"]})
+        )
+        self.put("exemption-granted", at, exemption(f"X{number}", granted_at=at, scope=scope))
+
+
+def draw_log(rng: random.Random) -> Log:
+    """Return the records of one partition, by topic."""
+    maker = _Maker(rng)
+    for order_id in rng.sample(ORDER_IDS, rng.randrange(1, len(ORDER_IDS) + 1)):
+        maker.order(order_id)
+    for number in range(rng.choice((0, 0, 0, 1, 2))):
+        maker.exempt(number)
+    rng.shuffle(maker.made)
+    if not maker.odd(0.3):
+        maker.made.sort(key=lambda made: made[1])
+    log: Log = {topic: [] for topic in INPUT_TOPICS}
+    for topic, at, key, raw in maker.made:
+        log[topic].append(InRecord(len(log[topic]), at, key, raw))
+    return log
