@@ -20,6 +20,7 @@ from streams.policies import load_policy
 PORT_MAX = 65_535
 # More than any machine has cores for; a slip of the finger must not stop it.
 WORKERS_MAX = 256
+_PROBE_MS_MIN = 15
 
 
 def worker(
@@ -69,7 +70,13 @@ def worker(
             2,
         )
     rules = load_policy(policy)
+    # Asking seldom would add to a short slack what it saves.
+    probe_ms = max(_PROBE_MS_MIN, min(Settings().probe_interval_ms, idle_slack * 3 // 10))
     settings = Settings(
-        bootstrap=bootstrap, app_id=app_id, idle_slack_ms=idle_slack, metrics_port=metrics_port
+        bootstrap=bootstrap,
+        app_id=app_id,
+        idle_slack_ms=idle_slack,
+        probe_interval_ms=probe_ms,
+        metrics_port=metrics_port,
     )
     fresh.become("streams.cli.worker_process", workers, stdin=pickle.dumps((settings, rules)))

@@ -30,7 +30,7 @@ _SLOTS_MAX = 50_000
 
 
 # A running clock: when it started and the deadline before any exemption. A plain tuple: one is
-# made for every event.
+# made whenever an order is judged.
 Clock = tuple[int, int]
 
 

@@ -29,7 +29,7 @@ class Due(NamedTuple):
 
 
 # Revocations; what is due now, in firing order; when the next timer is due (`END_OF_TIME_MS` if
-# nothing is pending). A plain tuple: one is made for every event.
+# nothing is pending). A plain tuple: one is made whenever an order is judged.
 Verdict = tuple[list[Occurrence], list[Due], int]
 # The deadline that holds after exemptions, given the kind and its running clock.
 DeadlineOf = Callable[[str, Clock], int | None]

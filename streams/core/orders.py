@@ -60,7 +60,7 @@ from streams.core.retention import Retention
 from streams.core.timers import Timers
 
 # A Kafka record with its place in the partition's one sequence: effective timestamp, topic rank,
-# offset, timestamp, key, value. A plain tuple, since every record is held and sorted as one.
+# offset, timestamp, key, value. A plain tuple: those judged one by one are sorted as such.
 Record = tuple[int, int, int, int, bytes | None, bytes | None]
 
 

@@ -181,19 +181,6 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
     )
 
 
-def waiting_facts(state: OrderState) -> list[KnownFact]:
-    """Facts that wait for their order, each with the instant it becomes a dead letter."""
-    return [
-        KnownFact(
-            at=entry.expires_at,
-            counts=False,
-            fields=_named(entry.fact),
-            topic=INPUT_TOPICS[entry.rank],
-        )
-        for entry in state.waiting
-    ]
-
-
 # Facts
 
 

@@ -110,7 +110,7 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def lean() -> bool:
-    """Switch the short ways on if this is the aiokafka they were written for; say so if not."""
+    """Read and write by whole batches if this is the aiokafka that is known; say so if not."""
     if fetcher.PartitionRecords is _Rows:
         return True
     found = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)

@@ -52,7 +52,8 @@ class Settings:
     transaction_records_max: int = 50_000
     """Outputs and states of one transaction, but for what one step does: some megabytes."""
     mark_interval_ms: int = 1_000
-    """Each order partition tells every shop partition its frontier this often; shops lag by it."""
+    """Each order partition tells every shop partition its frontier this often, but not more often
+    than it commits; shops lag by it."""
     step_outputs_max: int = 4_000
     """Outputs of one step: bounds how long the loop is away from the heartbeat."""
     buffered_bytes_max: int = 128 * 1024 * 1024

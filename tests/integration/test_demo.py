@@ -23,7 +23,7 @@ DEMO = [sys.executable, "-m", "streams", "demo", "--orders", "200"]
 FAST = ["--speed", "40000"]
 STORY_LINE = re.compile(r"\d\d-\d\d \d\d:\d\d  ")
 SIGNAL_EXIT = 130
-# Python's own helper of spawned processes ends a moment after its parent, or when it gets a core.
+# A worker hears of its parent's end a moment later, or when it gets a core.
 SOON_S = 5.0
 
 

@@ -14,7 +14,7 @@ from tests.simulation.run import Result, command_of, run_seed, told
 
 SEEDS = 200
 MUTANT_SEEDS_MAX = 60
-RARE = {"no-prove": 56}
+RARE = {"no-prove": 236}
 """Mistakes that matter once in hundreds of seeds, and one of these."""
 NOTICED_AT = {
     "ends-of-later": 55, "memory-kept": 19, "no-fencing": 16, "refused-batch-forgotten": 27,

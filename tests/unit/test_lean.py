@@ -1,4 +1,4 @@
-"""Fetched records as tuples: both paths give the same, and an unknown client is said aloud."""
+"""Fetched records by column: both paths give the same, and an unknown client is said aloud."""
 
 from __future__ import annotations
 
