@@ -156,7 +156,7 @@ async def advance(partition: int, topic: str, event_time_ms: int) -> None:
             orders.pop(order_id)
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 async def on_ready() -> None:
     """Say so once Faust is fully ready for operation."""
     print("\nREADY", flush=True)  # Faust leaves a terminal's control codes in the line before
