@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -40,8 +41,8 @@ def program(commands: Iterable[str] = _COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    # Without this, one command alone would be the program and have no name.
-    app.callback()(lambda: None)
+    # Without a callback, one command alone would be the program and have no name.
+    app.callback()(_shipclock)
     for name in commands:
         module = import_module(f"streams.cli.{name.replace('-', '_')}")
         if hasattr(module, "app"):
@@ -49,6 +50,21 @@ def program(commands: Iterable[str] = _COMMANDS) -> typer.Typer:
         else:
             app.command(name)(getattr(module, name))
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shipclock {version('shipclock')}")
+        raise typer.Exit
+
+
+def _shipclock(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def program_named() -> typer.Typer:

@@ -118,10 +118,10 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
         told = f"{letter.reason}: {printable(letter.detail)}"
         detail = f"its {letter.source.topic} was refused: {told}"
     else:
-        detail = "nothing of it has been taken"
+        detail = "nothing of it has been taken so far"
     return UserError(
         f"{name} is not known: {detail}",
-        "check the order_id; an order is forgotten "
+        "check the order_id, and that a worker runs; an order is forgotten "
         f"{counted(rules.retention.clean // 86_400_000, 'day')} after its last change, "
         f"{rules.retention.violated // 86_400_000} if it had a violation",
     )

@@ -121,6 +121,7 @@ def _holds(
     """Tell whether a standing determination still follows from the facts. Equality is late."""
     return (
         deadline is not None
+        and occurrence.number <= rules.occurrences_max
         and occurrence.deadline == deadline
         and occurrence.determined_at == occurrence_due(rules, deadline, occurrence.number) <= stop
         and f"{order_id}:{occurrence.kind}:{occurrence.number}" not in appealed

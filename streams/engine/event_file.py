@@ -125,9 +125,9 @@ def _parse_line(number: int, text: bytes) -> _Line:
     except (ValueError, RecursionError) as error:
         raise BadLine(number, f"not an event line: {error}") from None
     raw = bytes(line.value)
-    if bool(raw) == (line.raw is not None):
-        raise BadLine(number, "either `value` or `raw` must be given")
-    if line.raw is not None:
+    if not raw:
+        if line.raw is None:
+            raise BadLine(number, "`value` must be given, or `raw` for what is no JSON")
         raw = line.raw.encode()
     value = lenient(raw)
     key = line.key

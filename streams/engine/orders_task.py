@@ -183,6 +183,14 @@ class OrdersTask(PartitionTask):
         return None if self._meta is None else self._meta.policy
 
     @property
+    def policy_changed(self) -> bool:
+        """The last checkpoint was made under other rules, also if name and version stayed."""
+        return self._meta is not None and (
+            self._meta.policy != self.policy
+            or self._meta.policy_digest not in ("", self._policy_digest)
+        )
+
+    @property
     def next_offsets(self) -> dict[str, int]:
         """First offset not processed yet, per input topic."""
         return dict(zip(INPUT_TOPICS, self._offsets, strict=True))

@@ -203,6 +203,11 @@ class ShopsTask(PartitionTask):
         return None if self._meta is None else self._meta.policy
 
     @property
+    def policy_changed(self) -> bool:
+        """The last checkpoint was made under other rules."""
+        return self._meta is not None and self._meta.policy != self.policy
+
+    @property
     def next_offsets(self) -> dict[str, int]:
         """First offset not processed yet."""
         return {SHOP_VIOLATIONS: self._offset}

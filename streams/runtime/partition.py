@@ -304,7 +304,7 @@ class Partition:
                 # Or we were asleep amid it, and what we read is half another owner's.
                 await transactions.prove_ownership(await self._inputs.committed(self._places()))
                 raise
-        if task.restored_policy not in (None, task.policy):
+        if task.policy_changed:
             warn(log, "policy-changed", stage=self._stage.name, partition=self.number,
                  before=task.restored_policy, now=task.policy,
                  detail="each order is judged anew at its next event or timer")  # fmt: skip

@@ -36,6 +36,7 @@ class Counter:
     """A task that keeps, per key, how often it came, and holds what its frontier has not passed."""
 
     policy = restored_policy = "none@1"
+    policy_changed = False
 
     def __init__(self, inputs: Sequence[str], partition: int) -> None:
         self.inputs, self.partition = inputs, partition

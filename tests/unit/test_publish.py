@@ -284,7 +284,7 @@ def test_explain_reads_a_file_or_standard_input(tmp_path: Path) -> None:
     assert json.loads(result.output)["kinds"][0]["determinations"][0]["expected"] == "pending"
     unknown = failed(["explain", "O2", "--events", "-"], stdin=events)
     assert unknown.exit_code == 1
-    assert unknown.message == "order O2 is not known: nothing of it has been taken"
+    assert unknown.message == "order O2 is not known: nothing of it has been taken so far"
     waiting = failed(
         ["explain", "O1", "--events", "-", "--until", str(PLACED_AT + 2)],
         stdin=line("first-scan", scan()).decode(),

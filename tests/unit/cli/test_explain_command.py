@@ -48,7 +48,9 @@ def test_a_file_without_the_order_is_not_taken_for_a_missing_worker(shipclock: S
     """Not even an empty one."""
     finished = shipclock("explain", "O1", "--events", "-")
     assert finished.code == 1
-    assert finished.err.startswith("error: order O1 is not known: nothing of it has been taken\n")
+    assert finished.err.startswith(
+        "error: order O1 is not known: nothing of it has been taken so far\n"
+    )
 
 
 def test_a_record_gone_astray_under_its_key_does_not_hide_an_order(shipclock: Shipclock) -> None:

@@ -527,6 +527,20 @@ def test_changelog_of_another_number_of_partitions_is_refused() -> None:
         grown.restored()
 
 
+def test_determination_beyond_what_the_rules_allow_is_taken_back() -> None:
+    """Fewer repeats than before the restart: the next fact revokes those that are too many."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + 3 * DAY_MS)
+    checkpoint = step(task)
+    fewer = policy_with(("occurrences_max = 3", "occurrences_max = 2"))
+    changed = restarted(OrdersTask(3, fewer, 2, live=False), checkpoint)
+    offer(changed, "first-scan", scan(scanned_at=DEADLINE + 3 * DAY_MS))
+    complete(changed, DEADLINE + 4 * DAY_MS)
+    values = [json.loads(each.value) for each in step(changed).outputs if each.topic == "timeout"]
+    assert [(each["type"], each["occurrence"]) for each in values] == [("timeout.revoked", 3)]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

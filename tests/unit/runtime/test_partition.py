@@ -31,6 +31,7 @@ class Task:
     """A task that notes what it is offered, and never has anything to commit."""
 
     policy = restored_policy = "p@1"
+    policy_changed = False
     frontier_ms = pending = 0
 
     def __init__(self, number: int, at: int) -> None:
