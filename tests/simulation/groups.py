@@ -38,7 +38,9 @@ class Group:
         """Join or join again; the answer comes when all members have, or were given up."""
         known = self._members.setdefault(member, _Member(now_s))
         known.seen_s = now_s
-        known.joining = asyncio.get_running_loop().create_future()
+        if known.joining is None:
+            # A request that comes twice must not take the answer from the other.
+            known.joining = asyncio.get_running_loop().create_future()
         self.rebalance(now_s)
         return known.joining
 

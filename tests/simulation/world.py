@@ -125,6 +125,9 @@ class World:
         self._workers.pop(process.name, None)
         if not self._calm:
             self.loop.call_later(self._rng.random() * 4.0, self._start_worker)
+        elif not self._workers:
+            # The accident was on its way when they all ended.
+            self._start_worker()
 
     # --- the run
 
