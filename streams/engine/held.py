@@ -73,7 +73,7 @@ class Held:
         Those of one instant cannot be parted: where already the first has more, it ends after it.
         """
         while True:
-            counts = [bisect_left(lane.effective, limit_ms) for lane in self._lanes]
+            counts = self._counts_before(limit_ms)
             if sum(counts) <= records_max:
                 return limit_ms
             most = max(counts)
@@ -85,13 +85,16 @@ class Held:
 
     def count_before(self, limit_ms: int) -> int:
         """Count the records before an instant."""
-        return sum(bisect_left(lane.effective, limit_ms) for lane in self._lanes)
+        return sum(self._counts_before(limit_ms))
+
+    def _counts_before(self, limit_ms: int) -> list[int]:
+        return [bisect_left(lane.effective, limit_ms) for lane in self._lanes]
 
     def cut(self, below_ms: int) -> list[Lane]:
         """Take all records before an instant, by topic; topics without any are left out."""
         window = []
-        for rank, lane in enumerate(self._lanes):
-            end = bisect_left(lane.effective, below_ms)
+        for rank, end in enumerate(self._counts_before(below_ms)):
+            lane = self._lanes[rank]
             if not end:
                 continue
             if end == len(lane.effective):
