@@ -158,6 +158,8 @@ class PackedOrders:
         self.packed: dict[bytes, bytes] = {}
         self.changes: dict[bytes, bytes | None] = {}
         """Changelog records since the last flush, one a key; `None` is a tombstone."""
+        self._born: dict[bytes, None] = {}
+        """Keys of `changes` that the changelog does not hold: one that goes needs no tombstone."""
         self.last_got = b""
         """Whose state was unpacked last: where a step fails, that is where it was."""
 
@@ -168,8 +170,19 @@ class PackedOrders:
         return None if packed is None else unpack_order(packed)
 
     def put(self, key: bytes, state: OrderState) -> None:
-        """Keep a changed state."""
+        """Keep a state, new or changed."""
+        if key not in self.packed and key not in self.changes:
+            self._born[key] = None
         self.changes[key] = self.packed[key] = pack_order(state)
+
+    def put_new(self, states: Mapping[bytes, bytes]) -> None:
+        """Keep states, packed already, of keys that have none."""
+        if self.changes.keys().isdisjoint(states):
+            self._born |= dict.fromkeys(states)
+        else:
+            # A tombstone of this batch stands for what the changelog may hold.
+            self._born |= dict.fromkeys(key for key in states if key not in self.changes)
+        self.put_all(states)
 
     def put_all(self, states: Mapping[bytes, bytes]) -> None:
         """Keep changed states that are packed already."""
@@ -178,8 +191,8 @@ class PackedOrders:
 
     def remove(self, key: bytes) -> None:
         """Forget a key."""
-        self.changes[key] = None
-        self.packed.pop(key, None)
+        if self.packed.pop(key, None) is not None:
+            self._bury((key,))
 
     def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
         """Remove those that left nothing but facts and whose retention ended by an instant."""
@@ -196,7 +209,16 @@ class PackedOrders:
         }
         for key in over:
             del packed[key]
-        self.changes |= over
+        self._bury(over)
+
+    def _bury(self, keys: Iterable[bytes]) -> None:
+        """Note that keys are gone: those that came since the last flush as if they never had."""
+        changes, born = self.changes, self._born
+        for key in keys:
+            if key in born:
+                del changes[key], born[key]
+            else:
+                changes[key] = None
 
     def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
         """Of some keys, those with a timer, each with its due time."""
@@ -213,5 +235,5 @@ class PackedOrders:
 
     def flush(self) -> dict[bytes, bytes | None]:
         """Return the changes of the batch as changelog records."""
-        changes, self.changes = self.changes, {}
+        changes, self.changes, self._born = self.changes, {}, {}
         return changes

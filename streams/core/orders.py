@@ -117,6 +117,8 @@ class OrdersStage:
         """Orders that left nothing but facts and wait to be forgotten; all else has a timer."""
         self.forgetting = True
         """Whether states past their horizon go; a drain keeps them."""
+        self.accounted = policy.has_account
+        """Whether the shops stage is told; once it was told of a violation, of its end, too."""
         self._partition = partition
         self._policy = policy
         self._store = store
@@ -390,19 +392,20 @@ class OrdersStage:
         self.outputs += announce.determined(
             order_id, order, occurrence, self._policy.label, log_time
         )
-        self.items.append(
-            Determined(
-                determined_at=due.due,
-                kind=due.kind,
-                log_time_ms=log_time,
-                occurrence=due.number,
-                order_id=order_id,
-                product_ids=order.product_ids,
-                revision=occurrence.revision,
-                shop_id=order.shop_id,
-                violation_id=announce.violation_id(order_id, occurrence),
+        if self.accounted:
+            self.items.append(
+                Determined(
+                    determined_at=due.due,
+                    kind=due.kind,
+                    log_time_ms=log_time,
+                    occurrence=due.number,
+                    order_id=order_id,
+                    product_ids=order.product_ids,
+                    revision=occurrence.revision,
+                    shop_id=order.shop_id,
+                    violation_id=announce.violation_id(order_id, occurrence),
+                )
             )
-        )
 
     def _revoke(
         self, order_id: str, order: Order, state: OrderState, occurrence: Occurrence,
@@ -418,16 +421,17 @@ class OrdersStage:
             log_time,
             *self._reason_of(cause),
         )
-        self.items.append(
-            Revoked(
-                determined_at=occurrence.determined_at,
-                log_time_ms=log_time,
-                order_id=order_id,
-                revision=occurrence.revision,
-                shop_id=order.shop_id,
-                violation_id=announce.violation_id(order_id, occurrence),
+        if self.accounted:
+            self.items.append(
+                Revoked(
+                    determined_at=occurrence.determined_at,
+                    log_time_ms=log_time,
+                    order_id=order_id,
+                    revision=occurrence.revision,
+                    shop_id=order.shop_id,
+                    violation_id=announce.violation_id(order_id, occurrence),
+                )
             )
-        )
 
     def _reason_of(self, cause: Event | None) -> tuple[RevocationReason, str]:
         """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
@@ -449,7 +453,7 @@ class OrdersStage:
     def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)
         order = state.order
-        if state.occurrences and order is not None:
+        if self.accounted and state.occurrences and order is not None:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )

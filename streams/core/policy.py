@@ -143,6 +143,11 @@ class Policy(_Strict, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()[:16]
 
     @property
+    def has_account(self) -> bool:
+        """Whether a violation costs its shop anything, so that the shops stage has work to do."""
+        return any((self.points, self.deposit, self.ban))
+
+    @property
     def label(self) -> str:
         """`name@version`, as outputs carry it."""
         return f"{self.name}@{self.version}"

@@ -192,7 +192,7 @@ class Bulk:
                 )
             )  # fmt: skip
             dues.append(due)
-        self._store.put_all(states)
+        self._store.put_new(states)
         self._stage.timers.add_all(zip(dues, states, strict=True))
         return left
 

@@ -153,6 +153,7 @@ class OrdersTask(PartitionTask):
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
+            stage.accounted = stage.accounted or meta.accounted
             self._bulk.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
@@ -490,6 +491,7 @@ class OrdersTask(PartitionTask):
                 policy_since_ms=self._bulk.judged_after_ms,
                 sweep=self._stage.sweep,
                 partitions=self._partitions,
+                accounted=self._stage.accounted,
             )
         )
 

@@ -59,10 +59,14 @@ class _Batch:
 
     def columns(self, first: int) -> Columns:
         """Give the records from offset `first` on, by column."""
-        records = list(self._batch)
-        if self._batch.base_offset < first:
+        batch = self._batch
+        records, base, end = list(batch), batch.base_offset, batch.next_offset
+        if base >= first and len(records) == end - base:
+            offsets = list(range(base, end))
+        else:
             records = [record for record in records if record.offset >= first]
-        return _columns(records)
+            offsets = [record.offset for record in records]
+        return _columns(offsets, records)
 
     def entries(self, first: int) -> list[Entry]:
         """Give keys and values of the records from offset `first` on."""
@@ -144,15 +148,15 @@ def fill(batch: BatchBuilder, entries: Iterator[Entry], timestamp: int) -> Entry
 def columns(records: Sequence[Any]) -> Columns:
     """Give fetched records by column, whichever way they came."""
     if not (records and type(records[0]) is Columns):
-        return _columns(records)
+        return _columns([record.offset for record in records], records)
     if len(records) == 1:
         return records[0]
     return Columns(*(list(chain.from_iterable(parts)) for parts in zip(*records, strict=True)))
 
 
-def _columns(records: Sequence[Any]) -> Columns:
+def _columns(offsets: list[int], records: Sequence[Any]) -> Columns:
     return Columns(
-        [record.offset for record in records],
+        offsets,
         [record.timestamp for record in records],
         [record.key for record in records],
         [record.value for record in records],
