@@ -12,7 +12,8 @@ appending it, and the last byte of a state tells what may be done with it, all w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import filterfalse
 from struct import Struct
 from typing import Any, get_args
 
@@ -156,10 +157,8 @@ class PackedOrders:
 
     def __init__(self) -> None:
         self.packed: dict[bytes, bytes] = {}
-        self.changes: dict[bytes, bytes | None] = {}
-        """Changelog records since the last flush, one a key; `None` is a tombstone."""
-        self._born: dict[bytes, None] = {}
-        """Keys of `changes` that the changelog does not hold: one that goes needs no tombstone."""
+        self.changed: dict[bytes, bool] = {}
+        """Keys that changed since the last flush, true for one that the changelog does not hold."""
         self.last_got = b""
         """Whose state was unpacked last: where a step fails, that is where it was."""
 
@@ -171,23 +170,15 @@ class PackedOrders:
 
     def put(self, key: bytes, state: OrderState) -> None:
         """Keep a state, new or changed."""
-        if key not in self.packed and key not in self.changes:
-            self._born[key] = None
-        self.changes[key] = self.packed[key] = pack_order(state)
+        if key not in self.changed:
+            self.changed[key] = key not in self.packed
+        self.packed[key] = pack_order(state)
 
-    def put_new(self, states: Mapping[bytes, bytes]) -> None:
-        """Keep states, packed already, of keys that have none."""
-        if self.changes.keys().isdisjoint(states):
-            self._born |= dict.fromkeys(states)
-        else:
-            # A tombstone of this batch stands for what the changelog may hold.
-            self._born |= dict.fromkeys(key for key in states if key not in self.changes)
-        self.put_all(states)
-
-    def put_all(self, states: Mapping[bytes, bytes]) -> None:
-        """Keep changed states that are packed already."""
-        self.packed |= states
-        self.changes |= states
+    def note(self, keys: Iterable[bytes], *, new: bool) -> None:
+        """Note that states were put into `packed`: all of keys that had none, or of others."""
+        changed = self.changed
+        # A key that is there may have left a tombstone in this batch, for what the changelog holds.
+        changed |= dict.fromkeys(filterfalse(changed.__contains__, keys), new)
 
     def remove(self, key: bytes) -> None:
         """Forget a key."""
@@ -212,13 +203,13 @@ class PackedOrders:
         self._bury(over)
 
     def _bury(self, keys: Iterable[bytes]) -> None:
-        """Note that keys are gone: those that came since the last flush as if they never had."""
-        changes, born = self.changes, self._born
+        """Note that keys are gone, those that came since the last flush as if they never had."""
+        changed = self.changed
         for key in keys:
-            if key in born:
-                del changes[key], born[key]
+            if changed.get(key):
+                del changed[key]
             else:
-                changes[key] = None
+                changed[key] = False
 
     def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
         """Of some keys, those with a timer, each with its due time."""
@@ -234,6 +225,6 @@ class PackedOrders:
         return sorted(self.packed)
 
     def flush(self) -> dict[bytes, bytes | None]:
-        """Return the changes of the batch as changelog records."""
-        changes, self.changes, self._born = self.changes, {}, {}
-        return changes
+        """Return the changes of the batch as changelog records, a tombstone for what is gone."""
+        changed, self.changed = self.changed, {}
+        return dict(zip(changed, map(self.packed.get, changed), strict=True))

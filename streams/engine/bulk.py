@@ -15,7 +15,6 @@ module. A property test plays logs both ways.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import count, repeat
 from operator import gt
@@ -135,12 +134,11 @@ class Bulk:
             left: Iterable[int] = range(len(lane.keys))
             if lane.rank in ways:
                 left = ways[lane.rank](lane, blocked)
-                blocked |= dict.fromkeys(lane.keys[place] for place in left)
             others += map(lane.record, left)
         return others
 
     # What becomes of the orders: each returns the places of the records that it leaves to the long
-    # way, which says what is wrong with them, if anything.
+    # way, which says what is wrong with them, if anything; their keys it blocks at once.
 
     def _pay(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Take the first that is heard of an order: it waits for what is due first."""
@@ -157,7 +155,7 @@ class Bulk:
         earliest, tolerance = self._earliest, self._future_tolerance
         pack_head, encode = HEAD.pack, encode_part
         left: list[int] = []
-        states: dict[bytes, bytes] = {}
+        taken: list[bytes] = []
         dues: list[int] = []
         for place, event, key, effective, timestamp in zip(
             count(), events, lane.keys, lane.effective, lane.timestamps, strict=False
@@ -170,6 +168,7 @@ class Bulk:
                 or event.shipping_mode not in after
             ):
                 left.append(place)
+                blocked[key] = None
                 continue
             first_due, flags = after[event.shipping_mode]
             placed, paid, products = event.placed_at, event.paid_at, event.product_ids
@@ -184,27 +183,30 @@ class Bulk:
                 or (exemptions and not exemptions.spare(event))
             ):
                 left.append(place)
+                blocked[key] = None
                 continue
-            states[key] = pack_head(STATE_VERSION, due, placed, paid, ARRAY, 1) + encode(
+            packed[key] = pack_head(STATE_VERSION, due, placed, paid, ARRAY, 1) + encode(
                 (
                     event.shop_id, products, event.paid_amount, event.currency, event.region,
                     event.ship_from_region, effective, flags,
                 )
             )  # fmt: skip
+            taken.append(key)
             dues.append(due)
-        self._store.put_new(states)
-        self._stage.timers.add_all(zip(dues, states, strict=True))
+        self._store.note(taken, new=True)
+        self._stage.timers.add_all(zip(dues, taken, strict=True))
         return left
 
     def _upload(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
         events = decode_all(self._uploads, lane.values)
         _block_unsound(lane, events, _names_of_parcels(events), blocked)
+        packed = self._store.packed
         after, grace, closure = self._after_upload, self._grace, self._closure
         earliest, tolerance = self._earliest, self._future_tolerance
         unpack, encode = _DUE_PLACED.unpack_from, encode_part
         left: list[int] = []
-        states: dict[bytes, bytes] = {}
+        taken: list[bytes] = []
         for place, event, key, effective, timestamp, state in zip(
             count(), events, lane.keys, lane.effective, lane.timestamps, self._states(lane.keys),
             strict=False,
@@ -218,6 +220,7 @@ class Bulk:
                 or event.replaces is not None
             ):
                 left.append(place)
+                blocked[key] = None
                 continue
             due, placed = unpack(state)
             at = event.uploaded_at
@@ -227,26 +230,29 @@ class Bulk:
                 or due == placed + closure
             ):
                 left.append(place)
+                blocked[key] = None
                 continue
-            states[key] = state + encode(
+            packed[key] = state + encode(
                 (
                     TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, at, None,
                     effective, flags,
                 )
             )  # fmt: skip
-        self._store.put_all(states)
+            taken.append(key)
+        self._store.note(taken, new=False)
         return left
 
     def _scan(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
         events = decode_all(self._scans, lane.values)
         _block_unsound(lane, events, _names_of_parcels(events), blocked)
+        packed = self._store.packed
         after, grace = self._after_scan, self._grace
         clean, wait = self._clean, self._wait_for_order
         earliest, tolerance = self._earliest, self._future_tolerance
         unpack, pack, encode = _DUE_PLACED_PAID.unpack_from, _VERSION_DUE.pack, encode_part
         left: list[int] = []
-        states: dict[bytes, bytes] = {}
+        taken: list[bytes] = []
         dues: list[int] = []
         for place, event, key, effective, timestamp, state in zip(
             count(), events, lane.keys, lane.effective, lane.timestamps, self._states(lane.keys),
@@ -260,21 +266,24 @@ class Bulk:
                 or event.order_id.encode() != key
             ):
                 left.append(place)
+                blocked[key] = None
                 continue
             due, _, paid = unpack(state)
             at = event.scanned_at
             if not earliest <= at <= timestamp + tolerance or not at < due >= effective - grace:
                 left.append(place)
+                blocked[key] = None
                 continue
             over = max(effective + clean, paid + wait)
-            states[key] = (
+            packed[key] = (
                 pack(STATE_VERSION, over)
                 + state[BEHIND_DUE:]
                 + encode((FIRST_SCAN, event.tracking_number, event.carrier, at, effective, flags))
             )
+            taken.append(key)
             dues.append(over)
-        self._store.put_all(states)
-        self._stage.retention.add_all(zip(dues, states, strict=True))
+        self._store.note(taken, new=False)
+        self._stage.retention.add_all(zip(dues, taken, strict=True))
         return left
 
     def _states(self, keys: Sequence[Any]) -> Iterable[bytes | None]:
@@ -291,18 +300,17 @@ class Bulk:
 
 
 def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> None:
-    """Block keys with two records in a lane, or with one before that of an earlier topic.
+    """Block keys with a record in a lane that lies before one of an earlier topic.
 
     Args:
         last_ms: The last effective timestamp of each key in the earlier lanes; the own are added.
     """
     keys, effective = lane.keys, lane.effective
-    own = dict(zip(keys, effective, strict=True))
-    if len(own) < len(keys):
-        blocked |= dict.fromkeys(key for key, times in Counter(keys).items() if times > 1)
     if any(map(gt, map(last_ms.get, keys, repeat(0)), effective)):
-        blocked |= dict.fromkeys(key for key, at in own.items() if last_ms.get(key, 0) > at)
-    last_ms |= own
+        blocked |= dict.fromkeys(
+            key for key, at in zip(keys, effective, strict=True) if last_ms.get(key, 0) > at
+        )
+    last_ms |= zip(keys, effective, strict=True)
 
 
 def _names_of_parcels(events: list[Any]) -> list[str]:

@@ -254,7 +254,7 @@ class OrdersTask(PartitionTask):
     @property
     def pending(self) -> int:
         """Outputs and states that wait for the next checkpoint."""
-        return len(self._stage.outputs) + len(self._store.changes)
+        return len(self._stage.outputs) + len(self._store.changed)
 
     def work(self, outputs_max: int) -> bool:
         """Process a window of what lies below the frontier, or as much of it as the bound allows.
@@ -292,7 +292,7 @@ class OrdersTask(PartitionTask):
             first = self._next
             done = self._pass_window(
                 len(self._stage.outputs) + outputs_max,
-                len(self._store.changes) + _STATES_MAX,
+                len(self._store.changed) + _STATES_MAX,
                 _WINDOW_RECORDS,
             )
             self._note_records(first)
@@ -400,7 +400,7 @@ class OrdersTask(PartitionTask):
             stage.process(record, event)
             if rank == EXEMPTION_GRANTED and not self._sweep(outputs_max, states_max):
                 return False
-        return len(stage.outputs) < outputs_max and len(store.changes) < states_max
+        return len(stage.outputs) < outputs_max and len(store.changed) < states_max
 
     def _forget(self) -> bool:
         """Forget what has rested for its minute; False if that was more than a step may change."""
@@ -411,12 +411,12 @@ class OrdersTask(PartitionTask):
 
     def _sweep(self, outputs_max: int, states_max: int) -> bool:
         """Apply the exemption at hand; False if a bound was reached first."""
-        stage, changes, visited = self._stage, self._store.changes, 0
+        stage, changed, visited = self._stage, self._store.changed, 0
         while not stage.sweep_on(_SWEEP_ORDERS):
             visited += _SWEEP_ORDERS
             if (
                 len(stage.outputs) >= outputs_max
-                or len(changes) >= states_max
+                or len(changed) >= states_max
                 or visited >= _STATES_MAX
             ):
                 return False
@@ -424,13 +424,13 @@ class OrdersTask(PartitionTask):
 
     def _fire(self, limit: int, outputs_max: int, states_max: int) -> bool:
         """Fire timers up to an instant; False if a bound was reached first."""
-        stage, timers, changes = self._stage, self._stage.timers, self._store.changes
+        stage, timers, changed = self._stage, self._stage.timers, self._store.changed
         while timers.earliest_ms <= limit:
             timer = timers.pop(limit)
             if timer is None:
                 break
             stage.fire(*timer)
-            if len(stage.outputs) >= outputs_max or len(changes) >= states_max:
+            if len(stage.outputs) >= outputs_max or len(changed) >= states_max:
                 # All records up to the timer's instant and its grace have been processed, and
                 # none may come there any more; but timers of that very instant are left.
                 self._amid_timers = True

@@ -37,9 +37,6 @@ MUTANTS = {
     "warnings-first": Mutant("_first_due", "rule.limit - max(leads, default=0)", "rule.limit", 5),
     "closure-first": Mutant("_first_due", "[self._closure]", "[END_OF_TIME_MS]", 296),
     "other-topics-block": Mutant("take", "dict.fromkeys(lane.keys)", "{}", 799),
-    "what-is-left-blocks": Mutant(
-        "take", "dict.fromkeys((lane.keys[place] for place in left))", "{}", 2615
-    ),
     "paid-blocked": Mutant("_pay", "key in blocked", "False", 34),
     "paid-known": Mutant("_pay", "key in packed", "False", 9),
     "paid-key": Mutant("_pay", "event.order_id.encode() != key", "False", 40),
@@ -72,7 +69,6 @@ MUTANTS = {
     "another-policy": Mutant(
         "_judged_since", "state.last_change_ms <= self.judged_after_ms", "False", 1269
     ),
-    "two-in-a-lane": Mutant("_block_disorder", "len(own) < len(keys)", "False", 60),
     "disorder": Mutant(
         "_block_disorder", "any(map(gt, map(last_ms.get, keys, repeat(0)), effective))", "False", 8
     ),

@@ -163,7 +163,8 @@ def _rest(store: PackedOrders, key: bytes, in_bulk: bool) -> None:
     """Keep the state of a new key that waits to be forgotten."""
     state = OrderState(due_ms=5, retiring=True)
     if in_bulk:
-        store.put_new({key: pack_order(state)})
+        store.packed[key] = pack_order(state)
+        store.note([key], new=True)
     else:
         store.put(key, state)
 
