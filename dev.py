@@ -24,6 +24,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 PYTHON = BIN / "python"
 LOCK = ROOT / "requirements.lock"
+NATIVE = ROOT / "streams" / "engine" / "native.pyx"
 STAMP = VENV / "installed.sha256"
 
 CHECKS = ("ruff format --check", "ruff check", "mypy", "lint-imports --no-logo")
@@ -89,7 +90,8 @@ def pip_install(what: str, total: int, *args: str) -> None:
 def install() -> None:
     """Bring .venv to what the lock and pyproject.toml say, unless it is there already."""
     # All that decides what .venv must hold, its own place included.
-    parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
+    sources = (LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", NATIVE)
+    parts = (*(source.read_bytes() for source in sources), str(ROOT).encode())
     wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
     if PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == wanted:
         return
@@ -101,6 +103,8 @@ def install() -> None:
     pip_install("shipclock itself", 1, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # On all cores, unlike pip; and where Python may write no bytecode, each process would compile
     # what it imports: a second of CPU and 4 MB of every worker.
+    if not works(PYTHON, "-c", "import streams.engine.native"):
+        say("shipclock: no C compiler or no headers of Python, so usual events take twice as long")
     say("shipclock: compiling them")
     works(PYTHON, "-m", "compileall", "-qq", "-j", "0", VENV / "lib")
     STAMP.write_text(wanted)

@@ -6,7 +6,7 @@ What lives here: where records are kept and where they are cut. What must not: w
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -39,6 +39,11 @@ class Lane(NamedTuple):
             self.effective[place], self.rank, self.offsets[place], self.timestamps[place],
             self.keys[place], self.values[place],
         )  # fmt: skip
+
+    def pick(self, places: Sequence[int]) -> Lane:
+        """Give some of the records, in order."""
+        columns: tuple[list[Any], ...] = self[1:]
+        return Lane(self.rank, *([column[place] for place in places] for column in columns))
 
 
 class Held:

@@ -154,7 +154,7 @@ class OrdersTask(PartitionTask):
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
             stage.accounted = stage.accounted or meta.accounted
-            self._bulk.judged_after_ms = (
+            self._bulk.usual.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
                 else meta.reached_ms
@@ -488,7 +488,7 @@ class OrdersTask(PartitionTask):
                 orders=len(self._store.packed),
                 exemptions=len(self._stage.exemptions),
                 policy_digest=self._policy_digest,
-                policy_since_ms=self._bulk.judged_after_ms,
+                policy_since_ms=self._bulk.usual.judged_after_ms,
                 sweep=self._stage.sweep,
                 partitions=self._partitions,
                 accounted=self._stage.accounted,

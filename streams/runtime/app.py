@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 from streams.core.policy import Policy
+from streams.engine.bulk import COMPILED
 from streams.runtime import frame
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import Standing, event, warn
@@ -153,6 +154,9 @@ def _allow_files() -> None:
 async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
+    if not COMPILED:
+        warn(log, "plain-engine", detail="usual events take longer: no C compiler was there when "
+             "the package was installed")  # fmt: skip
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)
         event(

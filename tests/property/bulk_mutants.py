@@ -1,4 +1,4 @@
-"""Conditions of `engine.bulk` that a mutant leaves out, each with a seed that notices.
+"""Conditions of `engine.bulk` and `usual` that a mutant leaves out, each with a seed that notices.
 
 Where generator or module have changed, `python -m tests.property.bulk_mutants` looks for others.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from streams.engine import bulk
+from streams.engine import bulk, usual
 from streams.engine.bulk import Bulk
 
 
@@ -28,46 +28,46 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "a-kind-an-upload-stops": Mutant(
-        "_learn_mode", "'tracking-number-uploaded' in rules.stopped_by", "False", 22
+        "__init__", "'tracking-number-uploaded' in rules.stopped_by", "False", 22
     ),
-    "a-clock-an-upload-starts": Mutant("_learn_mode", "rule.start == 'uploaded'", "False", 125),
+    "a-clock-an-upload-starts": Mutant("__init__", "rule.start == 'uploaded'", "False", 125),
     "a-kind-no-scan-stops": Mutant(
-        "_learn_mode", "all(('first-scan' in rules.stopped_by for rules, _ in running))", "True", 4
+        "__init__", "all(('first-scan' in rules.stopped_by for rules, _ in running))", "True", 4
     ),
     "warnings-first": Mutant("_first_due", "rule.limit - max(leads, default=0)", "rule.limit", 5),
-    "closure-first": Mutant("_first_due", "[self._closure]", "[END_OF_TIME_MS]", 296),
+    "closure-first": Mutant("_first_due", "[self.closure]", "[END_OF_TIME_MS]", 296),
     "other-topics-block": Mutant("take", "dict.fromkeys(lane.keys)", "{}", 799),
-    "paid-blocked": Mutant("_pay", "key in blocked", "False", 34),
-    "paid-known": Mutant("_pay", "key in packed", "False", 9),
-    "paid-key": Mutant("_pay", "event.order_id.encode() != key", "False", 40),
-    "paid-placed-range": Mutant("_pay", "not earliest <= placed <= latest", "False", 0),
-    "paid-paid-range": Mutant("_pay", "not earliest <= paid <= latest", "False", 24),
-    "paid-too-late": Mutant("_pay", "paid < effective - wait", "False", 159),
+    "paid-blocked": Mutant("pay", "key in blocked", "False", 34),
+    "paid-known": Mutant("pay", "key in packed", "False", 9),
+    "paid-key": Mutant("pay", "event.order_id.encode() != key", "False", 40),
+    "paid-placed-range": Mutant("pay", "not earliest <= placed <= latest", "False", 0),
+    "paid-paid-range": Mutant("pay", "not earliest <= paid <= latest", "False", 24),
+    "paid-too-late": Mutant("pay", "paid < effective - wait", "False", 159),
     "paid-due-passed": Mutant(
-        "_pay", "not effective - grace <= due < NEVER_MS", "not due < NEVER_MS", 20
+        "pay", "not effective - grace <= due < NEVER_MS", "not due < NEVER_MS", 20
     ),
     "paid-due-never": Mutant(
-        "_pay", "not effective - grace <= due < NEVER_MS", "not effective - grace <= due", 27
+        "pay", "not effective - grace <= due < NEVER_MS", "not effective - grace <= due", 27
     ),
-    "paid-promised": Mutant("_pay", "event.promised_ship_by is not None", "False", 0),
+    "paid-promised": Mutant("pay", "event.promised_ship_by is not None", "False", 0),
     "paid-products-twice": Mutant(
-        "_pay", "len(dict.fromkeys(products)) < len(products)", "False", 130
+        "pay", "len(dict.fromkeys(products)) < len(products)", "False", 130
     ),
-    "paid-exempt": Mutant("_pay", "exemptions and (not exemptions.spare(event))", "False", 484),
-    "upload-blocked": Mutant("_upload", "key in blocked", "False", 8),
-    "upload-key": Mutant("_upload", "event.order_id.encode() != key", "False", 293),
-    "upload-replaces": Mutant("_upload", "event.replaces is not None", "False", 118),
-    "upload-range": Mutant("_upload", "not earliest <= at <= timestamp + tolerance", "False", 289),
-    "upload-closure": Mutant("_upload", "due == placed + closure", "False", 71),
-    "scan-blocked": Mutant("_scan", "key in blocked", "False", 77),
-    "scan-key": Mutant("_scan", "event.order_id.encode() != key", "False", 220),
-    "scan-range": Mutant("_scan", "not earliest <= at <= timestamp + tolerance", "False", 380),
+    "paid-exempt": Mutant("pay", "exemptions and (not exemptions.spare(event))", "False", 484),
+    "upload-blocked": Mutant("upload", "key in blocked", "False", 8),
+    "upload-key": Mutant("upload", "event.order_id.encode() != key", "False", 293),
+    "upload-replaces": Mutant("upload", "event.replaces is not None", "False", 118),
+    "upload-range": Mutant("upload", "not earliest <= at <= timestamp + tolerance", "False", 289),
+    "upload-closure": Mutant("upload", "due == placed + closure", "False", 71),
+    "scan-blocked": Mutant("scan", "key in blocked", "False", 77),
+    "scan-key": Mutant("scan", "event.order_id.encode() != key", "False", 220),
+    "scan-range": Mutant("scan", "not earliest <= at <= timestamp + tolerance", "False", 380),
     "scan-at-due": Mutant(
-        "_scan", "not at < due >= effective - grace", "not due >= effective - grace", 14
+        "scan", "not at < due >= effective - grace", "not due >= effective - grace", 14
     ),
-    "scan-due-passed": Mutant("_scan", "not at < due >= effective - grace", "not at < due", 875),
+    "scan-due-passed": Mutant("scan", "not at < due >= effective - grace", "not at < due", 875),
     "another-policy": Mutant(
-        "_judged_since", "state.last_change_ms <= self.judged_after_ms", "False", 1269
+        "_judged_since", "state.last_change_ms <= usual.judged_after_ms", "False", 1269
     ),
     "disorder": Mutant(
         "_block_disorder", "any(map(gt, map(last_ms.get, keys, repeat(0)), effective))", "False", 8
@@ -91,18 +91,31 @@ class _Edit(ast.NodeTransformer):
 
 
 def mutated(mutant: Mutant) -> type[Bulk]:
-    """Return `Bulk` as it would be with this mistake."""
-    tree = ast.parse(Path(bulk.__file__).read_text())
+    """Return `Bulk` as it would be, on the plain way, with this mistake."""
     edit = _Edit(mutant)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == mutant.function:
-            edit.visit(node)
+    found = _remade(edit, mutant.function)
     if edit.edits != 1:
         raise ValueError(f"{mutant.found!r} is {edit.edits} times in {mutant.function}")
-    made = ModuleType("mutant")
-    code = compile(ast.fix_missing_locations(tree), "mutant", "exec", dont_inherit=True)
-    exec(code, made.__dict__)
-    found: type[Bulk] = made.Bulk
+    return found
+
+
+def plain() -> type[Bulk]:
+    """Return `Bulk` as it is where nothing is compiled."""
+    return _remade(None, "")
+
+
+def _remade(edit: _Edit | None, function: str) -> type[Bulk]:
+    made = []
+    for module in (usual, bulk):
+        tree = ast.parse(Path(module.__file__).read_text())
+        for node in ast.walk(tree):
+            if edit and isinstance(node, ast.FunctionDef) and node.name == function:
+                edit.visit(node)
+        code = compile(ast.fix_missing_locations(tree), "mutant", "exec", dont_inherit=True)
+        made.append(ModuleType("mutant"))
+        exec(code, made[-1].__dict__)
+    made[1].__dict__.update(COMPILED={}, usual=made[0], Usual=made[0].Usual)
+    found: type[Bulk] = made[1].Bulk
     return found
 
 

@@ -1,0 +1,214 @@
+"""The compiled way of the usual events, beside the plain one, on every kind of value."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.codec.state import PackedOrders
+from streams.core.events import FIRST_SCAN, ORDER_PAID, TRACKING_NUMBER_UPLOADED
+from streams.core.exemptions import Exemptions
+from streams.engine import bulk, usual
+from streams.engine.held import Lane
+from streams.policies import load_policy
+from tests.unit.samples import PLACED_AT, paid, scan, upload
+
+AT = PLACED_AT + 3_600_000
+RULES = usual.Usual(load_policy("douyin-first-scan"), Exemptions())
+MADE: dict[int, Any] = {ORDER_PAID: paid, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
+OWN_TIME = {
+    ORDER_PAID: "paid_at",
+    TRACKING_NUMBER_UPLOADED: "uploaded_at",
+    FIRST_SCAN: "scanned_at",
+}
+RANKS = st.sampled_from(sorted(MADE))
+
+needs_native = pytest.mark.skipif(not bulk.COMPILED, reason="nothing is compiled here")
+
+
+def test_it_is_compiled_where_it_can_be() -> None:
+    """An installation that found compiler and headers has it."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which("cc") is None or not headers.exists():
+        pytest.skip("no C compiler, or no headers of Python")
+    assert bulk.COMPILED
+
+
+def before(rank: int) -> dict[bytes, bytes]:
+    """Return the state that an event of a topic finds."""
+    store = PackedOrders()
+    for earlier in range(rank):
+        value = orjson.dumps(MADE[earlier]("O1", **{OWN_TIME[earlier]: PLACED_AT}))
+        usual.TAKE[earlier](
+            Lane(earlier, [PLACED_AT], [0], [PLACED_AT], [b"O1"], [value]), RULES, store, {}
+        )
+    return store.packed
+
+
+def both_ways(rank: int, value: bytes | None) -> bool:
+    """Take a value both ways and compare; tell whether it was read by the compiled one."""
+    lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
+    compiled, plain = before(rank), PackedOrders()
+    plain.packed = before(rank)
+    *taken, unread = bulk.COMPILED[rank](lane, RULES, compiled, {})
+    expected = usual.TAKE[rank](lane, RULES, plain, {})
+    if unread:
+        assert taken == [[0], [], []]
+        assert compiled == before(rank)
+        return False
+    assert tuple(taken) == expected
+    assert compiled == plain.packed
+    return True
+
+
+def with_text(rank: int, text: bytes) -> bytes:
+    """Return an event of which one identifier, and an unknown field, is spelt as given."""
+    made: bytes = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1}))
+    old = b'"S1"' if rank == ORDER_PAID else b'"SF"'
+    assert old in made
+    return made.replace(old, b'"' + text + b'"').replace(b"{", b'{"note":"' + text + b'",', 1)
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@pytest.mark.parametrize(
+    "text",
+    ["S1", "顺丰速运", "é", "\u00a0", "S 1", "s" * 31, "s" * 32, "s" * 128, "\U0001f4e6", "\u200b"],
+)
+def test_plain_text_is_read(rank: int, text: str) -> None:
+    """UTF-8 of any script, of any length that an identifier may have."""
+    if len(text.encode()) <= 128:
+        assert both_ways(rank, with_text(rank, text.encode()))
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"s" * 129, b"a:b", b"a\\u0041", b'a\\"', b"a\x00", b"a\n", b"\x7f", b"\xc2\x80",
+        b"\xc2\x9f", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80", b'"', b"\\",
+    ],
+)  # fmt: skip
+def test_any_other_text_is_left(rank: int, text: bytes) -> None:
+    """What no identifier may have, what is no UTF-8, and what would have to be unescaped."""
+    assert not both_ways(rank, with_text(rank, text))
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("old", "new", "read"),
+    [
+        (b"", b"", True),
+        (b",", b" ,\n\t", True),
+        (b":", b" : ", True),
+        (b"{", b'{"a":1,"b":null,"c":true,"d":false,"e":"x",', True),
+        (b"{", b'{"carrier":"SF",', False),
+        (b"{", b'{"a":[1],', False),
+        (b"{", b'{"a":{},', False),
+        (b"{", b'{"a":-1,', False),
+        (b"{", b'{"a":1.5,', False),
+        (b"{", b'{"replaces":null,', False),
+        (b"{", b"{,", False),
+        (b"{", b"", False),
+        (b"}", b"", False),
+        (b"}", b",}", False),
+        (b"}", b"} ", True),
+        (b"}", b"}}", False),
+        (b"}", b"} x", False),
+        (b'"SF"', b"null", False),
+        (b'"SF"', b"7", False),
+        (b"1670", b"01670", False),
+        (b"1670", b"-1670", False),
+        (b"1670", b"1670.", False),
+        (b"1670", b'"1670', False),
+        (b"1670", b"1670000000000000", False),
+        (b"1670", b"16700000", True),
+        (b'"tracking_number"', b'"tracking_numbe"', False),
+    ],
+)
+def test_values_are_read_or_left(old: bytes, new: bytes, read: bool) -> None:
+    """White space and unknown plain fields are passed over; what is odd is the plain way's."""
+    made = orjson.dumps(upload("O1", uploaded_at=1_670_315_400_000))
+    assert both_ways(TRACKING_NUMBER_UPLOADED, made.replace(old, new) if old else made) == read
+
+
+@needs_native
+@given(rank=RANKS, data=st.data())
+def test_damaged_values_come_to_the_same(rank: int, data: st.DataObject) -> None:
+    """Bytes changed, taken out, put in or repeated anywhere."""
+    value = bytearray(orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1})))
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(value)))
+        size = data.draw(st.integers(0, 12))
+        piece = data.draw(
+            st.one_of(
+                st.binary(max_size=3),
+                st.sampled_from([b"", b" ", b",", b'"', b"}", b"0", b"9", b"null", b"\\n"]),
+                st.just(bytes(value[place : place + size])),
+            )
+        )
+        value[place : place + data.draw(st.integers(0, size))] = piece
+    both_ways(rank, bytes(value))
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "order_id": st.sampled_from(["O1", "O2", ""]),
+        "shop_id": st.text(max_size=40),
+        "product_ids": st.lists(st.sampled_from(["p1", "p2", "p" * 40, ""]), max_size=40),
+        "shipping_mode": st.sampled_from(["normal", "express", "stepped", "presale", "other"]),
+        "placed_at": st.integers(AT - 10**10, AT + 10**6),
+        "paid_at": st.integers(AT - 10**9, AT + 10**6),
+        "paid_amount": st.one_of(st.integers(0, 300), st.integers(-1, 2**53)),
+    },
+    optional={
+        "currency": st.sampled_from(["CNY", "EUR", "eur", "EURO", None]),
+        "region": st.sampled_from(["CN-BJ", "北京", None]),
+        "ship_from_region": st.sampled_from(["CN-SH", "a:b"]),
+        "promised_ship_by": st.sampled_from([None, AT]),
+        "note": st.one_of(st.none(), st.booleans(), st.text(), st.lists(st.integers())),
+    },
+)
+
+
+@needs_native
+@given(fields=FIELDS)
+def test_payments_of_any_kind_come_to_the_same(fields: dict[str, Any]) -> None:
+    """Every field that a payment may have, in and out of its range."""
+    both_ways(ORDER_PAID, orjson.dumps(fields))
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@pytest.mark.parametrize("value", [None, b"", b"{", b"x" * 5_000])
+def test_no_value_and_a_long_one_are_left(rank: int, value: bytes | None) -> None:
+    """Nothing is read beyond the end."""
+    assert not both_ways(rank, value)
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@pytest.mark.parametrize("timestamp", [-1, 2**62, 2**63 - 1])
+def test_wild_clock_is_left(rank: int, timestamp: int) -> None:
+    """No sum may pass the largest integer."""
+    value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1}))
+    lane = Lane(rank, [timestamp], [0], [timestamp], [b"O1"], [value])
+    assert bulk.COMPILED[rank](lane, RULES, before(rank), {})[0] == [0]
+
+
+@needs_native
+def test_records_behind_one_that_is_left_are_left() -> None:
+    """Those of the same key, in order, so that the plain way finds them so."""
+    odd = orjson.dumps(upload("O1", uploaded_at=AT - 1)).replace(b'"SF"', b'"\\u0053F"')
+    value = orjson.dumps(upload("O1", uploaded_at=AT - 1))
+    lane = Lane(1, [AT, AT + 1], [0, 1], [AT, AT + 1], [b"O1", b"O1"], [odd, value])
+    assert bulk.COMPILED[1](lane, RULES, before(1), {}) == ([0, 1], [], [], 1)
+    assert bulk.COMPILED[1](lane.pick([1]), RULES, before(1), {b"O1": None})[0] == [0]
