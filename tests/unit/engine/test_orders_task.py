@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable
 
 import pytest
+from msgspec.structs import replace
 
 from streams.codec.state import HEAD, StateVersionError
 from streams.core.events import INPUT_TOPICS
@@ -508,6 +509,62 @@ def test_changed_policy_judges_an_order_anew_at_its_next_event(label_changes: bo
     offer(stricter, "first-scan", scan(scanned_at=PLACED_AT + 12 * HOUR_MS))
     complete(stricter, PLACED_AT + DAY_MS)
     assert topics_of(step(stricter)) == ["timeout"]
+
+
+FREE = replace(POLICY, points=None, deposit=None, ban=None)
+
+
+def items_of(checkpoint: Checkpoint) -> list[str]:
+    """Return the types of what the shops stage is told, marks left out."""
+    return [
+        json.loads(each.value)["type"]
+        for each in checkpoint.outputs
+        if each.topic == SHOP_VIOLATIONS and each.key is not None
+    ]
+
+
+def test_shops_hear_of_no_violation_that_costs_nothing() -> None:
+    """Without points, deposit and ban there is no account; the timeouts are the same."""
+    task, charging = OrdersTask(3, FREE, 2, live=False), new_task()
+    found = []
+    for each in (task, charging):
+        offer(each, "order-paid", paid())
+        offer(each, "first-scan", scan(scanned_at=DEADLINE + DAY_MS))
+        complete(each, DEADLINE + 200 * DAY_MS)
+        found.append(step(each))
+    assert items_of(found[0]) == []
+    assert items_of(found[1]) == ["determined"] * 2 + ["released"]
+    assert topics_of(found[0]) == topics_of(found[1])
+
+
+def test_account_begins_with_the_rules_that_have_one() -> None:
+    """What was determined before them was never charged, and is told when it is taken back."""
+    task = OrdersTask(3, FREE, 2, live=False)
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + HOUR_MS)
+    first = step(task)
+    charging = restarted(OrdersTask(3, POLICY, 2, live=False), first)
+    complete(charging, DEADLINE + 2 * DAY_MS)
+    assert items_of(first) == []
+    assert items_of(step(charging)) == ["determined"]
+
+
+def test_account_goes_on_under_rules_that_have_none() -> None:
+    """A violation that was charged for is still taken back, and forgotten, after two restarts."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + HOUR_MS)
+    checkpoint = step(task)
+    changelog = dict(checkpoint.changelog)
+    for _ in range(2):
+        task = OrdersTask(3, FREE, 2, live=False)
+        task.restore(changelog.items())
+        task.restored()
+        complete(task, task.frontier_ms + HOUR_MS)
+        changelog |= step(task, mark=True).changelog
+    offer(task, "first-scan", scan(scanned_at=DEADLINE - 1))
+    complete(task, DEADLINE + 200 * DAY_MS)
+    assert items_of(step(task)) == ["revoked", "released"]
 
 
 def test_changelog_of_another_number_of_partitions_is_refused() -> None:

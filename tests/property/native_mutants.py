@@ -1,0 +1,123 @@
+"""Conditions of `engine/native.pyx`, each left out once: the tests must notice.
+
+Run: python -m tests.property.native_mutants [NAME ...]
+
+Every mutant is compiled in a copy of the checkout, so this takes some minutes and is a command of
+its own. It prints what became of each, and fails if one was not noticed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path("streams", "engine", "native.pyx")
+TESTS = ("tests/unit/engine/test_native.py", "tests/property/test_bulk.py")
+COPIED = ("streams", "tests", "schemas", "pyproject.toml", "hatch_build.py")
+
+_AT_RANGE = "earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)"
+_REST = "max(effective + clean, _big_endian(state + 17) + wait)"
+# Where a text stands in several functions, the name of the one that is meant comes first.
+MUTANTS = {
+    "number-of-18-digits": ("", "if c.at - begin == 18:", "if False:"),
+    "number-with-zero-first": ("", "(begin[0] != 0x30 or c.at - begin == 1)", "True"),
+    "text-too-long": ("", "1 <= text.size <= _IDENTIFIER_MAX", "1 <= text.size"),
+    "text-empty": ("", "1 <= text.size <= _IDENTIFIER_MAX", "text.size <= _IDENTIFIER_MAX"),
+    "text-escaped": ("", "_ODD if _byte < 0x20 or _byte == 0x5C", "_ODD if _byte < 0x20"),
+    "text-control": ("", "_ODD if _byte < 0x20 or _byte == 0x5C", "_ODD if _byte == 0x5C"),
+    "text-colon": ("", "if _byte == 0x3A or _byte == 0x7F", "if _byte == 0x7F"),
+    "text-delete": ("", "if _byte == 0x3A or _byte == 0x7F", "if _byte == 0x3A"),
+    "text-c1": ("", "if c.at[0] == 0xC2 and", "if False and"),
+    "no-utf8": ("_read_parcel", "(not c.high or _is_utf8(value))", "True"),
+    "no-utf8-paid": ("_read_paid", "(not c.high or _is_utf8(value))", "True"),
+    "behind-the-end": ("", "return END if c.at == c.end else UNUSUAL", "return END"),
+    "field-twice": ("_read_parcel", "if found & bit:", "if False:"),
+    "field-missing": ("_read_parcel", "and found == 15", ""),
+    "paid-field-twice": ("_read_paid", "or found & bit:", "or False:"),
+    "paid-field-missing": ("_read_paid", "and found & 127 == 127", ""),
+    "replaces": ("_read_parcel", '_is(&name, b"replaces", 8)', "False"),
+    "promised": ("_read_paid", 'not _is(&name, b"promised_ship_by", 16)', "True"),
+    "products-twice": ("_read_products", "if _is(product,", "if False and _is(product,"),
+    "products-few": ("pay", "if paid.products_count < 16:", "if True:"),
+    "currency": ("_read_currency", "if not 0x41 <= text.at[place] <= 0x5A:", "if False:"),
+    "currency-size": ("_read_currency", "or text.size != 3", ""),
+    "other-key": ("pay", "_is_key(&paid.order_id, key)", "PyBytes_CheckExact(key)"),
+    "blocked": ("_passed", "PyDict_Contains(blocked, key) or", ""),
+    "passed": ("_passed", "or PyDict_Contains(passed, key)", ""),
+    "wild-clock": ("_is_tame", "0 <= timestamp < _TIMESTAMP_MAX", "True"),
+    "known": ("pay", "and not PyDict_Contains(packed, key)", ""),
+    "mode": ("pay", "flags != _NOT_USUAL", "True"),
+    "placed-range": ("pay", "and earliest <= paid.placed <= latest", ""),
+    "paid-range": ("pay", "and earliest <= paid.paid <= latest", ""),
+    "too-late": ("pay", "and paid.paid >= effective - wait", ""),
+    "due-passed": ("pay", "and effective - grace <= due < _NEVER", "and due < _NEVER"),
+    "due-never": ("pay", "and effective - grace <= due < _NEVER", "and effective - grace <= due"),
+    "amount": ("pay", "and paid.amount <= _AMOUNT_MAX", ""),
+    "upload-flags": ("upload", "if flags == _NOT_USUAL:", "if False:"),
+    "upload-key": ("upload", "_is_key(&parcel.order_id, key)", "PyBytes_CheckExact(key)"),
+    "upload-range": ("upload", _AT_RANGE, "True"),
+    "upload-due": ("upload", "and due >= effective - grace", ""),
+    "upload-closure": ("upload", "and due != _big_endian(state + 9) + closure", ""),
+    "scan-flags": ("scan", "if flags == _NOT_USUAL:", "if False:"),
+    "scan-key": ("scan", "_is_key(&parcel.order_id, key)", "PyBytes_CheckExact(key)"),
+    "scan-range": ("scan", _AT_RANGE, "True"),
+    "scan-late": ("scan", "and parcel.at < due", "and parcel.at <= due"),
+    "scan-due": ("scan", "and due >= effective - grace", ""),
+    "scan-rest": ("scan", _REST, "effective + clean"),
+}  # fmt: skip
+
+
+def mutated(source: str, function: str, found: str, instead: str) -> str:
+    """Return the source with a mistake in a function, or wherever the text stands once."""
+    begin = next(
+        (
+            at
+            for at in range(len(source))
+            if source.startswith(("cdef ", "def "), at)
+            and source[at - 1] == "\n"
+            and f" {function}(" in source[at : source.index("\n", at)]
+        ),
+        0,
+    )
+    end = source.find("\n\n\n", begin) if function else len(source)
+    if source[begin:end].count(found) != 1:
+        raise ValueError(f"{found!r} is {source[begin:end].count(found)} times in {function}")
+    return source[:begin] + source[begin:end].replace(found, instead) + source[end:]
+
+
+def noticed(root: Path) -> bool:
+    """Compile what is in a checkout, run the tests there, and tell whether they fail."""
+    build = "from pathlib import Path; import hatch_build; hatch_build.compile_native(Path.cwd())"
+    subprocess.run([sys.executable, "-c", build], cwd=root, check=True, capture_output=True)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stdout + done.stderr)
+    return done.returncode == 1
+
+
+def main(*names: str) -> int:
+    """Try the mutants; return how many were not noticed."""
+    unnoticed = 0
+    with tempfile.TemporaryDirectory(prefix="shipclock-mutants-") as folder:
+        root = Path(folder)
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, root / name)
+        source = (root / SOURCE).read_text()
+        if noticed(root):
+            raise RuntimeError("the tests fail as it is")
+        for name in names or MUTANTS:
+            (root / SOURCE).write_text(mutated(source, *MUTANTS[name]))
+            found = noticed(root)
+            unnoticed += not found
+            print(f"{name}: {'noticed' if found else 'NOT NOTICED'}", flush=True)
+    return unnoticed
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
