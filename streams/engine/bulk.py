@@ -16,7 +16,7 @@ module. A property test plays logs both ways.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 from operator import gt
 from typing import Any
 
@@ -47,13 +47,7 @@ class Bulk:
 
     def take(self, window: Sequence[Lane]) -> list[Record]:
         """Take the usual records of a window, given by rank; return the others, in no order."""
-        blocked: Blocked = {}
-        last_ms: dict[Any, int] = {}
-        for lane in window:
-            if lane.rank in usual.TAKE:
-                _block_disorder(lane, last_ms, blocked)
-            else:
-                blocked |= dict.fromkeys(lane.keys)
+        blocked = _blocked(window)
         others: list[Record] = []
         for lane in window:
             left: Iterable[int] = range(len(lane.keys))
@@ -71,7 +65,7 @@ class Bulk:
         if compiled is None:
             left, taken, dues = plain(lane, rules, store, blocked)
         else:
-            left, taken, dues, unread = compiled(lane, rules, store.packed, blocked)
+            left, taken, dues, unread = compiled(lane, rules, store, blocked)
             if unread:
                 rest, more_taken, more_dues = plain(lane.pick(left), rules, store, blocked)
                 left = [left[place] for place in rest]
@@ -79,7 +73,6 @@ class Bulk:
                 dues += more_dues
             else:
                 blocked |= dict.fromkeys(lane.keys[place] for place in left)
-        store.note(taken, new=rank == ORDER_PAID)
         if rank == ORDER_PAID:
             stage.timers.add_all(zip(dues, taken, strict=True))
         elif rank == FIRST_SCAN:
@@ -87,15 +80,19 @@ class Bulk:
         return left
 
 
-def _block_disorder(lane: Lane, last_ms: dict[Any, int], blocked: Blocked) -> None:
-    """Block keys with a record in a lane that lies before one of an earlier topic.
-
-    Args:
-        last_ms: The last effective timestamp of each key in the earlier lanes; the own are added.
-    """
-    keys, effective = lane.keys, lane.effective
-    if any(map(gt, map(last_ms.get, keys, repeat(0)), effective)):
-        blocked |= dict.fromkeys(
-            key for key, at in zip(keys, effective, strict=True) if last_ms.get(key, 0) > at
-        )
-    last_ms |= zip(keys, effective, strict=True)
+def _blocked(window: Sequence[Lane]) -> Blocked:
+    """Find the keys with a record of another topic, or with one before that of an earlier topic."""
+    blocked: Blocked = {}
+    for lane in window:
+        if lane.rank not in usual.TAKE:
+            blocked |= dict.fromkeys(lane.keys)
+    last_ms: dict[Any, int] = {}
+    for before, lane in pairwise(lane for lane in window if lane.rank in usual.TAKE):
+        last_ms |= zip(before.keys, before.effective, strict=True)
+        if any(map(gt, map(last_ms.get, lane.keys, repeat(0)), lane.effective)):
+            blocked |= dict.fromkeys(
+                key
+                for key, at in zip(lane.keys, lane.effective, strict=True)
+                if last_ms.get(key, 0) > at
+            )
+    return blocked

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+from streams.codec.state import PackedOrders
 from streams.engine.held import Lane
 from streams.engine.usual import Blocked, Usual
 
@@ -7,4 +8,4 @@ from streams.engine.usual import Blocked, Usual
 # and how many values could not be read.
 _Taken = tuple[list[int], list[bytes], list[int], int]
 
-TAKE: dict[int, Callable[[Lane, Usual, dict[bytes, bytes], Blocked], _Taken]]
+TAKE: dict[int, Callable[[Lane, Usual, PackedOrders, Blocked], _Taken]]

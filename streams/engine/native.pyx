@@ -19,6 +19,9 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+cdef extern from "Python.h":
+    PyObject* PyDict_SetDefault(object, object, object) except NULL
+
 from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, STATE_VERSION
 from streams.core.clock import NEVER_MS
 from streams.core.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
@@ -409,7 +412,7 @@ cdef inline bint _passed(dict blocked, dict passed, object key):
     return PyDict_Contains(blocked, key) or PyDict_Contains(passed, key)
 
 
-def pay(object lane, object usual, dict packed, dict blocked):
+def pay(object lane, object usual, object store, dict blocked):
     """Take the first that is heard of an order; of places, keys and dues see `usual.Taken`.
 
     Returns:
@@ -417,6 +420,7 @@ def pay(object lane, object usual, dict packed, dict blocked):
     """
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
+    cdef dict packed = store.packed, changed = store.changed
     cdef list modes = [(mode.encode(), *after) for mode, after in usual.after_payment.items()]
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
     cdef int64_t wait = usual.wait_for_order, grace = usual.grace
@@ -477,6 +481,7 @@ def pay(object lane, object usual, dict packed, dict blocked):
                 out = _put_number(out, effective)
                 out = _put_number(out, flags)
                 PyDict_SetItem(packed, key, _state(head, _HEAD_SIZE, part, out - part, NULL, 0))
+                PyDict_SetDefault(changed, key, True)
                 taken.append(key)
                 dues.append(due)
                 continue
@@ -485,10 +490,11 @@ def pay(object lane, object usual, dict packed, dict blocked):
     return left, taken, dues, unread
 
 
-def upload(object lane, object usual, dict packed, dict blocked):
+def upload(object lane, object usual, object store, dict blocked):
     """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
+    cdef dict packed = store.packed, changed = store.changed
     cdef bytes after = usual.after_upload
     cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
@@ -536,6 +542,7 @@ def upload(object lane, object usual, dict packed, dict blocked):
                     out = _put_number(out, effective)
                     out = _put_number(out, flags)
                     PyDict_SetItem(packed, key, _state(state, size, part, out - part, NULL, 0))
+                    PyDict_SetDefault(changed, key, False)
                     taken.append(key)
                     continue
         left.append(place)
@@ -543,10 +550,11 @@ def upload(object lane, object usual, dict packed, dict blocked):
     return left, taken, [], unread
 
 
-def scan(object lane, object usual, dict packed, dict blocked):
+def scan(object lane, object usual, object store, dict blocked):
     """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
+    cdef dict packed = store.packed, changed = store.changed
     cdef bytes after = usual.after_scan
     cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
@@ -600,6 +608,7 @@ def scan(object lane, object usual, dict packed, dict blocked):
                         head, _BEHIND_DUE, state + _BEHIND_DUE, size - _BEHIND_DUE, part, out - part
                     )
                     PyDict_SetItem(packed, key, behind)
+                    PyDict_SetDefault(changed, key, False)
                     taken.append(key)
                     dues.append(over)
                     continue

@@ -171,6 +171,7 @@ def pay(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Take
         )  # fmt: skip
         taken.append(key)
         dues.append(due)
+    store.note(taken, new=True)
     return left, taken, dues
 
 
@@ -215,6 +216,7 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
             )
         )  # fmt: skip
         taken.append(key)
+    store.note(taken, new=False)
     return left, taken, []
 
 
@@ -257,6 +259,7 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
         )
         taken.append(key)
         dues.append(over)
+    store.note(taken, new=False)
     return left, taken, dues
 
 

@@ -36,7 +36,7 @@ MUTANTS = {
     ),
     "warnings-first": Mutant("_first_due", "rule.limit - max(leads, default=0)", "rule.limit", 5),
     "closure-first": Mutant("_first_due", "[self.closure]", "[END_OF_TIME_MS]", 296),
-    "other-topics-block": Mutant("take", "dict.fromkeys(lane.keys)", "{}", 799),
+    "other-topics-block": Mutant("_blocked", "dict.fromkeys(lane.keys)", "{}", 799),
     "paid-blocked": Mutant("pay", "key in blocked", "False", 34),
     "paid-known": Mutant("pay", "key in packed", "False", 9),
     "paid-key": Mutant("pay", "event.order_id.encode() != key", "False", 40),
@@ -70,7 +70,10 @@ MUTANTS = {
         "_judged_since", "state.last_change_ms <= usual.judged_after_ms", "False", 1269
     ),
     "disorder": Mutant(
-        "_block_disorder", "any(map(gt, map(last_ms.get, keys, repeat(0)), effective))", "False", 8
+        "_blocked",
+        "any(map(gt, map(last_ms.get, lane.keys, repeat(0)), lane.effective))",
+        "False",
+        8,
     ),
     "unsound-identifiers": Mutant(
         "_block_unsound", "not surely_identifiers(''.join(names))", "False", 34
