@@ -183,33 +183,25 @@ class PackedOrders:
     def remove(self, key: bytes) -> None:
         """Forget a key."""
         if self.packed.pop(key, None) is not None:
-            self._bury((key,))
+            self._bury(key)
 
     def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
         """Remove those that left nothing but facts and whose retention ended by an instant."""
         if limit_ms < 0:
             return
-        packed, limit = self.packed, limit_ms.to_bytes(8, "big")
-        get = packed.get
-        over = {
-            key: None
-            for key in keys
-            if (state := get(key)) is not None
-            and state[-1] & REST == RETIRING
-            and state[_DUE] <= limit
-        }
-        for key in over:
-            del packed[key]
-        self._bury(over)
-
-    def _bury(self, keys: Iterable[bytes]) -> None:
-        """Note that keys are gone, those that came since the last flush as if they never had."""
-        changed = self.changed
+        packed, bury, limit = self.packed, self._bury, limit_ms.to_bytes(8, "big")
         for key in keys:
-            if changed.get(key):
-                del changed[key]
-            else:
-                changed[key] = False
+            state = packed.get(key)
+            if state is not None and state[-1] & REST == RETIRING and state[_DUE] <= limit:
+                del packed[key]
+                bury(key)
+
+    def _bury(self, key: bytes) -> None:
+        """Note that a key is gone: one that came since the last flush as if it never had."""
+        if self.changed.get(key):
+            del self.changed[key]
+        else:
+            self.changed[key] = False
 
     def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
         """Of some keys, those with a timer, each with its due time."""
