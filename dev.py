@@ -89,9 +89,10 @@ def pip_install(what: str, total: int, *args: str) -> None:
 
 def install() -> None:
     """Bring .venv to what the lock and pyproject.toml say, unless it is there already."""
-    # All that decides what .venv must hold, its own place included.
+    # All that decides what .venv must hold, its own place and a compiler included.
     sources = (LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", NATIVE)
-    parts = (*(source.read_bytes() for source in sources), str(ROOT).encode())
+    place = f"{ROOT} {shutil.which('cc')}"
+    parts = (*(source.read_bytes() for source in sources), place.encode())
     wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
     if PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == wanted:
         return
@@ -101,11 +102,11 @@ def install() -> None:
     say(f"shipclock: installing {total} pinned packages into .venv (once, a minute or two)")
     pip_install("packages", total, "--no-deps", "--require-hashes", "-r", str(LOCK))
     pip_install("shipclock itself", 1, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    if not works(PYTHON, "-c", "import streams.engine.native"):
+        say("shipclock: no C compiler, or no headers of Python: all works, a third slower")
+    say("shipclock: compiling them")
     # On all cores, unlike pip; and where Python may write no bytecode, each process would compile
     # what it imports: a second of CPU and 4 MB of every worker.
-    if not works(PYTHON, "-c", "import streams.engine.native"):
-        say("shipclock: no C compiler or no headers of Python, so usual events take twice as long")
-    say("shipclock: compiling them")
     works(PYTHON, "-m", "compileall", "-qq", "-j", "0", VENV / "lib")
     STAMP.write_text(wanted)
 

@@ -5,6 +5,7 @@ Without a C compiler, or Python's headers, the package is complete and slower; a
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ class NativeHook(BuildHookInterface[Any]):
         """Compile, and mark the wheel as one of this platform."""
         if self.target_name != "wheel":
             return
-        for stale in Path(self.root, "streams", "engine").glob("native.*.so"):
-            stale.unlink()
         try:
             built = compile_native(Path(self.root))
         except Exception as why:  # noqa: BLE001 - whatever it is, the package works without
@@ -38,11 +37,20 @@ def compile_native(root: Path) -> Path:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
+    source = root / "streams" / "engine" / "native.pyx"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="shipclock-build-") as folder:
-        source = Extension("streams.engine.native", [str(root / "streams/engine/native.pyx")])
-        modules = cythonize([source], build_dir=folder, quiet=True)  # type: ignore[no-untyped-call]
+        # The module refuses to load beside another source than its own.
+        module = Extension(
+            "streams.engine.native",
+            [str(source)],
+            define_macros=[("SOURCE_SHA256", f'"{digest}"')],
+        )
+        modules = cythonize([module], build_dir=folder, quiet=True)  # type: ignore[no-untyped-call]
         command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
         command.build_temp, command.build_lib = folder, str(root)
         command.ensure_finalized()
+        built = Path(command.get_ext_fullpath("streams.engine.native"))
+        built.unlink(missing_ok=True)
         command.run()
-        return Path(command.get_ext_fullpath("streams.engine.native")).relative_to(root)
+    return built.relative_to(root)

@@ -118,7 +118,7 @@ class OrdersStage:
         self.forgetting = True
         """Whether states past their horizon go; a drain keeps them."""
         self.accounted = policy.has_account
-        """Whether the shops stage is told; once it was told of a violation, of its end, too."""
+        """Whether the shops stage was ever told of a violation, and so must hear of its end."""
         self._partition = partition
         self._policy = policy
         self._store = store
@@ -392,7 +392,7 @@ class OrdersStage:
         self.outputs += announce.determined(
             order_id, order, occurrence, self._policy.label, log_time
         )
-        if self.accounted:
+        if self._policy.has_account:
             self.items.append(
                 Determined(
                     determined_at=due.due,

@@ -1,8 +1,8 @@
 """States that only wait to be forgotten, by the minute in which their retention ends.
 
-Nothing comes of forgetting but a tombstone. So, unlike timers, these keys need no order among them
-and no moment of their own: whoever looks a state up asks whether it is over, and what is over goes
-by the minute. As in `timers`, the keys of a minute stand in one run of bytes.
+At most a tombstone comes of forgetting. So, unlike timers, these keys need no order among them and
+no moment of their own: whoever looks a state up asks whether it is over, and what is over goes by
+the minute. As in `timers`, the keys of a minute stand in one run of bytes.
 """
 
 from __future__ import annotations

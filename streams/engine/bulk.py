@@ -30,11 +30,14 @@ from streams.engine.usual import Blocked, Usual
 
 try:
     from streams.engine.native import TAKE as _FOUND
-except ImportError:  # no C compiler was there when the package was built
-    _FOUND = {}
+except ImportError as why:
+    _FOUND, _MISSING = {}, str(why)
+else:
+    _MISSING = ""
 
 COMPILED = _FOUND
 """Functions of `usual.TAKE` that are compiled: all of them, or none."""
+NOT_COMPILED_WHY = _MISSING
 
 
 class Bulk:
@@ -60,9 +63,7 @@ class Bulk:
         """Take the usual records of a lane; return the places of the others."""
         rules, store, stage, rank = self.usual, self._store, self._stage, lane.rank
         plain, compiled = usual.TAKE[rank], COMPILED.get(rank)
-        if rules.judged_after_ms >= 0 or (rank == ORDER_PAID and stage.exemptions):
-            compiled = None
-        if compiled is None:
+        if compiled is None or (rank == ORDER_PAID and stage.exemptions):
             left, taken, dues = plain(lane, rules, store, blocked)
         else:
             left, taken, dues, unread = compiled(lane, rules, store, blocked)

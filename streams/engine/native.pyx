@@ -19,8 +19,14 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+cdef extern from *:
+    const char* SOURCE_SHA256
+
 cdef extern from "Python.h":
     PyObject* PyDict_SetDefault(object, object, object) except NULL
+
+from hashlib import sha256
+from pathlib import Path
 
 from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, STATE_VERSION
 from streams.core.clock import NEVER_MS
@@ -28,7 +34,10 @@ from streams.core.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NU
 from streams.engine.usual import NOT_USUAL
 
 if STATE_VERSION != 2:
-    raise ImportError("this module writes states of version 2")
+    raise ImportError("streams.engine.native writes states of version 2")
+_source = Path(__file__).with_name("native.pyx")
+if _source.exists() and sha256(_source.read_bytes()).hexdigest() != SOURCE_SHA256.decode():
+    raise ImportError("streams.engine.native was compiled from another native.pyx")
 
 # Beyond these a value counts as not read, or its record is left.
 cdef enum:
@@ -210,6 +219,22 @@ cdef inline int64_t _big_endian(const uint8_t* at) noexcept nogil:
     for place in range(8):
         number = number << 8 | at[place]
     return <int64_t> number
+
+
+cdef inline bint _judged_since(
+    const uint8_t* state, Py_ssize_t size, int64_t judged_after
+) noexcept nogil:
+    """Whether a state that has a way from here surely changed after an instant."""
+    cdef const uint8_t* changed = state + size - 10
+    if judged_after < 0:
+        return True
+    # In front of the flags stands the log time of the last change. Where that is a shorter number,
+    # of 1970, these bytes are of text or nil in front of it, which are never zero.
+    return (
+        changed[0] == 0xCF
+        and changed[1] == changed[2] == 0
+        and _big_endian(changed + 1) > judged_after
+    )
 
 
 # Writing MessagePack, the shortest form of each value.
@@ -408,6 +433,15 @@ cdef inline bint _is_tame(int64_t timestamp, int64_t effective) noexcept nogil:
     return 0 <= timestamp < _TIMESTAMP_MAX and 0 <= effective < _TIMESTAMP_MAX
 
 
+cdef Py_ssize_t _length(object lane) except -1:
+    """Count the records, and see that every column has as many: they are not looked at later."""
+    cdef Py_ssize_t length = len(lane.keys)
+    for column in (lane.values, lane.effective, lane.timestamps):
+        if len(column) != length:
+            raise ValueError("a lane's columns differ in length")
+    return length
+
+
 cdef inline bint _passed(dict blocked, dict passed, object key):
     return PyDict_Contains(blocked, key) or PyDict_Contains(passed, key)
 
@@ -434,7 +468,7 @@ def pay(object lane, object usual, object store, dict blocked):
     cdef int flags, product, unread = 0
     cdef Py_ssize_t place
     cdef bytes name
-    for place in range(len(keys)):
+    for place in range(_length(lane)):
         key = keys[place]
         timestamp, effective = timestamps[place], effective_ms[place]
         if not _read_paid(values[place], &paid):
@@ -495,6 +529,7 @@ def upload(object lane, object usual, object store, dict blocked):
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
     cdef dict packed = store.packed, changed = store.changed
+    cdef int64_t judged_after = usual.judged_after_ms
     cdef bytes after = usual.after_upload
     cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
@@ -510,7 +545,7 @@ def upload(object lane, object usual, object store, dict blocked):
     cdef int64_t effective, timestamp, due
     cdef uint8_t flags
     cdef int unread = 0
-    for place in range(len(keys)):
+    for place in range(_length(lane)):
         key = keys[place]
         timestamp, effective = timestamps[place], effective_ms[place]
         found = PyDict_GetItem(packed, key)
@@ -518,7 +553,7 @@ def upload(object lane, object usual, object store, dict blocked):
             state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
             size = PyBytes_GET_SIZE(<object> found)
             flags = flags_after[state[size - 1]]
-            if flags == _NOT_USUAL:
+            if flags == _NOT_USUAL or not _judged_since(state, size, judged_after):
                 pass
             elif not _read_parcel(values[place], b"uploaded_at", 11, &parcel):
                 unread += 1
@@ -555,6 +590,7 @@ def scan(object lane, object usual, object store, dict blocked):
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
     cdef dict packed = store.packed, changed = store.changed
+    cdef int64_t judged_after = usual.judged_after_ms
     cdef bytes after = usual.after_scan
     cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
@@ -571,7 +607,7 @@ def scan(object lane, object usual, object store, dict blocked):
     cdef int64_t effective, timestamp, due, over
     cdef uint8_t flags
     cdef int unread = 0
-    for place in range(len(keys)):
+    for place in range(_length(lane)):
         key = keys[place]
         timestamp, effective = timestamps[place], effective_ms[place]
         found = PyDict_GetItem(packed, key)
@@ -579,7 +615,7 @@ def scan(object lane, object usual, object store, dict blocked):
             state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
             size = PyBytes_GET_SIZE(<object> found)
             flags = flags_after[state[size - 1]]
-            if flags == _NOT_USUAL:
+            if flags == _NOT_USUAL or not _judged_since(state, size, judged_after):
                 pass
             elif not _read_parcel(values[place], b"scanned_at", 10, &parcel):
                 unread += 1

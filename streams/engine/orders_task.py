@@ -253,7 +253,7 @@ class OrdersTask(PartitionTask):
 
     @property
     def pending(self) -> int:
-        """Outputs and states that wait for the next checkpoint."""
+        """Outputs and states that wait for the next checkpoint; not what came and went since."""
         return len(self._stage.outputs) + len(self._store.changed)
 
     def work(self, outputs_max: int) -> bool:

@@ -9,7 +9,6 @@ three, compiled; here they are complete, and need no compiler. Why that comes to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from struct import Struct
 from typing import Any, get_args
 
@@ -136,7 +135,7 @@ def pay(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Take
     taken: list[bytes] = []
     dues: list[int] = []
     for place, event, key, effective, timestamp in zip(
-        count(), events, lane.keys, lane.effective, lane.timestamps, strict=False
+        range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps, strict=True
     ):
         if (
             event is None
@@ -185,8 +184,8 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
     left: list[int] = []
     taken: list[bytes] = []
     for place, event, key, effective, timestamp, state in zip(
-        count(), events, lane.keys, lane.effective, lane.timestamps, _states(lane, usual, store),
-        strict=False,
+        range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps,
+        _states(lane, usual, store), strict=True,
     ):  # fmt: skip
         if (
             event is None
@@ -232,8 +231,8 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
     taken: list[bytes] = []
     dues: list[int] = []
     for place, event, key, effective, timestamp, state in zip(
-        count(), events, lane.keys, lane.effective, lane.timestamps, _states(lane, usual, store),
-        strict=False,
+        range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps,
+        _states(lane, usual, store), strict=True,
     ):  # fmt: skip
         if (
             event is None

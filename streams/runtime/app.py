@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 from streams.core.policy import Policy
-from streams.engine.bulk import COMPILED
+from streams.engine.bulk import COMPILED, NOT_COMPILED_WHY
 from streams.runtime import frame
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import Standing, event, warn
@@ -155,8 +155,12 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
     if not COMPILED:
-        warn(log, "plain-engine", detail="usual events take longer: no C compiler was there when "
-             "the package was installed")  # fmt: skip
+        warn(
+            log,
+            "plain-engine",
+            detail=NOT_COMPILED_WHY,
+            hint="usual events take longer: install shipclock anew where a C compiler is",
+        )
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)
         event(

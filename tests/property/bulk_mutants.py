@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.engine import bulk, usual
 from streams.engine.bulk import Bulk
@@ -24,6 +24,8 @@ class Mutant(NamedTuple):
     found: str
     instead: str
     seed: int
+    compiled: bool = False
+    """It matters where usual events are taken by compiled code."""
 
 
 MUTANTS = {
@@ -75,6 +77,16 @@ MUTANTS = {
         "False",
         8,
     ),
+    "compiled-exempt": Mutant(
+        "_take", "rank == ORDER_PAID and stage.exemptions", "False", 484, compiled=True
+    ),
+    "compiled-left-blocks": Mutant(
+        "_take",
+        "dict.fromkeys((lane.keys[place] for place in left))",
+        "{}",
+        531,
+        compiled=True,
+    ),
     "unsound-identifiers": Mutant(
         "_block_unsound", "not surely_identifiers(''.join(names))", "False", 34
     ),
@@ -94,9 +106,9 @@ class _Edit(ast.NodeTransformer):
 
 
 def mutated(mutant: Mutant) -> type[Bulk]:
-    """Return `Bulk` as it would be, on the plain way, with this mistake."""
+    """Return `Bulk` as it would be with this mistake, on the way where it matters."""
     edit = _Edit(mutant)
-    found = _remade(edit, mutant.function)
+    found = _remade(edit, mutant.function, bulk.COMPILED if mutant.compiled else {})
     if edit.edits != 1:
         raise ValueError(f"{mutant.found!r} is {edit.edits} times in {mutant.function}")
     return found
@@ -104,10 +116,10 @@ def mutated(mutant: Mutant) -> type[Bulk]:
 
 def plain() -> type[Bulk]:
     """Return `Bulk` as it is where nothing is compiled."""
-    return _remade(None, "")
+    return _remade(None, "", {})
 
 
-def _remade(edit: _Edit | None, function: str) -> type[Bulk]:
+def _remade(edit: _Edit | None, function: str, compiled: dict[int, Any]) -> type[Bulk]:
     made = []
     for module in (usual, bulk):
         tree = ast.parse(Path(module.__file__).read_text())
@@ -117,7 +129,7 @@ def _remade(edit: _Edit | None, function: str) -> type[Bulk]:
         code = compile(ast.fix_missing_locations(tree), "mutant", "exec", dont_inherit=True)
         made.append(ModuleType("mutant"))
         exec(code, made[-1].__dict__)
-    made[1].__dict__.update(COMPILED={}, usual=made[0], Usual=made[0].Usual)
+    made[1].__dict__.update(COMPILED=compiled, usual=made[0], Usual=made[0].Usual)
     found: type[Bulk] = made[1].Bulk
     return found
 

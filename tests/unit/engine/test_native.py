@@ -11,9 +11,15 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.codec.state import PackedOrders
-from streams.core.events import FIRST_SCAN, ORDER_PAID, TRACKING_NUMBER_UPLOADED
+from streams.core.events import (
+    FIRST_SCAN,
+    ORDER_PAID,
+    TIME_MS_MAX,
+    TRACKING_NUMBER_UPLOADED,
+)
 from streams.core.exemptions import Exemptions
 from streams.engine import bulk, usual
 from streams.engine.held import Lane
@@ -21,7 +27,8 @@ from streams.policies import load_policy
 from tests.unit.samples import PLACED_AT, paid, scan, upload
 
 AT = PLACED_AT + 3_600_000
-RULES = usual.Usual(load_policy("douyin-first-scan"), Exemptions())
+POLICY = load_policy("douyin-first-scan")
+RULES = usual.Usual(POLICY, Exemptions())
 MADE: dict[int, Any] = {ORDER_PAID: paid, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
 OWN_TIME = {
     ORDER_PAID: "paid_at",
@@ -116,6 +123,7 @@ def test_any_other_text_is_left(rank: int, text: bytes) -> None:
         (b":", b" : ", True),
         (b"{", b'{"a":1,"b":null,"c":true,"d":false,"e":"x",', True),
         (b"{", b'{"carrier":"SF",', False),
+        (b"{", b'{"a":nulx,', False),
         (b"{", b'{"a":[1],', False),
         (b"{", b'{"a":{},', False),
         (b"{", b'{"a":-1,', False),
@@ -179,7 +187,9 @@ FIELDS = st.fixed_dictionaries(
         "region": st.sampled_from(["CN-BJ", "北京", None]),
         "ship_from_region": st.sampled_from(["CN-SH", "a:b"]),
         "promised_ship_by": st.sampled_from([None, AT]),
-        "note": st.one_of(st.none(), st.booleans(), st.text(), st.lists(st.integers())),
+        "note": st.one_of(
+            st.none(), st.booleans(), st.text(), st.lists(st.integers(-(2**63), 2**64 - 1))
+        ),
     },
 )
 
@@ -193,20 +203,79 @@ def test_payments_of_any_kind_come_to_the_same(fields: dict[str, Any]) -> None:
 
 @needs_native
 @pytest.mark.parametrize("rank", sorted(MADE))
-@pytest.mark.parametrize("value", [None, b"", b"{", b"x" * 5_000])
-def test_no_value_and_a_long_one_are_left(rank: int, value: bytes | None) -> None:
-    """Nothing is read beyond the end."""
-    assert not both_ways(rank, value)
+@pytest.mark.parametrize("value", [None, b"", b"{", "x", bytearray(b"{}")])
+def test_what_is_no_value_is_left(rank: int, value: Any) -> None:
+    """Nothing is read beyond the end, and nothing but bytes."""
+    lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
+    assert bulk.COMPILED[rank](lane, RULES, before(rank), {}) == ([0], [], [], 1)
+
+
+@needs_native
+def test_long_value_is_left() -> None:
+    """Its state would not fit the buffer."""
+    names = [f"{number:03}{'p' * 125}" for number in range(32)]
+    value = orjson.dumps(paid("O1", product_ids=names))
+    assert len(value) > 4_096
+    assert not both_ways(ORDER_PAID, value)
+    assert both_ways(ORDER_PAID, orjson.dumps(paid("O1", product_ids=names[:30])))
 
 
 @needs_native
 @pytest.mark.parametrize("rank", sorted(MADE))
-@pytest.mark.parametrize("timestamp", [-1, 2**62, 2**63 - 1])
-def test_wild_clock_is_left(rank: int, timestamp: int) -> None:
-    """No sum may pass the largest integer."""
+def test_time_beyond_the_largest_is_left(rank: int) -> None:
+    """Also where the record's own clock is as far ahead."""
+    far = TIME_MS_MAX + 1
+    value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: far, "note": 1}))
+    rules = usual.Usual(replace(POLICY, closure=None, violations={}), Exemptions())
+    store = before(rank)
+    lane = Lane(rank, [AT], [0], [far], [b"O1"], [value])
+    assert bulk.COMPILED[rank](lane, rules, store, {})[0] == [0]
+    assert kept(store) == kept(before(rank))
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@pytest.mark.parametrize(
+    ("effective", "timestamp"), [(AT, -1), (-1, AT), (AT, 2**60), (2**60, AT), (2**63 - 1, AT)]
+)
+def test_wild_clock_is_left(rank: int, effective: int, timestamp: int) -> None:
+    """No sum may pass the largest integer, and no state holds a number below zero."""
     value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1}))
-    lane = Lane(rank, [timestamp], [0], [timestamp], [b"O1"], [value])
-    assert bulk.COMPILED[rank](lane, RULES, before(rank), {})[0] == [0]
+    lane = Lane(rank, [effective], [0], [timestamp], [b"O1"], [value])
+    rules = usual.Usual(
+        replace(POLICY, input=replace(POLICY.input, wait_for_order=2**61)), Exemptions()
+    )
+    rules.grace = 2**61
+    rules.future_tolerance = 2**61
+    assert bulk.COMPILED[rank](lane, rules, before(rank), {})[0] == [0]
+
+
+@needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+def test_columns_of_other_lengths_are_refused(rank: int) -> None:
+    """A mistake elsewhere must not become a read beyond a list."""
+    with pytest.raises(ValueError, match="differ in length"):
+        bulk.COMPILED[rank](Lane(rank, [AT], [0], [AT], [b"O1"], []), RULES, before(rank), {})
+
+
+@needs_native
+@pytest.mark.parametrize("changed_at", [AT - 1, AT, AT + 1, 0, 100, 200, 3_000, 2**32 - 1, 2**32])
+def test_states_that_another_policy_may_have_judged_are_left(changed_at: int) -> None:
+    """The log time of a state's last change decides, however long a number it is."""
+    rules = usual.Usual(POLICY, Exemptions())
+    rules.judged_after_ms = AT
+    value = orjson.dumps(upload("O1", uploaded_at=AT - 1))
+    lane = Lane(1, [AT + 5], [0], [AT + 5], [b"O1"], [value])
+    order = paid("O1", paid_amount=0xCF00, region="CN-BJ", placed_at=AT, paid_at=AT)
+    found = []
+    for take in (bulk.COMPILED[1], usual.upload):
+        store = PackedOrders()
+        earlier = usual.Usual(POLICY, Exemptions())
+        earlier.grace = AT
+        first = Lane(0, [changed_at], [0], [AT + 5], [b"O1"], [orjson.dumps(order)])
+        assert usual.pay(first, earlier, store, {})[0] == []
+        found.append(take(lane, rules, store, {})[0])
+    assert found == [found[1], [] if changed_at > AT else [0]]
 
 
 @needs_native

@@ -549,6 +549,24 @@ def test_account_begins_with_the_rules_that_have_one() -> None:
     assert items_of(step(charging)) == ["determined"]
 
 
+def test_nothing_is_told_between_two_rules_that_charge() -> None:
+    """What was determined while nothing was charged is not charged later, whatever came before."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    told = []
+    changelog: dict[bytes, bytes | None] = {}
+    for day, rules in enumerate((POLICY, FREE, POLICY)):
+        if day:
+            task = OrdersTask(3, rules, 2, live=False)
+            task.restore(changelog.items())
+            task.restored()
+        complete(task, DEADLINE + day * DAY_MS + HOUR_MS)
+        checkpoint = step(task)
+        changelog |= checkpoint.changelog
+        told += [(day, item) for item in items_of(checkpoint)]
+    assert told == [(0, "determined"), (2, "determined")]
+
+
 def test_account_goes_on_under_rules_that_have_none() -> None:
     """A violation that was charged for is still taken back, and forgotten, after two restarts."""
     task = new_task()
