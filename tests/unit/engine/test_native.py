@@ -154,6 +154,18 @@ def test_values_are_read_or_left(old: bytes, new: bytes, read: bool) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+def test_each_field_must_be_there_once(rank: int) -> None:
+    """One that is missing, or twice, is for the plain way to judge."""
+    fields = MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1})
+    assert both_ways(rank, orjson.dumps(fields))
+    for name, value in fields.items():
+        again = orjson.dumps({name: value})[:-1] + b"," + orjson.dumps(fields)[1:]
+        assert not both_ways(rank, again)
+        assert not both_ways(rank, orjson.dumps({k: v for k, v in fields.items() if k != name}))
+
+
+@needs_native
 @given(rank=RANKS, data=st.data())
 def test_damaged_values_come_to_the_same(rank: int, data: st.DataObject) -> None:
     """Bytes changed, taken out, put in or repeated anywhere."""
