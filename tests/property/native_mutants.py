@@ -51,7 +51,6 @@ MUTANTS = {
     "passed": ("_passed", "or PyDict_Contains(passed, key)", ""),
     "wild-timestamp": ("_is_tame", "0 <= timestamp < _TIMESTAMP_MAX", "True"),
     "wild-effective": ("_is_tame", "0 <= effective < _TIMESTAMP_MAX", "True"),
-    "no-bytes": ("_open", "not PyBytes_CheckExact(value) or", ""),
     "value-too-long": ("_open", "or PyBytes_GET_SIZE(value) > _VALUE_MAX", ""),
     "other-word": ("_skip_word", "or memcmp(c.at, word, size) != 0", ""),
     "other-lengths": ("_length", "if len(column) != length:", "if False:"),
@@ -111,9 +110,10 @@ def noticed(root: Path) -> bool:
     options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
     command = [sys.executable, "-m", "pytest", *options, *TESTS]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
+    if done.returncode > 1:
         raise RuntimeError(done.stdout + done.stderr)
-    return done.returncode == 1
+    # Below zero: it crashed.
+    return done.returncode != 0
 
 
 def main(*names: str) -> int:
