@@ -626,8 +626,8 @@ def scan(object lane, object usual, object store, dict blocked):
             ):
                 due = _big_endian(state + 1)
                 if (
-                    earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)
-                    and parcel.at < due
+                    earliest <= parcel.at <= timestamp + tolerance
+                    and parcel.at < due  # which is below the largest time
                     and due >= effective - grace
                 ):
                     over = max(effective + clean, _big_endian(state + 17) + wait)

@@ -56,7 +56,6 @@ MUTANTS = {
     "other-lengths": ("_length", "if len(column) != length:", "if False:"),
     "time-too-large": ("pay", "min(timestamp + tolerance, _TIME_MAX)", "timestamp + tolerance"),
     "upload-time-too-large": ("upload", _AT_MOST, "timestamp + tolerance"),
-    "scan-time-too-large": ("scan", _AT_MOST, "timestamp + tolerance"),
     "judged": ("upload", "or not _judged_since(state, size, judged_after)", ""),
     "judged-scan": ("scan", "or not _judged_since(state, size, judged_after)", ""),
     "judged-at": ("_judged_since", "> judged_after", ">= judged_after"),
@@ -76,8 +75,8 @@ MUTANTS = {
     "upload-closure": ("upload", "and due != _big_endian(state + 9) + closure", ""),
     "scan-flags": ("scan", "if flags == _NOT_USUAL:", "if False:"),
     "scan-key": ("scan", "_is_key(&parcel.order_id, key)", "PyBytes_CheckExact(key)"),
-    "scan-range": ("scan", _AT_RANGE, "True"),
-    "scan-late": ("scan", "and parcel.at < due", "and parcel.at <= due"),
+    "scan-range": ("scan", "earliest <= parcel.at <= timestamp + tolerance", "True"),
+    "scan-late": ("scan", "and parcel.at < due ", "and parcel.at <= due "),
     "scan-due": ("scan", "and due >= effective - grace", ""),
     "scan-rest": ("scan", _REST, "effective + clean"),
 }  # fmt: skip

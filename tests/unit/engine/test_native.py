@@ -272,10 +272,9 @@ def test_time_beyond_the_largest_is_left(rank: int) -> None:
     """Also where the record's own clock is as far ahead."""
     far = TIME_MS_MAX + 1
     value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: far, "note": 1}))
-    rules = usual.Usual(replace(POLICY, closure=None, violations={}), Exemptions())
     store = before(rank)
     lane = Lane(rank, [AT], [0], [far], [b"O1"], [value])
-    assert bulk.COMPILED[rank](lane, rules, store, {})[0] == [0]
+    assert bulk.COMPILED[rank](lane, RULES, store, {})[0] == [0]
     assert kept(store) == kept(before(rank))
 
 
@@ -305,21 +304,22 @@ def test_columns_of_other_lengths_are_refused(rank: int) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("rank", [TRACKING_NUMBER_UPLOADED, FIRST_SCAN])
 @pytest.mark.parametrize("changed_at", [AT - 1, AT, AT + 1, 0, 100, 200, 3_000, 2**32 - 1, 2**32])
-def test_states_that_another_policy_may_have_judged_are_left(changed_at: int) -> None:
+def test_states_that_another_policy_may_have_judged_are_left(rank: int, changed_at: int) -> None:
     """The log time of a state's last change decides, however long a number it is."""
-    rules = usual.Usual(POLICY, Exemptions())
+    earlier, rules = usual.Usual(POLICY, Exemptions()), usual.Usual(POLICY, Exemptions())
+    earlier.grace = AT
     rules.judged_after_ms = AT
-    value = orjson.dumps(upload("O1", uploaded_at=AT - 1))
-    lane = Lane(1, [AT + 5], [0], [AT + 5], [b"O1"], [value])
     order = paid("O1", paid_amount=0xCF00, region="CN-BJ", placed_at=AT, paid_at=AT)
+    values = [orjson.dumps(order), orjson.dumps(upload("O1", uploaded_at=AT))]
+    lane = Lane(rank, [AT + 5], [0], [AT + 5], [b"O1"], [orjson.dumps(MADE[rank]("O1", AT))])
     found = []
-    for take in (bulk.COMPILED[1], usual.upload):
+    for take in (bulk.COMPILED[rank], usual.TAKE[rank]):
         store = PackedOrders()
-        earlier = usual.Usual(POLICY, Exemptions())
-        earlier.grace = AT
-        first = Lane(0, [changed_at], [0], [AT + 5], [b"O1"], [orjson.dumps(order)])
-        assert usual.pay(first, earlier, store, {})[0] == []
+        for before_it, value in enumerate(values[:rank]):
+            first = Lane(before_it, [changed_at], [0], [AT + 5], [b"O1"], [value])
+            assert usual.TAKE[before_it](first, earlier, store, {})[0] == []
         found.append(take(lane, rules, store, {})[0])
     assert found == [found[1], [] if changed_at > AT else [0]]
 
