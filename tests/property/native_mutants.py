@@ -59,7 +59,6 @@ MUTANTS = {
     "judged": ("upload", "or not _judged_since(state, size, judged_after)", ""),
     "judged-scan": ("scan", "or not _judged_since(state, size, judged_after)", ""),
     "judged-at": ("_judged_since", "> judged_after", ">= judged_after"),
-    "judged-long-ago": ("_judged_since", "changed[0] == 0xCF", "True"),
     "known": ("pay", "and not PyDict_Contains(packed, key)", ""),
     "mode": ("pay", "flags != _NOT_USUAL", "True"),
     "placed-range": ("pay", "and earliest <= paid.placed <= latest", ""),
