@@ -103,8 +103,9 @@ def install() -> None:
     pip_install("packages", total, "--no-deps", "--require-hashes", "-r", str(LOCK))
     pip_install("shipclock itself", 1, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     if not works(PYTHON, "-c", "import streams.engine.native"):
-        say("shipclock: no C compiler, or no headers of Python: all works, a third slower")
-    say("shipclock: compiling them")
+        say("shipclock: streams.engine.native is not compiled: all works, a third slower")
+        say(f"hint: it needs a C compiler and Python.h; to try again, remove {STAMP} first")
+    say("shipclock: compiling their bytecode")
     # On all cores, unlike pip; and where Python may write no bytecode, each process would compile
     # what it imports: a second of CPU and 4 MB of every worker.
     works(PYTHON, "-m", "compileall", "-qq", "-j", "0", VENV / "lib")

@@ -14,6 +14,7 @@ from streams.core.policy import Policy
 from streams.core.shop import Booking, Violation
 
 Account = Literal["points", "deposit"]
+_UNKNOWN_UNIT = "unknown"
 
 
 class Claim(NamedTuple):
@@ -42,15 +43,20 @@ def append_difference(policy: Policy, claims: Iterable[Claim], log_time: int) ->
         )
         for account, booked, allocated, regular in accounts:
             wanted = allocated if violation.standing else 0
-            if booked.amount == wanted and (booked.day == day or not wanted):
+            rules = policy.points if account == "points" else policy.deposit
+            # An earlier program did not keep the unit.
+            held = booked.unit or (rules.unit if rules else _UNKNOWN_UNIT)
+            unit = rules.unit if rules else held
+            if booked.amount == wanted and ((booked.day == day and held == unit) or not wanted):
                 continue
             effective_at = max(regular, log_time)
             if booked.amount:
-                entry = _enter(policy, violation, account, booked, -booked.amount, effective_at)
+                booked.unit = held
+                entry = _enter(violation, account, booked, -booked.amount, effective_at)
                 reversals.append((at, name, account, entry))
             if wanted:
-                booked.day = day
-                entry = _enter(policy, violation, account, booked, wanted, effective_at)
+                booked.day, booked.unit = day, unit
+                entry = _enter(violation, account, booked, wanted, effective_at)
                 charges.append((at, name, account, entry))
     reversals.sort(key=_place)
     charges.sort(key=_place)
@@ -62,12 +68,8 @@ def _place(entry: tuple[int, str, Account, Penalty]) -> tuple[int, str, Account]
 
 
 def _enter(
-    policy: Policy, violation: Violation, account: Account, booked: Booking, amount: int,
-    effective_at: int,
-) -> Penalty:  # fmt: skip
-    rules = policy.points if account == "points" else policy.deposit
-    if rules is None:
-        raise ValueError(f"an entry of {account} without rules for it")
+    violation: Violation, account: Account, booked: Booking, amount: int, effective_at: int
+) -> Penalty:
     booked.entries += 1
     booked.amount += amount
     return Penalty(
@@ -80,6 +82,6 @@ def _enter(
         order_id=violation.order_id,
         shop_id=violation.shop_id,
         type="penalty.charged" if amount > 0 else "penalty.reversed",
-        unit=rules.unit,
+        unit=booked.unit,
         violation_id=violation.violation_id,
     )

@@ -23,6 +23,8 @@ class Booking(Struct, array_like=True):
     amount: int = 0
     day: str = ""
     entries: int = 0
+    unit: str = ""
+    """Of the amount; the rules that named it may be gone when it is reversed."""
 
 
 class Violation(Struct, array_like=True):

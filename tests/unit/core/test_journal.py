@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from streams.core.journal import Claim, append_difference
 from streams.core.outputs import Penalty
 from streams.core.shop import Booking, Violation
@@ -130,3 +132,17 @@ def test_charge_of_another_day_replaces_the_first() -> None:
         ("O1:late-scan:1:deposit:3", 1000),
     ]
     assert [entry.batch_id for entry in entries] == [f"S1:{DAY}", "S1:2022-12-10"]
+
+
+def test_charge_in_another_unit_replaces_the_old_one() -> None:
+    """Amounts of two units never meet in one entry."""
+    charged = violation()
+    book(charged)
+    assert POLICY.deposit is not None
+    dollars = replace(POLICY, deposit=replace(POLICY.deposit, unit="USD"))
+    entries = append_difference(dollars, [Claim(charged, DAY, SETTLED_AT)], 2000)
+    assert [(each.account, each.amount, each.unit) for each in entries] == [
+        ("deposit", -1000, "CNY"),
+        ("deposit", 1000, "USD"),
+    ]
+    assert append_difference(dollars, [Claim(charged, DAY, SETTLED_AT)], 2000) == []

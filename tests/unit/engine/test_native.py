@@ -45,7 +45,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if shutil.which("cc") is None or not headers.exists():
         pytest.skip("no C compiler, or no headers of Python")
-    assert bulk.COMPILED
+    assert bulk.COMPILED, f"{bulk.NOT_COMPILED_WHY}: rm .venv/installed.sha256 and try again"
 
 
 def before(rank: int) -> PackedOrders:

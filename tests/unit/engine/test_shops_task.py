@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
@@ -269,6 +271,44 @@ def step_to(task: ShopsTask, frontier_ms: int = MIDNIGHT + 1) -> Checkpoint:
     """Let the frontier come and take a step."""
     offer(task, mark(frontier_ms))
     return step(task)
+
+
+@pytest.mark.parametrize(
+    "gone", [{"points": None}, {"deposit": None}, {"points": None, "deposit": None}]
+)
+@pytest.mark.parametrize("older", [False, True])
+def test_charge_is_taken_back_where_its_rules_are_gone(gone: dict[str, None], older: bool) -> None:
+    """In the unit in which it was charged; also where an older program charged it."""
+    task = new_task()
+    offer(task, determined())
+    changelog = dict(step_to(task).changelog)
+    if older:
+        changelog = _without_units(changelog)
+    task = ShopsTask(0, replace(POLICY, **gone), 1)
+    task.restore(changelog.items())
+    task.restored()
+    offer(task, revoked(log_time_ms=MIDNIGHT + HOUR_MS))
+    entries = [
+        json.loads(each.value)
+        for each in step_to(task, MIDNIGHT + 2 * HOUR_MS).outputs
+        if each.topic == "penalty"
+    ]
+    assert [(each["account"], each["amount"]) for each in entries] == [
+        ("deposit", -1000),
+        ("points", -1),
+    ]
+    for each in entries:
+        unit = {"deposit": "CNY", "points": "tenth-point:B"}[each["account"]]
+        assert each["unit"] == ("unknown" if older and each["account"] in gone else unit)
+
+
+def _without_units(changelog: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+    """Return the changelog of one violation as written before bookings had a unit."""
+    (key,) = [key for key, value in changelog.items() if value and b"late-scan" in value]
+    value = changelog[key] or b""
+    fields = msgspec.msgpack.decode(value[1:])
+    fields[11:13] = [booked[:3] for booked in fields[11:13]]
+    return changelog | {key: value[:1] + msgspec.msgpack.encode(fields)}
 
 
 def test_settled_day_is_not_settled_again_after_a_restart() -> None:
