@@ -526,75 +526,27 @@ def pay(object lane, object usual, object store, dict blocked):
 
 def upload(object lane, object usual, object store, dict blocked):
     """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
-    cdef list values = lane.values, keys = lane.keys
-    cdef list effective_ms = lane.effective, timestamps = lane.timestamps
-    cdef dict packed = store.packed, changed = store.changed
-    cdef int64_t judged_after = usual.judged_after_ms
-    cdef bytes after = usual.after_upload
-    cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
-    cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
-    cdef int64_t grace = usual.grace, closure = usual.closure
-    cdef list left = [], taken = []
-    cdef dict passed = {}
-    cdef Parcel parcel
-    cdef uint8_t part[_VALUE_MAX + 256]
-    cdef uint8_t* out
-    cdef const uint8_t* state
-    cdef PyObject* found
-    cdef Py_ssize_t place, size
-    cdef int64_t effective, timestamp, due
-    cdef uint8_t flags
-    cdef int unread = 0
-    for place in range(_length(lane)):
-        key = keys[place]
-        timestamp, effective = timestamps[place], effective_ms[place]
-        found = PyDict_GetItem(packed, key)
-        if found != NULL:
-            state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
-            size = PyBytes_GET_SIZE(<object> found)
-            flags = flags_after[state[size - 1]]
-            if flags == _NOT_USUAL or not _judged_since(state, size, judged_after):
-                pass
-            elif not _read_parcel(values[place], b"uploaded_at", 11, &parcel):
-                unread += 1
-            elif (
-                _is_key(&parcel.order_id, key)
-                and _is_tame(timestamp, effective)
-                and not _passed(blocked, passed, key)
-            ):
-                due = _big_endian(state + 1)
-                if (
-                    earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)
-                    and due >= effective - grace
-                    and due != _big_endian(state + 9) + closure
-                ):
-                    out = _put_bytes(part, 0x97, 1)
-                    out = _put_number(out, _UPLOAD)
-                    out = _put_text(out, &parcel.tracking_number)
-                    out = _put_text(out, &parcel.carrier)
-                    out = _put_number(out, parcel.at)
-                    out = _put_bytes(out, 0xC0, 1)
-                    out = _put_number(out, effective)
-                    out = _put_number(out, flags)
-                    PyDict_SetItem(packed, key, _state(state, size, part, out - part, NULL, 0))
-                    PyDict_SetDefault(changed, key, False)
-                    taken.append(key)
-                    continue
-        left.append(place)
-        PyDict_SetItem(passed, key, None)
-    return left, taken, [], unread
+    return _take_parcels(lane, usual, store, blocked, usual.after_upload, False)
 
 
 def scan(object lane, object usual, object store, dict blocked):
     """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
+    return _take_parcels(lane, usual, store, blocked, usual.after_scan, True)
+
+
+cdef tuple _take_parcels(
+    object lane, object usual, object store, dict blocked, bytes after, bint scanned
+):
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
     cdef dict packed = store.packed, changed = store.changed
     cdef int64_t judged_after = usual.judged_after_ms
-    cdef bytes after = usual.after_scan
     cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
+    cdef const char* at_name = b"scanned_at" if scanned else b"uploaded_at"
+    cdef Py_ssize_t at_size = 10 if scanned else 11
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
-    cdef int64_t grace = usual.grace, clean = usual.clean, wait = usual.wait_for_order
+    cdef int64_t grace = usual.grace, closure = usual.closure
+    cdef int64_t clean = usual.clean, wait = usual.wait_for_order
     cdef list left = [], taken = [], dues = []
     cdef dict passed = {}
     cdef Parcel parcel
@@ -617,7 +569,7 @@ def scan(object lane, object usual, object store, dict blocked):
             flags = flags_after[state[size - 1]]
             if flags == _NOT_USUAL or not _judged_since(state, size, judged_after):
                 pass
-            elif not _read_parcel(values[place], b"scanned_at", 10, &parcel):
+            elif not _read_parcel(values[place], at_name, at_size, &parcel):
                 unread += 1
             elif (
                 _is_key(&parcel.order_id, key)
@@ -626,27 +578,33 @@ def scan(object lane, object usual, object store, dict blocked):
             ):
                 due = _big_endian(state + 1)
                 if (
-                    earliest <= parcel.at <= timestamp + tolerance
-                    and parcel.at < due  # which is below the largest time
+                    earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)
                     and due >= effective - grace
+                    and (scanned or due != _big_endian(state + 9) + closure)
+                    and (not scanned or parcel.at < due)
                 ):
-                    over = max(effective + clean, _big_endian(state + 17) + wait)
-                    out = _put_bytes(head, _VERSION, 1)
-                    _put_bytes(out, over, 8)
-                    out = _put_bytes(part, 0x96, 1)
-                    out = _put_number(out, _SCAN)
+                    out = _put_bytes(part, 0x96 if scanned else 0x97, 1)
+                    out = _put_number(out, _SCAN if scanned else _UPLOAD)
                     out = _put_text(out, &parcel.tracking_number)
                     out = _put_text(out, &parcel.carrier)
                     out = _put_number(out, parcel.at)
+                    if not scanned:
+                        out = _put_bytes(out, 0xC0, 1)
                     out = _put_number(out, effective)
                     out = _put_number(out, flags)
-                    behind = _state(
-                        head, _BEHIND_DUE, state + _BEHIND_DUE, size - _BEHIND_DUE, part, out - part
-                    )
-                    PyDict_SetItem(packed, key, behind)
+                    if scanned:
+                        over = max(effective + clean, _big_endian(state + 17) + wait)
+                        _put_bytes(_put_bytes(head, _VERSION, 1), over, 8)
+                        dues.append(over)
+                        made = _state(
+                            head, _BEHIND_DUE, state + _BEHIND_DUE, size - _BEHIND_DUE, part,
+                            out - part,
+                        )
+                    else:
+                        made = _state(state, size, part, out - part, NULL, 0)
+                    PyDict_SetItem(packed, key, made)
                     PyDict_SetDefault(changed, key, False)
                     taken.append(key)
-                    dues.append(over)
                     continue
         left.append(place)
         PyDict_SetItem(passed, key, None)
