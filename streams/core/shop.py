@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from operator import attrgetter
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -46,6 +47,14 @@ class Violation(Struct, array_like=True):
     released: bool = False
 
 
+class Crossing(NamedTuple):
+    """The change of a violation that bans a product, or frees it."""
+
+    violation: Violation
+    revision: int
+    stands: bool
+
+
 WALK_ORDER = attrgetter("determined_at", "violation_id")
 _JUDGING_ORDER = attrgetter("determined_at", "occurrence")
 
@@ -55,7 +64,8 @@ class Shop:
 
     Attributes:
         standing: Standing violations in walk order.
-        banning: Product to the orders beyond the ban's threshold.
+        banning: Product to the orders beyond the ban's threshold, by the rules of today.
+        banned: Products that were told to be banned, by whatever rules.
         last_taken: The largest place in the walk ever taken.
     """
 
@@ -67,6 +77,7 @@ class Shop:
         self.standing: list[Violation] = []
         self.orders: dict[str, list[Violation]] = {}
         self.banning: dict[str, dict[str, None]] = {}
+        self.banned: dict[str, None] = {}
         self.last_taken: tuple[int, str] = (0, "")
         # week -> violations whose order can still be corrected
         self._correctable: dict[int, int] = {}
@@ -78,7 +89,7 @@ class Shop:
             return
         self.standing.append(violation)
         self._count(violation)
-        self._note_order(violation)
+        self._index_order(violation)
 
     def stand(self, item: Determined) -> Violation:
         """Let a violation stand, not allocated yet."""
@@ -161,34 +172,35 @@ class Shop:
                 return sorted(kinds[name], key=_JUDGING_ORDER)
         return []
 
-    def note_crossing(
-        self, violation: Violation, crossings: dict[str, tuple[Violation, int]]
-    ) -> None:
-        """Keep `banning` true after a change; note the violation that changed a product's state.
+    def note_crossing(self, violation: Violation, crossings: dict[str, Crossing]) -> None:
+        """Note the change of a violation if it makes a product's ban differ from what was told.
 
         A second crossing takes the first back: only what differs after the last change remains.
+        An order below the threshold leaves a product to the orders beyond it.
         """
-        for product_id in self._note_order(violation):
-            if crossings.pop(product_id, None) is None:
-                crossings[product_id] = violation, violation.revision
+        beyond = self._index_order(violation)
+        for product_id in violation.product_ids:
+            if not beyond and product_id in self.banning:
+                continue
+            if beyond == (product_id in self.banned):
+                crossings.pop(product_id, None)
+            else:
+                crossing = Crossing(violation, violation.revision, violation.standing)
+                crossings.setdefault(product_id, crossing)
 
-    def _note_order(self, violation: Violation) -> list[str]:
-        """Update `banning` for a violation's order; returns the products that crossed."""
+    def _index_order(self, violation: Violation) -> bool:
+        """Bring `banning` up to date with a violation's order; tell whether it is beyond."""
         order_id = violation.order_id
         beyond = bool(self.beyond(order_id))
-        crossed = []
         for product_id in violation.product_ids:
             orders = self.banning.setdefault(product_id, {})
-            before = bool(orders)
             if beyond:
                 orders[order_id] = None
             else:
                 orders.pop(order_id, None)
             if not orders:
                 del self.banning[product_id]
-            if before != bool(orders):
-                crossed.append(product_id)
-        return crossed
+        return beyond
 
     # Release
 

@@ -30,7 +30,7 @@ from streams.core.outputs import (
     ShopMessage,
 )
 from streams.core.policy import Policy
-from streams.core.shop import WALK_ORDER, Shop, Violation
+from streams.core.shop import WALK_ORDER, Crossing, Shop, Violation
 
 # A message names at most so many entries; the journal holds them all. A larger one would not fit
 # its topic when a whole shop is corrected at once.
@@ -38,13 +38,22 @@ _SUBJECTS_MAX = 1_000
 
 
 class ShopStore(Protocol):
-    """Where the stage's changes are kept; keys are (shop_id, violation_id)."""
+    """Where the stage's changes are kept.
+
+    Keys are (shop_id, violation_id), of bans (shop_id, product_id).
+    """
 
     def put_violation(self, violation: Violation) -> None:
         """Keep a changed violation."""
 
     def drop_violation(self, violation: Violation) -> None:
         """Forget a violation."""
+
+    def put_ban(self, shop_id: str, product_id: str) -> None:
+        """Keep that a product was told to be banned."""
+
+    def drop_ban(self, shop_id: str, product_id: str) -> None:
+        """Forget that, once it was told to be free."""
 
     def put_pending(self, item: ShopItem) -> None:
         """Keep an item that waits for the frontier."""
@@ -108,6 +117,17 @@ class ShopsStage:
             if violation.standing:
                 self._set_settlement(violation)
 
+    def restore_ban(self, shop_id: str, product_id: str) -> None:
+        """Put back that a product was told to be banned."""
+        self._shop(shop_id).banned[product_id] = None
+
+    def adopt_bans(self) -> None:
+        """Take what the restored violations ban as told: older programs kept no bans."""
+        for shop_id, shop in self._shops.items():
+            for product_id in shop.banning:
+                shop.banned[product_id] = None
+                self._store.put_ban(shop_id, product_id)
+
     def advance(self, outputs_max: int, visits_max: int) -> bool:
         """Work off instants below the frontier; True if some remain beyond a limit.
 
@@ -143,7 +163,7 @@ class ShopsStage:
         shop = self._shop(shop_id)
         last_taken = shop.last_taken
         touched: dict[str, Violation] = {}
-        crossings: dict[str, tuple[Violation, int]] = {}
+        crossings: dict[str, Crossing] = {}
         earliest = NEVER_MS
         re_run = False
         for item in _without_pairs(items):
@@ -253,15 +273,22 @@ class ShopsStage:
         return entries
 
     def _announce_bans(
-        self, shop_id: str, shop: Shop, crossings: dict[str, tuple[Violation, int]], log_time: int
+        self, shop_id: str, shop: Shop, crossings: dict[str, Crossing], log_time: int
     ) -> None:
         rules = self._policy.ban
         for product_id in sorted(crossings):
-            violation, revision = crossings[product_id]
+            violation, revision, stands = crossings[product_id]
             effective_at = log_time
-            imposed = product_id in shop.banning
+            imposed = product_id not in shop.banned
+            if imposed:
+                shop.banned[product_id] = None
+                self._store.put_ban(shop_id, product_id)
+            else:
+                del shop.banned[product_id]
+                self._store.drop_ban(shop_id, product_id)
             if imposed and rules is not None:
-                beyond = shop.beyond(violation.order_id, violation.kind)
+                order_id = violation.order_id
+                beyond = shop.beyond(order_id, violation.kind) or shop.beyond(order_id)
                 effective_at = beyond[rules.standing_more_than].determined_at
             ban = ProductBan(
                 effective_at=effective_at,
@@ -272,6 +299,9 @@ class ShopsStage:
                 violation_id=violation.violation_id,
             )
             name = f"{shop_id}:{product_id}:{violation.violation_id}:{revision}:{ban.type}"
+            if imposed != stands:
+                # Only rules that changed do this; under others the same change told the usual.
+                name += ":changed-rules"
             self._put_out("product-ban", ban, log_time, name, ban.type, effective_at, product_id)
             self._notify(shop_id, ban.type, [product_id], effective_at, log_time, name)
 

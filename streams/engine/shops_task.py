@@ -38,6 +38,7 @@ from streams.engine.records import (
 )
 from streams.engine.task import PartitionTask
 
+_BAN_KEY = b"\x00ban:"
 _PENDING_KEY = b"\x00pending:"
 _STATE_VERSION = b"\x01"
 # Items and violations one step looks at, but for those of one shop and instant: some 0.2 s.
@@ -45,8 +46,7 @@ _VISITS_MAX = 5_000
 
 _decode_message = msgspec.json.Decoder(ShopMessage).decode
 _decode_item = msgspec.json.Decoder(Determined | Revoked | Released).decode
-_encode_violation = msgspec.msgpack.Encoder().encode
-_decode_violation = msgspec.msgpack.Decoder(Violation).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class _Meta(Struct, array_like=True):
@@ -61,26 +61,47 @@ class _Meta(Struct, array_like=True):
     pending: int
     app_id: str = ""
     partitions: int = 0
+    bans: int | None = None
+    """`None`: written by a program that kept none."""
+
+
+class _Ban(Struct, array_like=True):
+    """A product that was told to be banned."""
+
+    shop_id: str
+    product_id: str
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
+
+
+_decode_violation = msgspec.msgpack.Decoder(Violation).decode
+_decode_ban = msgspec.msgpack.Decoder(_Ban).decode
 
 
 class _Changes:
     """What a batch changes: the stage's store, flushed into a checkpoint."""
 
     def __init__(self) -> None:
-        self.entries: dict[bytes, Violation | ShopItem | None] = {}
+        self.entries: dict[bytes, Violation | ShopItem | _Ban | None] = {}
         self.violations: dict[bytes, None] = {}
         """Keys of the violations in the changelog."""
         self.pending: dict[bytes, None] = {}
         """Keys of the waiting items in the changelog."""
+        self.bans: dict[bytes, None] = {}
+        """Keys of the bans in the changelog."""
 
     def put_violation(self, violation: Violation) -> None:
         self.entries[_violation_key(violation)] = violation
 
     def drop_violation(self, violation: Violation) -> None:
         self.entries[_violation_key(violation)] = None
+
+    def put_ban(self, shop_id: str, product_id: str) -> None:
+        self.entries[_ban_key(shop_id, product_id)] = _Ban(shop_id, product_id)
+
+    def drop_ban(self, shop_id: str, product_id: str) -> None:
+        self.entries[_ban_key(shop_id, product_id)] = None
 
     def put_pending(self, item: ShopItem) -> None:
         self.entries[_pending_key(item)] = item
@@ -92,9 +113,9 @@ class _Changes:
         """Changelog records of the batch; what came and went within it leaves no trace."""
         records: dict[bytes, bytes | None] = {}
         for key, entry in self.entries.items():
-            kept = self.pending if key.startswith(_PENDING_KEY) else self.violations
-            if isinstance(entry, Violation):
-                records[key] = _STATE_VERSION + _encode_violation(entry)
+            kept = self._kept(key)
+            if isinstance(entry, Violation | _Ban):
+                records[key] = _STATE_VERSION + _encode(entry)
                 kept[key] = None
             elif entry is not None:
                 records[key] = encode_value(entry)
@@ -104,6 +125,11 @@ class _Changes:
                 del kept[key]
         self.entries.clear()
         return records
+
+    def _kept(self, key: bytes) -> dict[bytes, None]:
+        if key.startswith(_PENDING_KEY):
+            return self.pending
+        return self.bans if key.startswith(_BAN_KEY) else self.violations
 
 
 class ShopsTask(PartitionTask):
@@ -159,16 +185,23 @@ class ShopsTask(PartitionTask):
             else read_stored(_decode_meta, SHOPS_CHANGELOG, self.partition, META_KEY, raw)
         )
         pending = {key: restoring[key] for key in restoring if key.startswith(_PENDING_KEY)}
-        violations = {key: restoring[key] for key in restoring if key not in pending}
-        found = (len(violations), len(pending))
-        stored = (0, 0) if meta is None else (meta.violations, meta.pending)
+        bans = {key: restoring[key] for key in restoring if key.startswith(_BAN_KEY)}
+        violations = {
+            key: value
+            for key, value in restoring.items()
+            if not key.startswith((_PENDING_KEY, _BAN_KEY))
+        }
+        found = (len(violations), len(pending), len(bans))
+        stored = (0, 0, 0) if meta is None else (meta.violations, meta.pending, meta.bans or 0)
         if found != stored:
             raise CorruptChangelog(
-                f"shops-changelog[{self.partition}] holds {found[0]} violations and {found[1]} "
-                f"waiting items, its last checkpoint counted {stored[0]} and {stored[1]}"
+                f"shops-changelog[{self.partition}] holds {found[0]} violations, {found[1]} "
+                f"waiting items and {found[2]} bans, its last checkpoint counted {stored[0]}, "
+                f"{stored[1]} and {stored[2]}"
             )
         self._changes.violations = dict.fromkeys(violations)
         self._changes.pending = dict.fromkeys(pending)
+        self._changes.bans = dict.fromkeys(bans)
         if meta is None:
             return
         check_meta(SHOPS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
@@ -191,6 +224,11 @@ class ShopsTask(PartitionTask):
             read_stored(_unpack_violation, SHOPS_CHANGELOG, self.partition, key, value)
             for key, value in violations.items()
         )
+        if meta.bans is None:
+            stage.adopt_bans()
+        for key, value in bans.items():
+            ban = read_stored(_unpack_ban, SHOPS_CHANGELOG, self.partition, key, value)
+            stage.restore_ban(ban.shop_id, ban.product_id)
 
     @property
     def policy(self) -> str:
@@ -304,6 +342,7 @@ class ShopsTask(PartitionTask):
                 violations=len(self._changes.violations),
                 pending=len(self._changes.pending),
                 partitions=self._partitions,
+                bans=len(self._changes.bans),
             )
         )
 
@@ -318,15 +357,27 @@ def _is_message(value: bytes | None) -> bool:
 
 
 def _unpack_violation(packed: bytes) -> Violation:
+    return _decode_violation(_versioned("violation", packed))
+
+
+def _unpack_ban(packed: bytes) -> _Ban:
+    return _decode_ban(_versioned("ban", packed))
+
+
+def _versioned(what: str, packed: bytes) -> memoryview:
     if packed[:1] != _STATE_VERSION:
         raise StateVersionError(
-            f"violation of version {int.from_bytes(packed[:1])}, known is {_STATE_VERSION[0]}"
+            f"{what} of version {int.from_bytes(packed[:1])}, known is {_STATE_VERSION[0]}"
         )
-    return _decode_violation(memoryview(packed)[1:])
+    return memoryview(packed)[1:]
 
 
 def _violation_key(violation: Violation) -> bytes:
     return f"{violation.shop_id}:{violation.violation_id}".encode()
+
+
+def _ban_key(shop_id: str, product_id: str) -> bytes:
+    return _BAN_KEY + f"{shop_id}:{product_id}".encode()
 
 
 def _pending_key(item: ShopItem) -> bytes:

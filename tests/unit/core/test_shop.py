@@ -6,7 +6,7 @@ import copy
 
 from streams.core.clock import Calendar
 from streams.core.outputs import Determined
-from streams.core.shop import Shop, Violation
+from streams.core.shop import Crossing, Shop, Violation
 from tests.unit.samples import DAY_MS, POLICY
 
 MONDAY = 1_670_169_600_000  # 2022-12-05 00:00:00 +08:00
@@ -36,10 +36,11 @@ def item(
 
 
 def third_time(shop: Shop, order_id: str, products: tuple[str, ...] = ("P1",)) -> list[Violation]:
-    """Let three violations of an order stand; returns them."""
+    """Let three violations of an order stand and tell its products' bans; returns them."""
     violations = [shop.stand(item(order_id, number, products=products)) for number in (1, 2, 3)]
     for violation in violations:
         shop.note_crossing(violation, {})
+    shop.banned |= dict.fromkeys(products)
     return violations
 
 
@@ -96,13 +97,13 @@ def test_allocation_of_earlier_weeks_counts_for_an_order() -> None:
 def test_third_standing_violation_bans_every_product() -> None:
     """Two are no ban; the third crosses, for each product of the order."""
     shop = new_shop()
-    crossings: dict[str, tuple[Violation, int]] = {}
+    crossings: dict[str, Crossing] = {}
     for number in (1, 2):
         shop.note_crossing(shop.stand(item(number=number, products=("P1", "P2"))), crossings)
     assert (crossings, shop.banning) == ({}, {})
     third = shop.stand(item(number=3, products=("P1", "P2")))
     shop.note_crossing(third, crossings)
-    assert crossings == {"P1": (third, 1), "P2": (third, 1)}
+    assert crossings == {"P1": (third, 1, True), "P2": (third, 1, True)}
     assert set(shop.banning) == {"P1", "P2"}
 
 
@@ -111,19 +112,19 @@ def test_ban_stays_while_another_order_is_beyond() -> None:
     shop = new_shop()
     third_time(shop, "O1")
     third_time(shop, "O2")
-    crossings: dict[str, tuple[Violation, int]] = {}
+    crossings: dict[str, Crossing] = {}
     shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:2"]), crossings)
     assert crossings == {}
     last = shop.stand_down(shop.violations["O2:late-scan:1"])
     shop.note_crossing(last, crossings)
-    assert (crossings, shop.banning) == ({"P1": (last, 1)}, {})
+    assert (crossings, shop.banning) == ({"P1": (last, 1, False)}, {})
 
 
 def test_ban_crossed_twice_at_once_is_no_crossing() -> None:
     """Only what differs after the last change of an instant is told."""
     shop = new_shop()
     third_time(shop, "O1")
-    crossings: dict[str, tuple[Violation, int]] = {}
+    crossings: dict[str, Crossing] = {}
     shop.note_crossing(shop.stand_down(shop.violations["O1:late-scan:3"]), crossings)
     assert set(crossings) == {"P1"}
     shop.note_crossing(shop.stand(item("O1", 3)), crossings)

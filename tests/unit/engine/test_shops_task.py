@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
 from streams.core.outputs import Determined, FrontierMark, Released, Revoked, ShopMessage
+from streams.core.policy import BanRules, Policy
 from streams.engine import shops_task
 from streams.engine.records import (
     META_KEY,
@@ -20,6 +23,7 @@ from streams.engine.records import (
     Checkpoint,
     CorruptChangelog,
     InRecord,
+    OutRecord,
     columns,
 )
 from streams.engine.shops_task import ShopsTask
@@ -101,9 +105,9 @@ def bans(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [(value["type"], value["violation_id"]) for value in values]
 
 
-def restored(changelog: Iterable[Entry], sources: int = 1) -> ShopsTask:
+def restored(changelog: Iterable[Entry], sources: int = 1, policy: Policy = POLICY) -> ShopsTask:
     """Return a task restored from a changelog."""
-    task = ShopsTask(0, POLICY, sources)
+    task = ShopsTask(0, policy, sources)
     task.restore(changelog)
     task.restored()
     return task
@@ -183,6 +187,90 @@ def test_third_violation_imposes_and_its_fall_lifts() -> None:
     assert bans(step(task)) == [("product-ban.imposed", "O1:late-scan:3")]
     offer(task, mark(later + 1))
     assert bans(step(task)) == [("product-ban.lifted", "O1:late-scan:2")]
+
+
+def ban_beyond(standing_more_than: int | None) -> Policy:
+    """Return the default policy with another threshold, or without bans."""
+    rules = None if standing_more_than is None else BanRules(standing_more_than=standing_more_than)
+    return replace(POLICY, ban=rules)
+
+
+@pytest.mark.parametrize("threshold", [3, None])
+@pytest.mark.parametrize("older", [False, True])
+def test_ban_of_other_rules_is_lifted_by_the_next_change(
+    threshold: int | None, older: bool
+) -> None:
+    """Also where today's rules would never have imposed it, or know no bans."""
+    task = new_task()
+    offer(task, *(determined(n, at=NOON + n) for n in (1, 2, 3)))
+    changelog = dict(step_to(task, NOON + 4).changelog)
+    if older:
+        # It went by the rules alone, until a program that keeps bans took it up.
+        (key,) = [key for key in changelog if key.startswith(b"\x00ban:")]
+        del changelog[key]
+        meta = msgspec.msgpack.decode(changelog[META_KEY] or b"")
+        changelog[META_KEY] = msgspec.msgpack.encode(meta[:-1])
+        task = restored(changelog.items())
+        changelog |= step_to(task, NOON + 5).changelog
+    task = restored(changelog.items(), policy=ban_beyond(threshold))
+    offer(task, revoked(1, NOON + DAY_MS, at=NOON + 1))
+    assert bans(step_to(task, NOON + 2 * DAY_MS)) == [("product-ban.lifted", "O1:late-scan:1")]
+
+
+def test_lowered_threshold_bans_with_the_next_change_of_an_order_beyond() -> None:
+    """A change of another order leaves the product alone, a fall that stays beyond bans it."""
+    task = new_task()
+    offer(task, *(determined(n, at=NOON + n) for n in (1, 2)))
+    changelog = dict(step_to(task, NOON + 3).changelog)
+    lowered = restored(changelog.items(), policy=ban_beyond(0))
+    offer(lowered, determined(1, "O2", at=NOON + 4, product_ids=["P2"]))
+    checkpoint = step_to(lowered, NOON + 5)
+    assert bans(checkpoint) == [("product-ban.imposed", "O2:late-scan:1")]
+    offer(lowered, revoked(2, NOON + DAY_MS, at=NOON + 2))
+    checkpoint = step_to(lowered, NOON + 2 * DAY_MS)
+    assert bans(checkpoint) == [("product-ban.imposed", "O1:late-scan:2")]
+    (ban,) = [json.loads(each.value) for each in checkpoint.outputs if each.topic == "product-ban"]
+    assert ban["effective_at"] == NOON + 1
+
+
+def test_bans_of_changing_rules_alternate_and_are_named_once() -> None:
+    """A change may lift under rules without bans and lift again what came back in between."""
+    rng = random.Random(7)
+    rounds = 300
+    for _ in range(rounds):
+        task, changelog, told = new_task(), dict[bytes, bytes | None](), list[OutRecord]()
+        standing = dict[tuple[str, int], bool]()
+        revisions = Counter[tuple[str, int]]()
+        at = NOON
+        for _ in range(12):
+            at += HOUR_MS
+            policy = ban_beyond(rng.choice([None, 0, 1, 2]))
+            task = restored(changelog.items(), policy=policy)
+            place = rng.choice("ABC"), rng.choice((1, 2, 3))
+            order_id, number = place
+            products = ["P1", "P2"] if order_id == "A" else ["P1"]
+            standing[place] = not standing.get(place)
+            if standing[place]:
+                revisions[place] += 1
+            item = determined(
+                number, order_id, NOON + number, log_time_ms=at, product_ids=products,
+                revision=revisions[place],
+            )  # fmt: skip
+            fall = replace(revoked(number, at, NOON + number, order_id), revision=revisions[place])
+            offer(task, item if standing[place] else fall)
+            checkpoint = step_to(task, at + 1)
+            changelog |= checkpoint.changelog
+            changelog = {key: value for key, value in changelog.items() if value is not None}
+            told += [each for each in checkpoint.outputs if each.topic == "product-ban"]
+        ids = [dict(each.headers)["ce_id"] for each in told]
+        assert len({*ids}) == len(ids)
+        for product in ("P1", "P2"):
+            verbs = [
+                value["type"].removeprefix("product-ban.")
+                for value in (json.loads(each.value) for each in told)
+                if value["product_id"] == product
+            ]
+            assert verbs == ["imposed", "lifted"] * (len(verbs) // 2) + verbs[len(verbs) & ~1 :]
 
 
 def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
@@ -323,13 +411,14 @@ def test_settled_day_is_not_settled_again_after_a_restart() -> None:
 
 
 def worked() -> list[Entry]:
-    """Return the changelog of a partition with a violation and a waiting item."""
-    task = new_task()
+    """Return the changelog of a partition with a violation, a ban and a waiting item."""
+    task = ShopsTask(0, ban_beyond(0), 1)
+    task.restored()
     offer(task, determined(), determined(2, at=NOON + DAY_MS), mark(NOON + 1))
     return [*step(task).changelog.items()]
 
 
-@pytest.mark.parametrize("lost", [b"S1:O1:late-scan:1", b"\x00pending:", META_KEY])
+@pytest.mark.parametrize("lost", [b"S1:O1:late-scan:1", b"\x00pending:", b"\x00ban:", META_KEY])
 def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
     """A partition never goes on from a part of its state."""
     entries = [entry for entry in worked() if not entry[0].startswith(lost)]
@@ -339,7 +428,7 @@ def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
 
 def test_changelog_with_a_record_too_many_is_corrupt() -> None:
     """A violation no checkpoint counts was not written in a transaction."""
-    with pytest.raises(CorruptChangelog, match="2 violations and 1 waiting"):
+    with pytest.raises(CorruptChangelog, match="2 violations, 1 waiting"):
         restored([*worked(), (b"S1:O9:late-scan:1", b"\x01")])
 
 
@@ -350,6 +439,8 @@ def test_changelog_with_a_record_too_many_is_corrupt() -> None:
         (b"S1:", b"\x63garbage", StateVersionError, "violation of version 99"),
         (b"S1:", b"\x01garbage", CorruptChangelog, "cannot be read"),
         (b"\x00pending:", b"{}", CorruptChangelog, "cannot be read"),
+        (b"\x00ban:", b"\x63garbage", StateVersionError, "ban of version 99"),
+        (b"\x00ban:", b"\x01garbage", CorruptChangelog, "cannot be read"),
         (META_KEY, b"garbage", CorruptChangelog, "cannot be read"),
     ],
 )
