@@ -24,7 +24,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 PYTHON = BIN / "python"
 LOCK = ROOT / "requirements.lock"
-NATIVE = ROOT / "streams" / "engine" / "native.pyx"
+COMPILED = ("streams.engine.native", "streams.runtime.native")
 STAMP = VENV / "installed.sha256"
 
 CHECKS = ("ruff format --check", "ruff check", "mypy", "lint-imports --no-logo")
@@ -90,7 +90,8 @@ def pip_install(what: str, total: int, *args: str) -> None:
 def install() -> None:
     """Bring .venv to what the lock and pyproject.toml say, unless it is there already."""
     # All that decides what .venv must hold, its own place and a compiler included.
-    sources = (LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", NATIVE)
+    compiled = (ROOT / f"{name.replace('.', '/')}.pyx" for name in COMPILED)
+    sources = (LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *compiled)
     place = f"{ROOT} {shutil.which('cc')}"
     parts = (*(source.read_bytes() for source in sources), place.encode())
     wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
@@ -102,8 +103,8 @@ def install() -> None:
     say(f"shipclock: installing {total} pinned packages into .venv (once, a minute or two)")
     pip_install("packages", total, "--no-deps", "--require-hashes", "-r", str(LOCK))
     pip_install("shipclock itself", 1, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    if not works(PYTHON, "-c", "import streams.engine.native"):
-        say("shipclock: streams.engine.native is not compiled: all works, a third slower")
+    if not works(PYTHON, "-c", f"import {', '.join(COMPILED)}"):
+        say(f"shipclock: {' and '.join(COMPILED)} are not compiled: all works, a third slower")
         say(f"hint: it needs a C compiler and Python.h; to try again, remove {STAMP} first")
     say("shipclock: compiling their bytecode")
     # On all cores, unlike pip; and where Python may write no bytecode, each process would compile

@@ -1,4 +1,4 @@
-"""Build hook: compiles `streams/engine/native.pyx` where that can be done.
+"""Build hook: compiles the modules of `COMPILED` where that can be done.
 
 Without a C compiler, or Python's headers, the package is complete and slower; a warning says so.
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+COMPILED = ("streams.engine.native", "streams.runtime.native")
+
 
 class NativeHook(BuildHookInterface[Any]):
     """Puts the compiled module beside its source."""
@@ -21,36 +23,36 @@ class NativeHook(BuildHookInterface[Any]):
         if self.target_name != "wheel":
             return
         try:
-            built = compile_native(Path(self.root))
+            built = compile_all(Path(self.root))
         except Exception as why:  # noqa: BLE001 - whatever it is, the package works without
             self.app.display_warning(
-                f"streams.engine.native is not compiled, usual events take longer: {why}"
+                f"{' and '.join(COMPILED)} are not compiled, usual events take longer: {why}"
             )
             return
-        build_data["artifacts"].append(f"/{built}")
+        build_data["artifacts"] += [f"/{module}" for module in built]
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
-def compile_native(root: Path) -> Path:
-    """Compile in place; return the module's path from the root."""
+def compile_all(root: Path) -> list[Path]:
+    """Compile in place; return the modules' paths from the root."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    source = root / "streams" / "engine" / "native.pyx"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="shipclock-build-") as folder:
-        # The module refuses to load beside another source than its own.
-        module = Extension(
-            "streams.engine.native",
-            [str(source)],
-            define_macros=[("SOURCE_SHA256", f'"{digest}"')],
-        )
-        modules = cythonize([module], build_dir=folder, quiet=True)  # type: ignore[no-untyped-call]
+        modules = []
+        for name in COMPILED:
+            source = root / f"{name.replace('.', '/')}.pyx"
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()
+            # A module refuses to load beside another source than its own.
+            guard = [("SOURCE_SHA256", f'"{digest}"')]
+            modules.append(Extension(name, [str(source)], define_macros=guard))
+        modules = cythonize(modules, build_dir=folder, quiet=True)  # type: ignore[no-untyped-call]
         command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
         command.build_temp, command.build_lib = folder, str(root)
         command.ensure_finalized()
-        built = Path(command.get_ext_fullpath("streams.engine.native"))
-        built.unlink(missing_ok=True)
+        built = [Path(command.get_ext_fullpath(name)) for name in COMPILED]
+        for module in built:
+            module.unlink(missing_ok=True)
         command.run()
-    return built.relative_to(root)
+    return [module.relative_to(root) for module in built]

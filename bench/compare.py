@@ -54,7 +54,7 @@ from throughput import keep_from_collector, read_alone
 from streams.broker import EmbeddedBroker, broker_status
 from streams.broker.jars import KAFKA_VERSION
 from streams.broker.java import find_java
-from streams.engine.bulk import COMPILED, NOT_COMPILED_WHY
+from streams.engine.compiled import NOT_COMPILED_WHY
 from streams.testing import cluster
 from streams.topics.admin import ensure_topics
 
@@ -143,7 +143,7 @@ def prepare() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # They complain of a topic's first moments; what fails for good is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    if not COMPILED:
+    if NOT_COMPILED_WHY:
         say(f"shipclock takes usual events the plain way, which is slower: {NOT_COMPILED_WHY}")
 
 
@@ -745,7 +745,7 @@ def versions(peers: Iterable[str] = JVM_PEERS) -> dict[str, str]:
     """Tell the versions of all that takes part."""
     found = {"python": platform.python_version(), "kafka of the broker": KAFKA_VERSION}
     found |= {name: version(name) for name in ("shipclock", "aiokafka", "faust-streaming")}
-    found["usual events"] = "compiled" if COMPILED else "plain: no C compiler was there"
+    found["usual events"] = "plain: no C compiler was there" if NOT_COMPILED_WHY else "compiled"
     found["java of the broker"] = java_release(str(find_java()))
     for peer in peers:
         with contextlib.suppress(SkippedError):

@@ -22,6 +22,7 @@ from msgspec import Raw
 
 from streams.codec import state_v1
 from streams.core.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED, ShippingMode
+from streams.core.minutes import split
 from streams.core.order import Occurrence, Order, OrderState, Waiting, heed
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
@@ -33,10 +34,10 @@ ARRAY = 0xDC
 BEHIND_DUE = 9
 MODE = 0x07
 RETIRING = 0x08
-EVENTFUL = 0x10
-"""More than facts is kept: determinations, or a closure."""
-REST = RETIRING | EVENTFUL
-"""Of these flags, a state that left nothing but facts and waits to be forgotten has the first."""
+TOLD = 0x10
+REST = RETIRING | TOLD
+"""Of these flags, a state that waits to be forgotten, and of which nobody must hear then, has the
+first."""
 UPLOADED = 0x20
 """The parts are what was bought and an upload."""
 SCANNED = 0x40
@@ -78,7 +79,7 @@ class UnreadableState(ValueError):
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
     order, facts, changed = state.order, state.facts, state.last_change_ms
-    flags = RETIRING * state.retiring | EVENTFUL * state.eventful
+    flags = RETIRING * state.retiring | TOLD * state.told
     placed = paid = 0
     bought, promised = _NOTHING_BOUGHT, None
     if order is not None:
@@ -129,7 +130,8 @@ def _unpack(packed: bytes) -> OrderState:
     counted = _COUNTED.get(flags & MORE, packed[_ARRAY_AT : HEAD.size])
     first, *parts = _decode_array(counted + packed[HEAD.size :])
     shop_id, product_ids, amount, currency, region, ship_from, changed, _ = _decode_bought(first)
-    state, promised = OrderState(due, changed, bool(flags & RETIRING)), None
+    state = OrderState(due, changed, bool(flags & RETIRING), bool(flags & TOLD))
+    promised = None
     if flags & MORE == MORE:
         (
             promised, state.occurrences, state.closed_original, state.closed_alternative,
@@ -186,7 +188,7 @@ class PackedOrders:
             self._bury(key)
 
     def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
-        """Remove those that left nothing but facts and whose retention ended by an instant."""
+        """Remove those that rest and whose retention ended by an instant."""
         if limit_ms < 0:
             return
         packed, bury, limit = self.packed, self._bury, limit_ms.to_bytes(8, "big")
@@ -203,13 +205,15 @@ class PackedOrders:
         else:
             self.changed[key] = False
 
-    def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
-        """Of some keys, those with a timer, each with its due time."""
+    def timed(self, run: bytes, begin_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
+        """Of a run of keys, those with a timer between two instants, each with its due time."""
         get, due = self.packed.get, int.from_bytes
         return [
-            (due(state[_DUE], "big"), key)
-            for key in keys
-            if (state := get(key)) is not None and state[-1] & REST != RETIRING
+            (due_ms, key)
+            for key in split(run)
+            if (state := get(key)) is not None
+            and state[-1] & REST != RETIRING
+            and begin_ms <= (due_ms := due(state[_DUE], "big")) < end_ms
         ]
 
     def keys(self) -> list[bytes]:

@@ -36,7 +36,7 @@ def unpack_order(packed: bytes) -> OrderState:
     rest, *facts = _decode_array(packed[_ARRAY_AT:])
     order, _, _, _, _, occurrences, original, alternative, waiting = _decode_rest(rest)
     state = OrderState(
-        due, last_change, bool(flags & _RETIRING), occurrences=occurrences,
+        due, last_change, bool(flags & _RETIRING), told=bool(occurrences), occurrences=occurrences,
         closed_original=original, closed_alternative=alternative,
     )  # fmt: skip
     state.order, state.waiting = order, waiting

@@ -74,6 +74,8 @@ class OrderState(Struct, gc=False):
     last_change_ms: int = 0
     retiring: bool = False
     """Nothing is pending: `due_ms` is when the state goes."""
+    told: bool = False
+    """The shops stage knows a violation of it, and must hear of what becomes of it."""
     order: Order | None = None
     """`None` while only waiting facts are known."""
     facts: list[Fact] = []
@@ -97,8 +99,8 @@ class OrderState(Struct, gc=False):
 
     @property
     def resting(self) -> bool:
-        """Whether it left nothing but facts and waits to be forgotten."""
-        return self.retiring and not self.eventful
+        """Whether it waits to be forgotten, and nobody must hear of it then."""
+        return self.retiring and not self.told
 
 
 def know(state: OrderState, order: Order) -> None:

@@ -14,7 +14,6 @@ order, batches and restarts cannot matter: the facts and the limit decide.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -81,8 +80,8 @@ class OrderStore(Protocol):
     def remove(self, key: bytes) -> None:
         """Forget a key."""
 
-    def timed(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
-        """Of some keys, those with a timer, each with its due time."""
+    def timed(self, run: bytes, begin_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
+        """Of a run of keys, those with a timer between two instants, each with its due time."""
 
     def keys(self) -> list[bytes]:
         """All keys, sorted."""
@@ -114,11 +113,9 @@ class OrdersStage:
         """Exemptions accepted since the last checkpoint."""
         self.timers = Timers(store.timed)
         self.retention = Retention()
-        """Orders that left nothing but facts and wait to be forgotten; all else has a timer."""
+        """Orders that rest; all others have a timer."""
         self.forgetting = True
         """Whether states past their horizon go; a drain keeps them."""
-        self.accounted = policy.has_account
-        """Whether the shops stage was ever told of a violation, and so must hear of its end."""
         self._partition = partition
         self._policy = policy
         self._store = store
@@ -393,6 +390,7 @@ class OrdersStage:
             order_id, order, occurrence, self._policy.label, log_time
         )
         if self._policy.has_account:
+            state.told = True
             self.items.append(
                 Determined(
                     determined_at=due.due,
@@ -421,7 +419,7 @@ class OrdersStage:
             log_time,
             *self._reason_of(cause),
         )
-        if self.accounted:
+        if state.told:
             self.items.append(
                 Revoked(
                     determined_at=occurrence.determined_at,
@@ -453,7 +451,7 @@ class OrdersStage:
     def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)
         order = state.order
-        if self.accounted and state.occurrences and order is not None:
+        if state.told and order is not None:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )

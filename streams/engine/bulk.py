@@ -21,23 +21,13 @@ from operator import gt
 from typing import Any
 
 from streams.codec.state import PackedOrders
-from streams.core.events import FIRST_SCAN, ORDER_PAID
+from streams.core.events import ORDER_PAID
+from streams.core.minutes import Runs
 from streams.core.orders import OrdersStage, Record
 from streams.core.policy import Policy
-from streams.engine import usual
+from streams.engine import compiled, usual
 from streams.engine.held import Lane
 from streams.engine.usual import Blocked, Usual
-
-try:
-    from streams.engine.native import TAKE as _FOUND
-except ImportError as why:
-    _FOUND, _MISSING = {}, str(why)
-else:
-    _MISSING = ""
-
-COMPILED = _FOUND
-"""Functions of `usual.TAKE` that are compiled: all of them, or none."""
-NOT_COMPILED_WHY = _MISSING
 
 
 class Bulk:
@@ -61,24 +51,28 @@ class Bulk:
 
     def _take(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Take the usual records of a lane; return the places of the others."""
-        rules, store, stage, rank = self.usual, self._store, self._stage, lane.rank
-        plain, compiled = usual.TAKE[rank], COMPILED.get(rank)
-        if compiled is None or (rank == ORDER_PAID and stage.exemptions):
-            left, taken, dues = plain(lane, rules, store, blocked)
-        else:
-            left, taken, dues, unread = compiled(lane, rules, store, blocked)
-            if unread:
-                rest, more_taken, more_dues = plain(lane.pick(left), rules, store, blocked)
-                left = [left[place] for place in rest]
-                taken += more_taken
-                dues += more_dues
-            else:
-                blocked |= dict.fromkeys(lane.keys[place] for place in left)
-        if rank == ORDER_PAID:
-            stage.timers.add_all(zip(dues, taken, strict=True))
-        elif rank == FIRST_SCAN:
-            stage.retention.add_all(zip(dues, taken, strict=True))
+        rules, store, rank = self.usual, self._store, lane.rank
+        plain, quick = usual.TAKE[rank], compiled.TAKE.get(rank)
+        if quick is None or (rank == ORDER_PAID and rules.exemptions):
+            left, runs = plain(lane, rules, store, blocked)
+            self._wait(rank, runs)
+            return left
+        left, runs, unread = quick(lane, rules, store, blocked)
+        self._wait(rank, runs)
+        if unread:
+            rest, runs = plain(lane.pick(left), rules, store, blocked)
+            self._wait(rank, runs)
+            return [left[place] for place in rest]
+        blocked |= dict.fromkeys(lane.keys[place] for place in left)
         return left
+
+    def _wait(self, rank: int, runs: Runs) -> None:
+        """Let the orders that a topic's records were of wait for what comes next."""
+        add_run = (
+            self._stage.timers.add_run if rank == ORDER_PAID else self._stage.retention.add_run
+        )
+        for minute, run in runs.items():
+            add_run(minute, run)
 
 
 def _blocked(window: Sequence[Lane]) -> Blocked:

@@ -1,11 +1,12 @@
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from streams.codec.state import PackedOrders
-from streams.engine.held import Lane
-from streams.engine.usual import Blocked, Usual
+from streams.engine.compiled import Take
 
-# Places of the records that are left, keys of those taken, their next instants where they change,
-# and how many values could not be read.
-_Taken = tuple[list[int], list[bytes], list[int], int]
+TAKE: dict[int, Take]
 
-TAKE: dict[int, Callable[[Lane, Usual, PackedOrders, Blocked], _Taken]]
+def timed(
+    packed: dict[bytes, bytes], run: bytes, begin_ms: int, end_ms: int
+) -> list[tuple[int, bytes]]: ...
+def forget(
+    packed: dict[bytes, bytes], changed: dict[bytes, bool], keys: Iterable[bytes], limit_ms: int
+) -> None: ...

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The usual events, taken from their bytes: no object stands for one.
+"""The usual events, taken from their bytes: no object stands for one; and what waits, looked up.
 
 `pay`, `upload` and `scan` do what those of `streams.engine.usual` do. They read only values in
 which all is plain (known fields once, whole numbers, text without escapes), and say how many they
@@ -13,11 +13,12 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cpython.dict cimport PyDict_Contains, PyDict_GetItem, PyDict_SetItem
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_GetItem, PyDict_SetItem
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 cdef extern from *:
     const char* SOURCE_SHA256
@@ -28,7 +29,8 @@ cdef extern from "Python.h":
 from hashlib import sha256
 from pathlib import Path
 
-from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, STATE_VERSION
+from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, REST, RETIRING, STATE_VERSION
+from streams.core import minutes
 from streams.core.clock import NEVER_MS
 from streams.core.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
 from streams.engine.usual import NOT_USUAL
@@ -54,6 +56,10 @@ cdef uint8_t _VERSION = STATE_VERSION
 cdef uint8_t _ARRAY_BYTE = ARRAY
 cdef uint8_t _UPLOAD = TRACKING_NUMBER_UPLOADED
 cdef uint8_t _SCAN = FIRST_SCAN
+cdef uint8_t _REST = REST
+cdef uint8_t _RETIRING = RETIRING
+cdef int64_t _MINUTE = minutes.MINUTE_MS
+cdef char _END = ord(minutes.END)
 cdef Py_ssize_t _HEAD_SIZE = HEAD.size
 cdef Py_ssize_t _BEHIND_DUE = BEHIND_DUE
 
@@ -446,11 +452,20 @@ cdef inline bint _passed(dict blocked, dict passed, object key):
     return PyDict_Contains(blocked, key) or PyDict_Contains(passed, key)
 
 
+cdef int _append_key(bytearray run, object key) except -1:
+    """Add a key and its end to a run."""
+    cdef Py_ssize_t size = PyByteArray_GET_SIZE(run), more = PyBytes_GET_SIZE(key)
+    PyByteArray_Resize(run, size + more + 1)
+    memcpy(PyByteArray_AS_STRING(run) + size, PyBytes_AS_STRING(key), more)
+    PyByteArray_AS_STRING(run)[size + more] = _END
+    return 0
+
+
 def pay(object lane, object usual, object store, dict blocked):
-    """Take the first that is heard of an order; of places, keys and dues see `usual.Taken`.
+    """Take the first that is heard of an order.
 
     Returns:
-        These, and how many values could not be read.
+        `usual.Taken`, and how many values could not be read.
     """
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
@@ -458,8 +473,10 @@ def pay(object lane, object usual, object store, dict blocked):
     cdef list modes = [(mode.encode(), *after) for mode, after in usual.after_payment.items()]
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
     cdef int64_t wait = usual.wait_for_order, grace = usual.grace
-    cdef list left = [], taken = [], dues = []
-    cdef dict passed = {}
+    cdef list left = []
+    cdef dict passed = {}, runs = {}
+    cdef int64_t minute = -1
+    cdef bytearray run = None
     cdef Paid paid
     cdef uint8_t head[32]
     cdef uint8_t part[_VALUE_MAX + 256]
@@ -516,12 +533,14 @@ def pay(object lane, object usual, object store, dict blocked):
                 out = _put_number(out, flags)
                 PyDict_SetItem(packed, key, _state(head, _HEAD_SIZE, part, out - part, NULL, 0))
                 PyDict_SetDefault(changed, key, True)
-                taken.append(key)
-                dues.append(due)
+                if run is None or due // _MINUTE != minute:
+                    minute = due // _MINUTE
+                    run = runs.setdefault(minute, bytearray())
+                _append_key(run, key)
                 continue
         left.append(place)
         PyDict_SetItem(passed, key, None)
-    return left, taken, dues, unread
+    return left, runs, unread
 
 
 def upload(object lane, object usual, object store, dict blocked):
@@ -547,8 +566,10 @@ cdef tuple _take_parcels(
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
     cdef int64_t grace = usual.grace, closure = usual.closure
     cdef int64_t clean = usual.clean, wait = usual.wait_for_order
-    cdef list left = [], taken = [], dues = []
-    cdef dict passed = {}
+    cdef list left = []
+    cdef dict passed = {}, runs = {}
+    cdef int64_t minute = -1
+    cdef bytearray run = None
     cdef Parcel parcel
     cdef uint8_t head[16]
     cdef uint8_t part[_VALUE_MAX + 256]
@@ -595,7 +616,10 @@ cdef tuple _take_parcels(
                     if scanned:
                         over = max(effective + clean, _big_endian(state + 17) + wait)
                         _put_bytes(_put_bytes(head, _VERSION, 1), over, 8)
-                        dues.append(over)
+                        if run is None or over // _MINUTE != minute:
+                            minute = over // _MINUTE
+                            run = runs.setdefault(minute, bytearray())
+                        _append_key(run, key)
                         made = _state(
                             head, _BEHIND_DUE, state + _BEHIND_DUE, size - _BEHIND_DUE, part,
                             out - part,
@@ -604,11 +628,63 @@ cdef tuple _take_parcels(
                         made = _state(state, size, part, out - part, NULL, 0)
                     PyDict_SetItem(packed, key, made)
                     PyDict_SetDefault(changed, key, False)
-                    taken.append(key)
                     continue
         left.append(place)
         PyDict_SetItem(passed, key, None)
-    return left, taken, dues, unread
+    return left, runs, unread
 
 
 TAKE = {ORDER_PAID: pay, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
+
+
+# The store.
+
+def timed(dict packed, bytes run, int64_t begin_ms, int64_t end_ms):
+    """Of a run of keys, those with a timer between two instants; see `PackedOrders.timed`."""
+    cdef const char* at = PyBytes_AS_STRING(run)
+    cdef const char* end = at + PyBytes_GET_SIZE(run)
+    cdef const char* stop
+    cdef const uint8_t* state
+    cdef PyObject* found
+    cdef int64_t due
+    cdef list timers = []
+    while at < end:
+        stop = <const char*> memchr(at, _END, end - at)
+        if stop == NULL:
+            raise ValueError("a run of keys without an end")
+        key = PyBytes_FromStringAndSize(at, stop - at)
+        at = stop + 1
+        found = PyDict_GetItem(packed, key)
+        if found == NULL:
+            continue
+        state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
+        if state[PyBytes_GET_SIZE(<object> found) - 1] & _REST == _RETIRING:
+            continue
+        due = _big_endian(state + 1)
+        if begin_ms <= due < end_ms:
+            timers.append((due, key))
+    return timers
+
+
+def forget(dict packed, dict changed, object keys, int64_t limit_ms):
+    """Remove those that rest and whose retention has ended; see `PackedOrders.forget`."""
+    cdef const uint8_t* state
+    cdef PyObject* found
+    if limit_ms < 0:
+        return
+    for key in keys:
+        found = PyDict_GetItem(packed, key)
+        if found == NULL:
+            continue
+        state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
+        if (
+            state[PyBytes_GET_SIZE(<object> found) - 1] & _REST != _RETIRING
+            or _big_endian(state + 1) > limit_ms
+        ):
+            continue
+        PyDict_DelItem(packed, key)
+        found = PyDict_GetItem(changed, key)
+        if found != NULL and <object> found is True:
+            PyDict_DelItem(changed, key)
+        else:
+            PyDict_SetItem(changed, key, False)

@@ -56,8 +56,6 @@ class Meta(Struct, array_like=True):
     policy_since_ms: int = -1
     sweep: tuple[str, int, bytes] | None = None
     partitions: int = 0
-    accounted: bool = True
-    """Whether the shops stage was ever told of a violation; earlier programs always told it."""
 
 
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode

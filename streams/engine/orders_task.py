@@ -9,7 +9,7 @@ import msgspec
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.codec.state import PackedOrders, unpack_order
+from streams.codec.state import unpack_order
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
@@ -17,6 +17,7 @@ from streams.core.orders import OrdersStage, Record
 from streams.core.outputs import FrontierMark, ShopItem
 from streams.core.policy import Policy
 from streams.engine.bulk import Bulk
+from streams.engine.compiled import new_store
 from streams.engine.held import Held, Lane
 from streams.engine.orders_changelog import (
     EXEMPTION_KEY,
@@ -85,7 +86,7 @@ class OrdersTask(PartitionTask):
         self._partitions = partitions
         self._shop_partitions = shop_partitions
         self._live = live
-        self._store = PackedOrders()
+        self._store = new_store()
         self._stage = OrdersStage(partition, policy, self._store)
         self._bulk = Bulk(policy, self._stage, self._store)
         self._decoder = Decoder(policy)
@@ -153,7 +154,6 @@ class OrdersTask(PartitionTask):
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
-            stage.accounted = stage.accounted or meta.accounted
             self._bulk.usual.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
@@ -491,7 +491,6 @@ class OrdersTask(PartitionTask):
                 policy_since_ms=self._bulk.usual.judged_after_ms,
                 sweep=self._stage.sweep,
                 partitions=self._partitions,
-                accounted=self._stage.accounted,
             )
         )
 

@@ -38,14 +38,15 @@ from streams.core.events import (
     TrackingNumberUploaded,
 )
 from streams.core.exemptions import Exemptions
+from streams.core.minutes import Runs, runs_of
 from streams.core.policy import DeadlineRule, KindRules, Policy
 from streams.engine.held import Lane
 
 # Keys of which the window has a record that goes the long way.
 Blocked = dict[Any, None]
-# Places of the records that are left; of those taken the keys, and the next instants of an order
-# where they change.
-Taken = tuple[list[int], list[bytes], list[int]]
+# Places of the records that are left; of those taken whose next instant has changed, the keys by
+# the minute of the new one.
+Taken = tuple[list[int], Runs]
 
 NOT_USUAL = 255
 
@@ -171,7 +172,7 @@ def pay(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Take
         taken.append(key)
         dues.append(due)
     store.note(taken, new=True)
-    return left, taken, dues
+    return left, runs_of(zip(dues, taken, strict=True))
 
 
 def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
@@ -216,7 +217,7 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
         )  # fmt: skip
         taken.append(key)
     store.note(taken, new=False)
-    return left, taken, []
+    return left, {}
 
 
 def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
@@ -259,7 +260,7 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
         taken.append(key)
         dues.append(over)
     store.note(taken, new=False)
-    return left, taken, dues
+    return left, runs_of(zip(dues, taken, strict=True))
 
 
 Take = Callable[[Lane, Usual, PackedOrders, Blocked], Taken]

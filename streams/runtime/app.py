@@ -12,8 +12,8 @@ from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 from streams.core.policy import Policy
-from streams.engine.bulk import COMPILED, NOT_COMPILED_WHY
-from streams.runtime import frame
+from streams.engine.compiled import NOT_COMPILED_WHY
+from streams.runtime import frame, lean
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import Standing, event, warn
 from streams.runtime.partition import Batch
@@ -154,11 +154,11 @@ def _allow_files() -> None:
 async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(_on_loop_error)
-    if not COMPILED:
+    if why := NOT_COMPILED_WHY or lean.NOT_COMPILED_WHY:
         warn(
             log,
             "plain-engine",
-            detail=NOT_COMPILED_WHY,
+            detail=why,
             hint="usual events take longer: install shipclock anew where a C compiler is",
         )
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):

@@ -4,7 +4,8 @@ Reading, it builds an object of eleven fields for every record, of which a worke
 restore two, and takes a turn of a generator for each; writing, it makes a call around the one that
 appends. Leaving that out means reaching into private classes, so this module holds all of it, and
 `lean` says whether the installed version is the one it was written for. The plain path stays:
-`columns`, `entries` and `fill` do the same either way.
+`columns`, `entries` and `fill` do the same either way. A batch that is plain is read by compiled
+code, where that is installed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,17 @@ from typing import Any
 import aiokafka
 from aiokafka.consumer import fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from streams.engine.records import Columns
 from streams.runtime.logs import warn
+
+try:
+    from streams.runtime import native
+except ImportError as why:
+    NOT_COMPILED_WHY = str(why)
+else:
+    NOT_COMPILED_WHY = ""
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +53,24 @@ def as_entries(value: bytes | None) -> bytes | None:
     return value
 
 
-class _Batch:
-    """A record batch that passes for its last record, which stands for all of them."""
+class _Response(MemoryRecords):  # type: ignore[misc]
+    """The record batches of one response, and the bytes they are read from."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self.raw = raw
+
+
+class _Batch:
+    """A record batch that passes for its last record, which stands for all of them.
+
+    Args:
+        raw: The response it came in, where it begins there, and where it ends.
+    """
+
+    def __init__(self, batch: Any, raw: tuple[bytes, int, int]) -> None:
         self._batch = batch
+        self._raw = raw
         self.offset = batch.next_offset - 1
 
     def __getattr__(self, name: str) -> Any:
@@ -57,8 +79,15 @@ class _Batch:
     def __iter__(self) -> Iterator[_Batch]:
         yield self
 
+    def _read(self, first: int) -> Any:
+        """Read with compiled code, `None` where that cannot be."""
+        return None if NOT_COMPILED_WHY else native.columns(*self._raw, first)
+
     def columns(self, first: int) -> Columns:
         """Give the records from offset `first` on, by column."""
+        found = self._read(first)
+        if found is not None:
+            return Columns(*found)
         batch = self._batch
         records, base, end = list(batch), batch.base_offset, batch.next_offset
         if base >= first and len(records) == end - base:
@@ -70,6 +99,10 @@ class _Batch:
 
     def entries(self, first: int) -> list[Entry]:
         """Give keys and values of the records from offset `first` on."""
+        found = self._read(first)
+        if found is not None:
+            _, _, keys, values = found
+            return list(zip(keys, values, strict=True))
         batch = self._batch
         if batch.base_offset >= first:
             return [(record.key, record.value) for record in batch]
@@ -79,13 +112,17 @@ class _Batch:
 class _Batches:
     """The record batches of one response; those with a transaction's markers are left alone."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: _Response) -> None:
         self._records = records
+        self._at = 0
         self.has_next = records.has_next
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        return batch if batch.is_control_batch else _Batch(batch)
+        # Each begins with its first offset, eight bytes, and the length of what follows, four.
+        raw, begin = self._records.raw, self._at
+        self._at += 12 + int.from_bytes(raw[begin + 8 : begin + 12], "big")
+        return batch if batch.is_control_batch else _Batch(batch, (raw, begin, self._at))
 
 
 class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
@@ -118,11 +155,13 @@ def lean() -> bool:
     if fetcher.PartitionRecords is _Rows:
         return True
     found = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)
-    if not aiokafka.__version__.startswith(_KNOWN_VERSION) or found != _PARAMETERS:
+    known = found == _PARAMETERS and fetcher.MemoryRecords is MemoryRecords
+    if not (known and aiokafka.__version__.startswith(_KNOWN_VERSION)):
         warn(log, "plain-client", aiokafka=aiokafka.__version__,
              detail="records are read and written the slower way: this version is not known"
              )  # fmt: skip
         return False
+    fetcher.MemoryRecords = _Response
     fetcher.PartitionRecords = _Rows
     return True
 

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
-from streams.engine import bulk, usual
+from streams.engine import bulk, compiled, usual
 from streams.engine.bulk import Bulk
 
 
@@ -78,7 +78,7 @@ MUTANTS = {
         8,
     ),
     "compiled-exempt": Mutant(
-        "_take", "rank == ORDER_PAID and stage.exemptions", "False", 484, compiled=True
+        "_take", "rank == ORDER_PAID and rules.exemptions", "False", 484, compiled=True
     ),
     "compiled-left-blocks": Mutant(
         "_take",
@@ -108,7 +108,7 @@ class _Edit(ast.NodeTransformer):
 def mutated(mutant: Mutant) -> type[Bulk]:
     """Return `Bulk` as it would be with this mistake, on the way where it matters."""
     edit = _Edit(mutant)
-    found = _remade(edit, mutant.function, bulk.COMPILED if mutant.compiled else {})
+    found = _remade(edit, mutant.function, compiled.TAKE if mutant.compiled else {})
     if edit.edits != 1:
         raise ValueError(f"{mutant.found!r} is {edit.edits} times in {mutant.function}")
     return found
@@ -119,7 +119,7 @@ def plain() -> type[Bulk]:
     return _remade(None, "", {})
 
 
-def _remade(edit: _Edit | None, function: str, compiled: dict[int, Any]) -> type[Bulk]:
+def _remade(edit: _Edit | None, function: str, take: dict[int, Any]) -> type[Bulk]:
     made = []
     for module in (usual, bulk):
         tree = ast.parse(Path(module.__file__).read_text())
@@ -129,9 +129,10 @@ def _remade(edit: _Edit | None, function: str, compiled: dict[int, Any]) -> type
         code = compile(ast.fix_missing_locations(tree), "mutant", "exec", dont_inherit=True)
         made.append(ModuleType("mutant"))
         exec(code, made[-1].__dict__)
-    made[1].__dict__.update(COMPILED=compiled, usual=made[0], Usual=made[0].Usual)
-    found: type[Bulk] = made[1].Bulk
-    return found
+    found = SimpleNamespace(TAKE=take)
+    made[1].__dict__.update(compiled=found, usual=made[0], Usual=made[0].Usual)
+    remade: type[Bulk] = made[1].Bulk
+    return remade
 
 
 def main(differs: Callable[[int, type[Bulk]], bool]) -> None:

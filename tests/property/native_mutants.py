@@ -1,4 +1,4 @@
-"""Conditions of `engine/native.pyx`, each left out once: the tests must notice.
+"""Conditions of what is compiled, each left out once: the tests must notice.
 
 Run: python -m tests.property.native_mutants [NAME ...]
 
@@ -15,15 +15,20 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = Path("streams", "engine", "native.pyx")
-TESTS = ("tests/unit/engine/test_native.py", "tests/property/test_bulk.py")
+TESTS = {
+    "streams/engine/native.pyx": (
+        "tests/unit/engine/test_native.py",
+        "tests/property/test_bulk.py",
+    ),
+    "streams/runtime/native.pyx": ("tests/unit/test_lean.py",),
+}
 COPIED = ("streams", "tests", "schemas", "pyproject.toml", "hatch_build.py")
 
 _AT_MOST = "min(timestamp + tolerance, _TIME_MAX)"
 _AT_RANGE = "earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)"
 _REST = "max(effective + clean, _big_endian(state + 17) + wait)"
 # Where a text stands in several functions, the name of the one that is meant comes first.
-MUTANTS = {
+_ENGINE = {
     "number-of-18-digits": ("", "if c.at - begin == 18:", "if False:"),
     "number-with-zero-first": ("", "(begin[0] != 0x30 or c.at - begin == 1)", "True"),
     "text-too-long": ("", "1 <= text.size <= _IDENTIFIER_MAX", "1 <= text.size"),
@@ -73,7 +78,35 @@ MUTANTS = {
     "upload-closure": ("_take_parcels", "due != _big_endian(state + 9) + closure", "True"),
     "scan-late": ("_take_parcels", "parcel.at < due", "parcel.at <= due"),
     "scan-rest": ("_take_parcels", _REST, "effective + clean"),
+    "scan-minute": ("_take_parcels", "or over // _MINUTE != minute", ""),
+    "paid-minute": ("pay", "or due // _MINUTE != minute", ""),
+    "timed-rests": ("timed", "& _REST == _RETIRING", "& _RETIRING"),
+    "timed-begin": ("timed", "if begin_ms <= due < end_ms:", "if due < end_ms:"),
+    "timed-end": ("timed", "if begin_ms <= due < end_ms:", "if begin_ms <= due:"),
+    "timed-no-end": ("timed", "if stop == NULL:", "if False:"),
+    "forget-rests": ("forget", "& _REST != _RETIRING", "& _RETIRING == 0"),
+    "forget-over": ("forget", "or _big_endian(state + 1) > limit_ms", ""),
+    "forget-epoch": ("forget", "if limit_ms < 0:", "if False:"),
+    "forget-new": ("forget", "<object> found is True", "True"),
 }  # fmt: skip
+_READING = {
+    "batch-outside": ("columns", "not 0 <= begin <= end <= PyBytes_GET_SIZE(response)", "False"),
+    "batch-short": ("columns", "or end - begin < _RECORDS_AT", ""),
+    "batch-magic": ("columns", "or batch[_MAGIC_AT] != 2", ""),
+    "batch-compressed": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 8"),
+    "batch-append-time": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 7"),
+    "batch-not-whole": ("columns", "if c.at != c.end:", "if False:"),
+    "records-before": ("columns", "if offset >= first:", "if True:"),
+    "bytes-beyond": ("_read_bytes", "or size[0] > c.end - c.at", ""),
+    "bytes-below": ("_read_bytes", "or size[0] < -1", ""),
+    "record-empty": ("columns", "or size < 1", ""),
+    "number-beyond": ("_read_number", "while c.at < c.end and shift < 64:", "while shift < 64:"),
+}  # fmt: skip
+MUTANTS = {
+    name: (source, *edit)
+    for source, edits in zip(TESTS, (_ENGINE, _READING), strict=True)
+    for name, edit in edits.items()
+}
 
 
 def mutated(source: str, function: str, found: str, instead: str) -> str:
@@ -94,14 +127,14 @@ def mutated(source: str, function: str, found: str, instead: str) -> str:
     return source[:begin] + source[begin:end].replace(found, instead) + source[end:]
 
 
-def noticed(root: Path) -> bool:
+def noticed(root: Path, *tests: str) -> bool:
     """Compile what is in a checkout, run the tests there, and tell whether they fail."""
-    build = "from pathlib import Path; import hatch_build; hatch_build.compile_native(Path.cwd())"
+    build = "from pathlib import Path; import hatch_build; hatch_build.compile_all(Path.cwd())"
     subprocess.run([sys.executable, "-c", build], cwd=root, check=True, capture_output=True)
     # The same examples each time: what fails is the mutant, not a draw.
     shutil.rmtree(root / ".hypothesis", ignore_errors=True)
     options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
-    command = [sys.executable, "-m", "pytest", *options, *TESTS]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode > 1:
         raise RuntimeError(done.stdout + done.stderr)
@@ -117,12 +150,15 @@ def main(*names: str) -> int:
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, root / name)
-        source = (root / SOURCE).read_text()
-        if noticed(root):
-            raise RuntimeError("the tests fail as it is")
+        for tests in TESTS.values():
+            if noticed(root, *tests):
+                raise RuntimeError("the tests fail as it is")
         for name in names or MUTANTS:
-            (root / SOURCE).write_text(mutated(source, *MUTANTS[name]))
-            found = noticed(root)
+            source, *edit = MUTANTS[name]
+            text = (root / source).read_text()
+            (root / source).write_text(mutated(text, *edit))
+            found = noticed(root, *TESTS[source])
+            (root / source).write_text(text)
             unnoticed += not found
             print(f"{name}: {'noticed' if found else 'NOT NOTICED'}", flush=True)
     return unnoticed

@@ -46,6 +46,16 @@ def marker(offset: int, producer: int, *, commit: bool) -> bytes:
     return bytes(built)
 
 
+@pytest.fixture(params=["compiled", "plain"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Read batches by compiled code, if there is any, and without it."""
+    if request.param == "plain":
+        monkeypatch.setattr(lean, "NOT_COMPILED_WHY", "it is left out")
+    elif lean.NOT_COMPILED_WHY:
+        pytest.skip("nothing is compiled here")
+    return str(request.param)
+
+
 def fetched(
     deserializer: object,
     response: bytes | None = None,
@@ -53,12 +63,13 @@ def fetched(
     first: int = 0,
 ) -> list[Any]:
     """Return what a committed reader with this value deserializer gets; two records of its own."""
-    records = MemoryRecords(batch(WRITTEN) if response is None else response)
+    records = fetcher.MemoryRecords(batch(WRITTEN) if response is None else response)
     return list(
         fetcher.PartitionRecords(PLACE, records, aborted, first, None, deserializer, True, 1)
     )
 
 
+@pytest.mark.usefixtures("way")
 def test_columns_are_what_the_plain_path_gives() -> None:
     """A marked consumer gets columns, any other one objects, and `columns` makes them equal."""
     assert lean.lean()
@@ -69,6 +80,7 @@ def test_columns_are_what_the_plain_path_gives() -> None:
     assert lean.columns([]) == ([], [], [], [])
 
 
+@pytest.mark.usefixtures("way")
 def test_entries_are_what_the_plain_path_gives() -> None:
     """A consumer marked for a changelog gets the keys and values of a batch at once."""
     assert lean.lean()
@@ -119,18 +131,98 @@ def test_batches_give_what_single_records_give(batches: list[Any], data: st.Data
     assert columns == lean.columns(plain)
 
 
+VALUES = st.none() | st.binary(max_size=3) | st.just(b"v" * 200)
+RECORDS = st.lists(
+    st.tuples(st.integers(-(2**40), 2**40), VALUES, VALUES, st.booleans()), min_size=1, max_size=6
+)
+
+
+def odd_batch(records: list[Any], compression: int, base: int) -> bytes:
+    """Return a batch of records of any timestamp and size, some with a header."""
+    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, 0, 0, 10_000)
+    for place, (timestamp, key, value, headed) in enumerate(records):
+        headers = [("h", b"1"), ("n", None)] if headed else []
+        builder.append(place, timestamp, key, value, headers)
+    built = bytearray(builder.build())
+    built[:8] = base.to_bytes(8, "big")
+    return bytes(built)
+
+
+@pytest.mark.skipif(bool(lean.NOT_COMPILED_WHY), reason="nothing is compiled here")
+@given(
+    records=RECORDS,
+    compression=st.sampled_from([0, 0, 0, 1]),
+    base=st.integers(0, 2**40),
+    skip=st.integers(0, 6),
+    padding=st.binary(max_size=20),
+)
+def test_compiled_reading_gives_what_the_client_gives(
+    records: list[Any], compression: int, base: int, skip: int, padding: bytes
+) -> None:
+    """Any timestamps, keys and headers; what is compressed is not for it."""
+    batch = odd_batch(records, compression, base)
+    raw = padding + batch + padding
+    found = lean.native.columns(raw, len(padding), len(padding) + len(batch), base + skip)
+    if compression:
+        assert found is None
+        return
+    expected = [
+        (record.offset, record.timestamp, record.key, record.value)
+        for record in MemoryRecords(batch).next_batch()
+        if record.offset >= base + skip
+    ]
+    assert found is not None
+    assert [*zip(*found, strict=True)] == expected
+
+
+@pytest.mark.skipif(bool(lean.NOT_COMPILED_WHY), reason="nothing is compiled here")
+@given(data=st.data())
+def test_what_is_damaged_is_not_read_beyond_its_end(data: st.DataObject) -> None:
+    """It is left to the client to refuse, or read as far as the lengths in it go."""
+    batch = odd_batch([(5, b"key", b"value", True)] * 3, 0, 7)
+    raw = bytearray(batch)
+    for place, byte in data.draw(
+        st.lists(st.tuples(st.integers(16, len(raw) - 1), st.integers(0, 255)), max_size=4)
+    ):
+        raw[place] = byte
+    end = data.draw(st.integers(0, len(raw)))
+    found = lean.native.columns(bytes(raw), 0, end, 0)
+    for key in () if found is None else (*found[2], *found[3]):
+        assert key is None or key in bytes(raw[:end])
+
+
+@pytest.mark.skipif(bool(lean.NOT_COMPILED_WHY), reason="nothing is compiled here")
+@pytest.mark.parametrize(("begin", "end"), [(-1, 60), (0, 60), (9, 8), (0, 10_000)])
+def test_places_outside_of_the_response_are_refused(begin: int, end: int) -> None:
+    """A mistake elsewhere must not become a read beyond it."""
+    assert lean.native.columns(batch(WRITTEN), begin, end, 0) is None
+
+
+def test_append_time_is_the_brokers() -> None:
+    """Then all records of a batch have the same time, which its head tells."""
+    assert lean.lean()
+    built = bytearray(batch(WRITTEN))
+    built[22] |= 0x08
+    built[17:21] = calc_crc32c(bytes(built[21:])).to_bytes(4, "big")
+    columns = lean.columns(fetched(lean.as_it_is, bytes(built)))
+    assert columns == lean.columns(fetched(None, bytes(built)))
+    assert columns.timestamps == [WRITTEN[1][1]] * 2
+
+
+@pytest.mark.usefixtures("way")
 def test_positions_are_those_of_the_plain_path() -> None:
     """The next fetch begins behind the batch, its markers and its gaps."""
     assert lean.lean()
     response = batch(WRITTEN, 1) + marker(2, 1, commit=True)
     for deserializer in (None, lean.as_it_is, lean.as_entries):
         records = fetcher.PartitionRecords(
-            PLACE, MemoryRecords(response), [], 0, None, deserializer, True, 1
+            PLACE, fetcher.MemoryRecords(response), [], 0, None, deserializer, True, 1
         )
         assert len(list(records)) == (1 if deserializer else 2)
         assert records.next_fetch_offset == 3
 
 
+@pytest.mark.usefixtures("way")
 def test_damaged_batch_is_refused_either_way() -> None:
     """The checksum is looked at before the records are."""
     assert lean.lean()

@@ -27,6 +27,7 @@ def full_state() -> OrderState:
         closed_original=True,
         closed_alternative=True,
         retiring=True,
+        told=True,
     )
     know(state, Order("店", ["P1", "P2"], "presale", 1, 2, 3, "CNY", "CN-BJ", None, PLACED_AT))
     for fact in FACTS:
@@ -106,7 +107,7 @@ def test_changes_are_seen_before_they_are_flushed() -> None:
     store.remove(b"O2")
     store.put(b"O0", OrderState(due_ms=4))
     assert (store.get(b"O1"), store.get(b"O2")) == (OrderState(due_ms=3), None)
-    assert store.timed([b"O0", b"O1", b"O2", b"O9"]) == [(4, b"O0"), (3, b"O1")]
+    assert store.timed(b"O0\nO1\nO2\nO9\n", 0, 9) == [(4, b"O0"), (3, b"O1")]
     assert store.keys() == [b"O0", b"O1"]
 
 
@@ -118,7 +119,7 @@ def test_flush_gives_the_last_state_of_each_key_once() -> None:
     assert store.flush() == {b"O1": pack_order(FULL)}
     assert store.flush() == {}
     assert store.get(b"O1") == FULL
-    assert store.timed([b"O1"]) == [(FULL.due_ms, b"O1")]
+    assert store.timed(b"O1\n", FULL.due_ms, FULL.due_ms + 1) == [(FULL.due_ms, b"O1")]
 
 
 def test_forgotten_key_leaves_a_tombstone() -> None:

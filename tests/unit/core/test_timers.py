@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.clock import END_OF_TIME_MS, NEVER_MS
+from streams.core.minutes import MINUTE_MS, split
 from streams.core.timers import Timers
-
-MINUTE_MS = 60_000
 
 
 class Owner:
@@ -16,7 +15,12 @@ class Owner:
 
     def __init__(self) -> None:
         self.due: dict[bytes, int] = {}
-        self.timers = Timers(lambda keys: [(self.due[key], key) for key in keys if key in self.due])
+        self.timers = Timers(self.timed)
+
+    def timed(self, run: bytes, begin_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
+        due = self.due
+        known = [(due[key], key) for key in split(run) if key in due]
+        return [timer for timer in known if begin_ms <= timer[0] < end_ms]
 
     def set(self, key: bytes, due_ms: int) -> None:
         self.due[key] = due_ms

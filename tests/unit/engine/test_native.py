@@ -21,7 +21,9 @@ from streams.core.events import (
     TRACKING_NUMBER_UPLOADED,
 )
 from streams.core.exemptions import Exemptions
-from streams.engine import bulk, usual
+from streams.core.order import OrderState
+from streams.engine import usual
+from streams.engine.compiled import NOT_COMPILED_WHY, TAKE, CompiledOrders
 from streams.engine.held import Lane
 from streams.policies import load_policy
 from tests.unit.samples import PLACED_AT, paid, scan, upload
@@ -37,7 +39,7 @@ OWN_TIME = {
 }
 RANKS = st.sampled_from(sorted(MADE))
 
-needs_native = pytest.mark.skipif(not bulk.COMPILED, reason="nothing is compiled here")
+needs_native = pytest.mark.skipif(not TAKE, reason="nothing is compiled here")
 
 
 def test_it_is_compiled_where_it_can_be() -> None:
@@ -45,7 +47,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if shutil.which("cc") is None or not headers.exists():
         pytest.skip("no C compiler, or no headers of Python")
-    assert bulk.COMPILED, f"{bulk.NOT_COMPILED_WHY}: rm .venv/installed.sha256 and try again"
+    assert TAKE, f"{NOT_COMPILED_WHY}: rm .venv/installed.sha256 and try again"
 
 
 def before(rank: int) -> PackedOrders:
@@ -69,10 +71,10 @@ def both_ways(rank: int, value: bytes | None) -> bool:
     """Take a value both ways and compare; tell whether it was read by the compiled one."""
     lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
     compiled, plain = before(rank), before(rank)
-    *taken, unread = bulk.COMPILED[rank](lane, RULES, compiled, {})
+    *taken, unread = TAKE[rank](lane, RULES, compiled, {})
     expected = usual.TAKE[rank](lane, RULES, plain, {})
     if unread:
-        assert taken == [[0], [], []]
+        assert taken == [[0], {}]
         assert kept(compiled) == kept(before(rank))
         return False
     assert tuple(taken) == expected
@@ -253,7 +255,7 @@ def test_payments_of_any_kind_come_to_the_same(fields: dict[str, Any]) -> None:
 def test_what_is_no_value_is_left(rank: int, value: Any) -> None:
     """Nothing is read beyond the end, and nothing but bytes."""
     lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
-    assert bulk.COMPILED[rank](lane, RULES, before(rank), {}) == ([0], [], [], 1)
+    assert TAKE[rank](lane, RULES, before(rank), {}) == ([0], {}, 1)
 
 
 @needs_native
@@ -274,7 +276,7 @@ def test_time_beyond_the_largest_is_left(rank: int) -> None:
     value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: far, "note": 1}))
     store = before(rank)
     lane = Lane(rank, [AT], [0], [far], [b"O1"], [value])
-    assert bulk.COMPILED[rank](lane, RULES, store, {})[0] == [0]
+    assert TAKE[rank](lane, RULES, store, {})[0] == [0]
     assert kept(store) == kept(before(rank))
 
 
@@ -292,7 +294,7 @@ def test_wild_clock_is_left(rank: int, effective: int, timestamp: int) -> None:
     )
     rules.grace = 2**61
     rules.future_tolerance = 2**61
-    assert bulk.COMPILED[rank](lane, rules, before(rank), {})[0] == [0]
+    assert TAKE[rank](lane, rules, before(rank), {})[0] == [0]
 
 
 @needs_native
@@ -300,7 +302,7 @@ def test_wild_clock_is_left(rank: int, effective: int, timestamp: int) -> None:
 def test_columns_of_other_lengths_are_refused(rank: int) -> None:
     """A mistake elsewhere must not become a read beyond a list."""
     with pytest.raises(ValueError, match="differ in length"):
-        bulk.COMPILED[rank](Lane(rank, [AT], [0], [AT], [b"O1"], []), RULES, before(rank), {})
+        TAKE[rank](Lane(rank, [AT], [0], [AT], [b"O1"], []), RULES, before(rank), {})
 
 
 @needs_native
@@ -315,7 +317,7 @@ def test_states_that_another_policy_may_have_judged_are_left(rank: int, changed_
     values = [orjson.dumps(order), orjson.dumps(upload("O1", uploaded_at=AT))]
     lane = Lane(rank, [AT + 5], [0], [AT + 5], [b"O1"], [orjson.dumps(MADE[rank]("O1", AT))])
     found = []
-    for take in (bulk.COMPILED[rank], usual.TAKE[rank]):
+    for take in (TAKE[rank], usual.TAKE[rank]):
         store = PackedOrders()
         for before_it, value in enumerate(values[:rank]):
             first = Lane(before_it, [changed_at], [0], [AT + 5], [b"O1"], [value])
@@ -330,5 +332,74 @@ def test_records_behind_one_that_is_left_are_left() -> None:
     odd = orjson.dumps(upload("O1", uploaded_at=AT - 1)).replace(b'"SF"', b'"\\u0053F"')
     value = orjson.dumps(upload("O1", uploaded_at=AT - 1))
     lane = Lane(1, [AT, AT + 1], [0, 1], [AT, AT + 1], [b"O1", b"O1"], [odd, value])
-    assert bulk.COMPILED[1](lane, RULES, before(1), {}) == ([0, 1], [], [], 1)
-    assert bulk.COMPILED[1](lane.pick([1]), RULES, before(1), {b"O1": None})[0] == [0]
+    assert TAKE[1](lane, RULES, before(1), {}) == ([0, 1], {}, 1)
+    assert TAKE[1](lane.pick([1]), RULES, before(1), {b"O1": None})[0] == [0]
+
+
+KEYS = st.sampled_from([b"", b"a", b"b", b"bb", b"c"])
+STATES = st.builds(OrderState, due_ms=st.integers(0, 9), retiring=st.booleans(), told=st.booleans())
+
+
+@needs_native
+@given(
+    flushed=st.dictionaries(KEYS, STATES),
+    fresh=st.dictionaries(KEYS, STATES),
+    removed=st.lists(KEYS, max_size=3),
+    keys=st.lists(KEYS),
+    instants=st.tuples(st.integers(-1, 10), st.integers(0, 10), st.integers(0, 10)),
+)
+def test_compiled_store_does_what_the_plain_one_does(
+    flushed: dict[bytes, OrderState],
+    fresh: dict[bytes, OrderState],
+    removed: list[bytes],
+    keys: list[bytes],
+    instants: tuple[int, int, int],
+) -> None:
+    """Of keys that the changelog holds, does not hold, or that are not there."""
+    over, begin, end = instants
+    found = []
+    for store in (PackedOrders(), CompiledOrders()):
+        for key, state in flushed.items():
+            store.put(key, state)
+        store.flush()
+        for key, state in fresh.items():
+            store.put(key, state)
+        for key in removed:
+            store.remove(key)
+        run = b"".join(key + b"\n" for key in keys)
+        timed = store.timed(run, begin, end)
+        store.forget(keys, over)
+        found.append((timed, store.packed, [*store.changed.items()], store.timed(run, 0, 10)))
+    assert found[0] == found[1]
+
+
+@needs_native
+@pytest.mark.parametrize("rank", [ORDER_PAID, FIRST_SCAN])
+def test_orders_wait_in_the_minute_of_their_next_instant(rank: int) -> None:
+    """Minutes come and go within a lane, and come again."""
+    keys = [b"O%d" % number for number in range(9)]
+    ats = [AT + number // 3 * 60_000 for number in (0, 1, 2, 3, 4, 8, 8, 1, 0)]
+    found = []
+    for take in (TAKE, usual.TAKE):
+        store = PackedOrders()
+        for topic in range(rank + 1):
+            values = [
+                orjson.dumps(
+                    MADE[topic](key.decode(), **{OWN_TIME[topic]: at - rank + topic})
+                    | ({"placed_at": at - rank} if topic == ORDER_PAID else {})
+                )
+                for key, at in zip(keys, ats, strict=True)
+            ]
+            lane = Lane(topic, ats, [*range(9)], ats, list[Any](keys), list[bytes | None](values))
+            left, runs, *_ = take[topic](lane, RULES, store, {})
+            assert left == []
+        found.append(runs)
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+@needs_native
+def test_run_without_an_end_is_refused() -> None:
+    """Nothing is read beyond it."""
+    with pytest.raises(ValueError, match="without an end"):
+        CompiledOrders().timed(b"O1", 0, 9)

@@ -538,7 +538,7 @@ def test_shops_hear_of_no_violation_that_costs_nothing() -> None:
 
 
 def test_account_begins_with_the_rules_that_have_one() -> None:
-    """What was determined before them was never charged, and is told when it is taken back."""
+    """What was determined before them was never charged."""
     task = OrdersTask(3, FREE, 2, live=False)
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + HOUR_MS)
@@ -547,6 +547,20 @@ def test_account_begins_with_the_rules_that_have_one() -> None:
     complete(charging, DEADLINE + 2 * DAY_MS)
     assert items_of(first) == []
     assert items_of(step(charging)) == ["determined"]
+
+
+def test_shops_hear_nothing_of_orders_they_were_not_told_of() -> None:
+    """Neither that a violation fell nor that its order is forgotten."""
+    task = OrdersTask(3, FREE, 2, live=False)
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + HOUR_MS)
+    charging = restarted(OrdersTask(3, POLICY, 2, live=False), step(task))
+    offer(charging, "first-scan", scan(scanned_at=DEADLINE - 1))
+    complete(charging, DEADLINE + 200 * DAY_MS)
+    checkpoint = step(charging)
+    assert topics_of(checkpoint).count("timeout") == 1
+    assert items_of(checkpoint) == []
+    assert checkpoint.changelog[b"O1"] is None
 
 
 def test_nothing_is_told_between_two_rules_that_charge() -> None:

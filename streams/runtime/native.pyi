@@ -1,0 +1,3 @@
+def columns(
+    response: bytes, begin: int, end: int, first: int
+) -> tuple[list[int], list[int], list[bytes | None], list[bytes | None]] | None: ...
