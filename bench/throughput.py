@@ -31,8 +31,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.broker import EmbeddedBroker
+from streams.policies import load_policy
 from streams.testing import cluster
 from streams.topics.admin import ensure_topics
+
+DEFAULT = "douyin-first-scan"
 
 
 def main() -> None:
@@ -40,9 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=500_000)
     parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--policy", default="douyin-first-scan")
+    parser.add_argument("--policy", default=DEFAULT)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    known, asked = load_policy(DEFAULT), load_policy(arguments.policy)
+    if (asked.violations, asked.closure) != (known.violations, known.closure):
+        parser.error(f"the answer is known for violations and closure as in {DEFAULT}")
     with (
         tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder,
         EmbeddedBroker(Path(folder) / "broker") as broker,
@@ -73,7 +79,7 @@ async def measure(
     *,
     partitions: int,
     workers: int = 1,
-    policy: str = "douyin-first-scan",
+    policy: str = DEFAULT,
 ) -> dict[str, object]:
     """Load the job, run the worker over it, check the answer."""
     await ensure_topics(bootstrap, partitions)

@@ -187,7 +187,7 @@ class PackedOrders:
         if self.packed.pop(key, None) is not None:
             self._bury(key)
 
-    def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
+    def forget(self, keys: list[bytes], limit_ms: int) -> None:
         """Remove those that rest and whose retention ended by an instant."""
         if limit_ms < 0:
             return

@@ -5,7 +5,7 @@ All of it has a plain way that does the same: `usual.TAKE`, and `PackedOrders`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from streams.codec.state import PackedOrders
 from streams.core.minutes import Runs
@@ -28,7 +28,7 @@ TAKE: dict[int, Take] = _found
 class CompiledOrders(PackedOrders):
     """A store whose long loops are compiled."""
 
-    def forget(self, keys: Iterable[bytes], limit_ms: int) -> None:
+    def forget(self, keys: list[bytes], limit_ms: int) -> None:
         """As `PackedOrders.forget`."""
         native.forget(self.packed, self.changed, keys, limit_ms)
 

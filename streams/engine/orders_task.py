@@ -396,7 +396,7 @@ class OrdersTask(PartitionTask):
             if rank == EXEMPTION_GRANTED:
                 store.forget(stage.retention.keys(over), over)
             elif key is not None:
-                store.forget((key,), over)
+                store.forget([key], over)
             stage.process(record, event)
             if rank == EXEMPTION_GRANTED and not self._sweep(outputs_max, states_max):
                 return False

@@ -72,7 +72,7 @@ cdef inline object _bytes(const uint8_t* at, int64_t size):
     return None if size < 0 else PyBytes_FromStringAndSize(<const char*> at, size)
 
 
-def columns(bytes response, Py_ssize_t begin, Py_ssize_t end, int64_t first):
+def columns(bytes response not None, Py_ssize_t begin, Py_ssize_t end, int64_t first):
     """Give the records from offset `first` on of the batch in `response[begin:end]`.
 
     Returns:

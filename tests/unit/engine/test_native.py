@@ -374,6 +374,26 @@ def test_compiled_store_does_what_the_plain_one_does(
 
 
 @needs_native
+@pytest.mark.parametrize("rank", sorted(MADE))
+@given(names=st.lists(st.sampled_from(["O1", "O2", "O3"]), max_size=40))
+def test_keys_that_come_again_are_seen_as_they_are_now(rank: int, names: list[str]) -> None:
+    """States are looked up some at a time; what one record changes, the next one finds."""
+    stores = []
+    for take in (TAKE, usual.TAKE):
+        store, blocked = PackedOrders(), dict[Any, None]()
+        for topic in range(rank + 1):
+            chosen = names if topic == rank else dict.fromkeys(names)
+            keys = [name.encode() for name in chosen]
+            ats = [AT + topic] * len(keys)
+            values = [orjson.dumps(MADE[topic](name, **{OWN_TIME[topic]: AT})) for name in chosen]
+            lane = Lane(topic, ats, [*range(len(keys))], ats, [*keys], [*values])
+            left = take[topic](lane, RULES, store, blocked)[0]
+        assert len(left) == len(names) - len(set(names))
+        stores.append(kept(store))
+    assert stores[0] == stores[1]
+
+
+@needs_native
 @pytest.mark.parametrize("rank", [ORDER_PAID, FIRST_SCAN])
 def test_orders_wait_in_the_minute_of_their_next_instant(rank: int) -> None:
     """Minutes come and go within a lane, and come again."""
