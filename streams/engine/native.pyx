@@ -701,8 +701,6 @@ def forget(dict packed not None, dict changed not None, list keys not None, int6
     cdef PyObject* found
     cdef const uint8_t* state
     cdef Py_ssize_t place, other, begin = 0, end = 0, length = len(keys)
-    if limit_ms < 0:
-        return
     for place in range(length):
         if place == end:
             begin, end = end, min(end + _BLOCK, length)

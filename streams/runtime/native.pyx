@@ -98,7 +98,7 @@ def columns(bytes response not None, Py_ssize_t begin, Py_ssize_t end, int64_t f
     count = <int32_t> _big_endian(batch + _COUNT_AT, 4)
     c.at, c.end = batch + _RECORDS_AT, batch + (end - begin)
     for place in range(count):
-        if not _read_bytes(&c, &record.at, &size) or size < 1:
+        if not _read_bytes(&c, &record.at, &size):
             return None
         record.end = c.at
         record.at += 1

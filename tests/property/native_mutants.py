@@ -83,15 +83,15 @@ _ENGINE = {
     "timed-rests": ("timed", "& _REST == _RETIRING", "& _RETIRING"),
     "timed-begin": ("timed", "if begin_ms <= due < end_ms:", "if due < end_ms:"),
     "timed-end": ("timed", "if begin_ms <= due < end_ms:", "if begin_ms <= due:"),
-    "timed-no-end": ("timed", "if stop == NULL:", "if False:"),
+    "timed-no-end": ("timed", 'if keys[length] != b"":', "if False:"),
+    "parcels-again": ("_take_parcels", "if states[other - begin] == found:", "if False:"),
+    "forget-again": ("forget", "if states[other - begin] == found:", "if False:"),
     "forget-rests": ("forget", "& _REST != _RETIRING", "& _RETIRING == 0"),
     "forget-over": ("forget", "or _big_endian(state + 1) > limit_ms", ""),
-    "forget-epoch": ("forget", "if limit_ms < 0:", "if False:"),
     "forget-new": ("forget", "<object> found is True", "True"),
 }  # fmt: skip
 _READING = {
     "batch-outside": ("columns", "not 0 <= begin <= end <= PyBytes_GET_SIZE(response)", "False"),
-    "batch-short": ("columns", "or end - begin < _RECORDS_AT", ""),
     "batch-magic": ("columns", "or batch[_MAGIC_AT] != 2", ""),
     "batch-compressed": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 8"),
     "batch-append-time": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 7"),
@@ -99,8 +99,6 @@ _READING = {
     "records-before": ("columns", "if offset >= first:", "if True:"),
     "bytes-beyond": ("_read_bytes", "or size[0] > c.end - c.at", ""),
     "bytes-below": ("_read_bytes", "or size[0] < -1", ""),
-    "record-empty": ("columns", "or size < 1", ""),
-    "number-beyond": ("_read_number", "while c.at < c.end and shift < 64:", "while shift < 64:"),
 }  # fmt: skip
 MUTANTS = {
     name: (source, *edit)

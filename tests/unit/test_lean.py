@@ -196,6 +196,42 @@ def test_what_is_damaged_is_not_read_beyond_its_end(data: st.DataObject) -> None
 def test_places_outside_of_the_response_are_refused(begin: int, end: int) -> None:
     """A mistake elsewhere must not become a read beyond it."""
     assert lean.native.columns(batch(WRITTEN), begin, end, 0) is None
+    # What stands behind these bytes is a zero, as would end the last record.
+    whole = batch(WRITTEN)
+    assert lean.native.columns(whole[:-1], 0, len(whole), 0) is None
+
+
+# In a batch of one record, behind its length: attributes, timestamp, offset; then key and value.
+ONE = odd_batch([(0, b"k", b"vv", False)], 0, 0)
+KEY_SIZE_AT = 61 + 1 + 3
+
+
+@pytest.mark.skipif(bool(lean.NOT_COMPILED_WHY), reason="nothing is compiled here")
+@pytest.mark.parametrize(
+    ("place", "byte", "why"),
+    [
+        (16, 1, "another version"),
+        (22, 1, "compressed"),
+        (22, 8, "the broker's timestamps"),
+        (60, 1, "more records than are counted"),
+        (60, 3, "fewer records than are counted"),
+        (KEY_SIZE_AT, 2 * 9, "a key beyond its record"),
+        (KEY_SIZE_AT, 3, "a key of less than nothing"),
+        (KEY_SIZE_AT + 2, 2 * 4, "a value beyond its record"),
+        (61, 0x80, "a length that does not end where it should"),
+        (61, 0, "an empty record"),
+    ],
+)
+def test_batch_that_is_not_plain_is_left_to_the_client(place: int, byte: int, why: str) -> None:
+    """Whatever it makes of it."""
+    assert lean.native.columns(ONE, 0, len(ONE), 0) == ([0], [0], [b"k"], [b"vv"])
+    # The record behind it makes room for what reads too far.
+    raw = bytearray(ONE + ONE[61:])
+    raw[60] = 2
+    raw[8:12] = (len(raw) - 12).to_bytes(4, "big")
+    assert lean.native.columns(bytes(raw), 0, len(raw), 0) is not None
+    raw[place] = byte
+    assert lean.native.columns(bytes(raw), 0, len(raw), 0) is None, why
 
 
 def test_append_time_is_the_brokers() -> None:
