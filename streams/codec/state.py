@@ -35,6 +35,7 @@ BEHIND_DUE = 9
 MODE = 0x07
 RETIRING = 0x08
 TOLD = 0x10
+"""Of `OrderState.told`. Earlier programs set it wherever a determination or a closure was kept."""
 REST = RETIRING | TOLD
 """Of these flags, a state that waits to be forgotten, and of which nobody must hear then, has the
 first."""

@@ -55,6 +55,10 @@ class Crossing(NamedTuple):
     stands: bool
 
 
+# Product to what may change its ban, by order and in order of time: the first one does.
+Crossings = dict[str, dict[str, Crossing]]
+
+
 WALK_ORDER = attrgetter("determined_at", "violation_id")
 _JUDGING_ORDER = attrgetter("determined_at", "occurrence")
 
@@ -172,21 +176,25 @@ class Shop:
                 return sorted(kinds[name], key=_JUDGING_ORDER)
         return []
 
-    def note_crossing(self, violation: Violation, crossings: dict[str, Crossing]) -> None:
+    def note_crossing(self, violation: Violation, crossings: Crossings) -> None:
         """Note the change of a violation if it makes a product's ban differ from what was told.
 
-        A second crossing takes the first back: only what differs after the last change remains.
-        An order below the threshold leaves a product to the orders beyond it.
+        Only what differs after the last change of an instant remains. An order that is not beyond
+        the threshold imposes nothing; it leaves a ban to the orders that are.
         """
         beyond = self._index_order(violation)
+        crossing = Crossing(violation, violation.revision, violation.standing)
         for product_id in violation.product_ids:
-            if not beyond and product_id in self.banning:
-                continue
-            if beyond == (product_id in self.banned):
-                crossings.pop(product_id, None)
+            noted = crossings.setdefault(product_id, {})
+            if product_id not in self.banned:
+                if beyond:
+                    noted.setdefault(violation.order_id, crossing)
+                else:
+                    noted.pop(violation.order_id, None)
+            elif product_id in self.banning:
+                noted.clear()
             else:
-                crossing = Crossing(violation, violation.revision, violation.standing)
-                crossings.setdefault(product_id, crossing)
+                noted.setdefault(violation.order_id, crossing)
 
     def _index_order(self, violation: Violation) -> bool:
         """Bring `banning` up to date with a violation's order; tell whether it is beyond."""

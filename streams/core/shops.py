@@ -30,7 +30,7 @@ from streams.core.outputs import (
     ShopMessage,
 )
 from streams.core.policy import Policy
-from streams.core.shop import WALK_ORDER, Crossing, Shop, Violation
+from streams.core.shop import WALK_ORDER, Crossings, Shop, Violation
 
 # A message names at most so many entries; the journal holds them all. A larger one would not fit
 # its topic when a whole shop is corrected at once.
@@ -163,7 +163,7 @@ class ShopsStage:
         shop = self._shop(shop_id)
         last_taken = shop.last_taken
         touched: dict[str, Violation] = {}
-        crossings: dict[str, Crossing] = {}
+        crossings: Crossings = {}
         earliest = NEVER_MS
         re_run = False
         for item in _without_pairs(items):
@@ -272,12 +272,10 @@ class ShopsStage:
                           entry.effective_at, entry.order_id)  # fmt: skip
         return entries
 
-    def _announce_bans(
-        self, shop_id: str, shop: Shop, crossings: dict[str, Crossing], log_time: int
-    ) -> None:
+    def _announce_bans(self, shop_id: str, shop: Shop, crossings: Crossings, log_time: int) -> None:
         rules = self._policy.ban
-        for product_id in sorted(crossings):
-            violation, revision, stands = crossings[product_id]
+        for product_id in sorted(product_id for product_id, noted in crossings.items() if noted):
+            violation, revision, stands = next(iter(crossings[product_id].values()))
             effective_at = log_time
             imposed = product_id not in shop.banned
             if imposed:

@@ -46,7 +46,7 @@ class Timers:
             self.earliest_ms = min(self.earliest_ms, due_ms)
 
     def add_all(self, timers: Iterable[tuple[int, bytes]]) -> None:
-        """Set many timers, each a due time and its key: what `add` does, and quicker."""
+        """Set many timers, each a due time and its key; their owner must know them already."""
         for minute, run in runs_of(timers).items():
             self.add_run(minute, run)
 

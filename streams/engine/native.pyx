@@ -678,8 +678,6 @@ def timed(dict packed not None, bytes run not None, int64_t begin_ms, int64_t en
     cdef Py_ssize_t place, begin = 0, end = 0, length = len(keys) - 1
     cdef int64_t due
     cdef list timers = []
-    if keys[length] != b"":
-        raise ValueError("a run of keys without an end")
     for place in range(length):
         if place == end:
             begin, end = end, min(end + _BLOCK, length)

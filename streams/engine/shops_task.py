@@ -73,8 +73,6 @@ class _Ban(Struct, array_like=True):
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
-
-
 _decode_violation = msgspec.msgpack.Decoder(Violation).decode
 _decode_ban = msgspec.msgpack.Decoder(_Ban).decode
 

@@ -68,6 +68,30 @@ cdef inline bint _read_bytes(Cursor* c, const uint8_t** at, int64_t* size) noexc
     return True
 
 
+cdef inline bint _read_attributes(Cursor* c) noexcept nogil:
+    if c.at == c.end or c.at[0] >= 0x80:
+        return False
+    c.at += 1
+    return True
+
+
+cdef bint _skip_headers(Cursor* c) noexcept nogil:
+    """Pass over the headers of a record up to its end, if their names are plain."""
+    cdef int64_t count = 0, size = 0, place, byte
+    cdef const uint8_t* at = NULL
+    if not _read_number(c, &count) or count < 0:
+        return False
+    for place in range(count):
+        if not _read_bytes(c, &at, &size) or size < 0:
+            return False
+        for byte in range(size):
+            if at[byte] >= 0x80:
+                return False
+        if not _read_bytes(c, &at, &size):
+            return False
+    return c.at == c.end
+
+
 cdef inline object _bytes(const uint8_t* at, int64_t size):
     return None if size < 0 else PyBytes_FromStringAndSize(<const char*> at, size)
 
@@ -77,7 +101,8 @@ def columns(bytes response not None, Py_ssize_t begin, Py_ssize_t end, int64_t f
 
     Returns:
         Offsets, timestamps, keys and values; `None` for a batch that is not plain (compressed, of
-        another version, with the broker's timestamps) or not whole.
+        another version, with the broker's timestamps, with a header whose name is not ASCII) or not
+        whole.
     """
     cdef const uint8_t* batch = <const uint8_t*> PyBytes_AS_STRING(response) + begin
     cdef list offsets = [], timestamps = [], keys = [], values = []
@@ -101,18 +126,20 @@ def columns(bytes response not None, Py_ssize_t begin, Py_ssize_t end, int64_t f
         if not _read_bytes(&c, &record.at, &size):
             return None
         record.end = c.at
-        record.at += 1
         if (
-            not _read_number(&record, &since)
+            not _read_attributes(&record)
+            or not _read_number(&record, &since)
             or not _read_number(&record, &offset)
             or not _read_bytes(&record, &key, &key_size)
             or not _read_bytes(&record, &value, &value_size)
+            or not _skip_headers(&record)
         ):
             return None
-        offset += base
+        # Without a sign, so that what wraps is defined.
+        offset = <int64_t> (<uint64_t> offset + <uint64_t> base)
         if offset >= first:
             offsets.append(offset)
-            timestamps.append(began + since)
+            timestamps.append(<int64_t> (<uint64_t> began + <uint64_t> since))
             keys.append(_bytes(key, key_size))
             values.append(_bytes(value, value_size))
     if c.at != c.end:

@@ -234,6 +234,36 @@ def test_batch_that_is_not_plain_is_left_to_the_client(place: int, byte: int, wh
     assert lean.native.columns(bytes(raw), 0, len(raw), 0) is None, why
 
 
+@pytest.mark.skipif(bool(lean.NOT_COMPILED_WHY), reason="nothing is compiled here")
+@pytest.mark.parametrize(
+    ("record", "plain"),
+    [
+        (b"\x00\x00\x00\x02k\x02v\x00", True),
+        (b"\x00\x00\x00\x01\x01\x00", True),
+        (b"\x00\x00\x00\x01\x01\x02\x02h\x01", True),
+        (b"\x00\x00\x00\x01\x01\x04\x02h\x021\x00\x00", True),
+        (b"\x80\x00\x00\x02k\x02v\x00", False),  # attributes of more than one byte
+        (b"\x00\x00\x00\x02k\x02v\x01", False),  # less than no headers
+        (b"\x00\x00\x00\x02k\x02v\x02", False),  # a header that is not there
+        (b"\x00\x00\x00\x02k\x02v\x00\x00", False),  # something behind the headers
+        (b"\x00\x00\x00\x01\x01\x02\x01\x01", False),  # a header without a name
+        (b"\x00\x00\x00\x01\x01\x02\x04\xc3\xa9\x01", False),  # a name that is not ASCII
+        (b"\x00\x00\x00\x01\x01\x02\x02\xff\x01", False),  # a name that is no text
+        (b"\x00\x00\x00\x01\x01\x02\x02h\x02", False),  # a value beyond the record
+        (b"", False),
+    ],
+)
+def test_record_is_read_to_its_end(record: bytes, plain: bool) -> None:
+    """Headers are passed over; what the client may refuse is left to it."""
+    raw = ONE[:61] + bytes([2 * len(record)]) + record
+    raw = raw[:8] + (len(raw) - 12).to_bytes(4, "big") + raw[12:]
+    found = lean.native.columns(raw, 0, len(raw), 0)
+    assert (found is not None) == plain
+    if found is not None:
+        (read,) = MemoryRecords(raw).next_batch()
+        assert [*zip(*found, strict=True)] == [(read.offset, read.timestamp, read.key, read.value)]
+
+
 def test_append_time_is_the_brokers() -> None:
     """Then all records of a batch have the same time, which its head tells."""
     assert lean.lean()

@@ -416,10 +416,3 @@ def test_orders_wait_in_the_minute_of_their_next_instant(rank: int) -> None:
         found.append(runs)
     assert found[0] == found[1]
     assert len(found[0]) == 3
-
-
-@needs_native
-def test_run_without_an_end_is_refused() -> None:
-    """Nothing is read beyond it."""
-    with pytest.raises(ValueError, match="without an end"):
-        CompiledOrders().timed(b"O1", 0, 9)

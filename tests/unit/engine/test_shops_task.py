@@ -233,44 +233,66 @@ def test_lowered_threshold_bans_with_the_next_change_of_an_order_beyond() -> Non
     assert ban["effective_at"] == NOON + 1
 
 
-def test_bans_of_changing_rules_alternate_and_are_named_once() -> None:
-    """A change may lift under rules without bans and lift again what came back in between."""
-    rng = random.Random(7)
-    rounds = 300
-    for _ in range(rounds):
-        task, changelog, told = new_task(), dict[bytes, bytes | None](), list[OutRecord]()
-        standing = dict[tuple[str, int], bool]()
-        revisions = Counter[tuple[str, int]]()
+@pytest.mark.parametrize("seed", range(40))
+def test_bans_of_changing_rules_alternate_and_are_named_once(seed: int) -> None:
+    """Several orders, products and kinds change at an instant, and the rules between two."""
+    rng = random.Random(seed)
+    for _ in range(20):
+        changelog, told = dict[bytes, bytes | None](), list[OutRecord]()
+        revisions = Counter[tuple[str, str, int]]()
+        standing: list[tuple[str, str, int]] = []
         at = NOON
-        for _ in range(12):
+        for _ in range(10):
             at += HOUR_MS
-            policy = ban_beyond(rng.choice([None, 0, 1, 2]))
-            task = restored(changelog.items(), policy=policy)
-            place = rng.choice("ABC"), rng.choice((1, 2, 3))
-            order_id, number = place
-            products = ["P1", "P2"] if order_id == "A" else ["P1"]
-            standing[place] = not standing.get(place)
-            if standing[place]:
-                revisions[place] += 1
-            item = determined(
-                number, order_id, NOON + number, log_time_ms=at, product_ids=products,
-                revision=revisions[place],
-            )  # fmt: skip
-            fall = replace(revoked(number, at, NOON + number, order_id), revision=revisions[place])
-            offer(task, item if standing[place] else fall)
+            task = restored(changelog.items(), policy=ban_beyond(rng.choice([None, 0, 1, 2])))
+            items: list[ShopMessage] = []
+            for _ in range(rng.randint(1, 5)):
+                place = order_id, kind, number = (
+                    rng.choice("ABC"), rng.choice(("late-scan", "late-ship")), rng.choice((1, 2, 3))
+                )  # fmt: skip
+                violation_id = f"{order_id}:{kind}:{number}"
+                if place in standing:
+                    standing.remove(place)
+                    fall = revoked(number, at, NOON + number, order_id)
+                    items.append(
+                        replace(fall, revision=revisions[place], violation_id=violation_id)
+                    )
+                else:
+                    standing.append(place)
+                    revisions[place] += 1
+                    products = ["P1", "P2"] if order_id == "A" else ["P1"]
+                    items.append(
+                        determined(
+                            number, order_id, NOON + number, log_time_ms=at, kind=kind,
+                            product_ids=products, revision=revisions[place],
+                            violation_id=violation_id,
+                        )
+                    )  # fmt: skip
+            offer(task, *items)
             checkpoint = step_to(task, at + 1)
             changelog |= checkpoint.changelog
             changelog = {key: value for key, value in changelog.items() if value is not None}
             told += [each for each in checkpoint.outputs if each.topic == "product-ban"]
         ids = [dict(each.headers)["ce_id"] for each in told]
         assert len({*ids}) == len(ids)
+        values = [json.loads(each.value) for each in told]
         for product in ("P1", "P2"):
-            verbs = [
-                value["type"].removeprefix("product-ban.")
-                for value in (json.loads(each.value) for each in told)
-                if value["product_id"] == product
-            ]
-            assert verbs == ["imposed", "lifted"] * (len(verbs) // 2) + verbs[len(verbs) & ~1 :]
+            verbs = [each["type"] for each in values if each["product_id"] == product]
+            assert verbs[0::2] == ["product-ban.imposed"] * len(verbs[0::2])
+            assert verbs[1::2] == ["product-ban.lifted"] * len(verbs[1::2])
+
+
+def test_ban_is_imposed_by_an_order_that_still_is_beyond() -> None:
+    """Not by one that was so amid the instant, while an order that nothing touched is."""
+    orders = [determined(n, name, at=NOON + n) for name in ("O1", "O2") for n in (1, 2, 3)]
+    task = ShopsTask(0, ban_beyond(None), 1)
+    task.restored()
+    offer(task, *orders)
+    changelog = step_to(task, NOON + 4).changelog
+    for falls, expected in ((3, []), (2, []), (1, [("product-ban.imposed", "O1:late-scan:1")])):
+        task = restored(changelog.items(), policy=ban_beyond(1))
+        offer(task, *(revoked(n, NOON + DAY_MS, at=NOON + n) for n in range(1, falls + 1)))
+        assert bans(step_to(task, NOON + 2 * DAY_MS)) == expected
 
 
 def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
