@@ -101,7 +101,6 @@ _READING = {
     "headers-none": ("_skip_headers", "or size < 0", ""),
     "headers-end": ("_skip_headers", "return c.at == c.end", "return True"),
     "records-before": ("columns", "if offset >= first:", "if True:"),
-    "bytes-beyond": ("_read_bytes", "or size[0] > c.end - c.at", ""),
     "bytes-below": ("_read_bytes", "or size[0] < -1", ""),
 }  # fmt: skip
 MUTANTS = {
