@@ -48,7 +48,10 @@ def main() -> None:
     arguments = parser.parse_args()
     known, asked = load_policy(DEFAULT), load_policy(arguments.policy)
     if (asked.violations, asked.closure) != (known.violations, known.closure):
-        parser.error(f"the answer is known for violations and closure as in {DEFAULT}")
+        parser.error(
+            f"{arguments.policy}: its [violations] or [closure] differ from those of {DEFAULT}, "
+            "and the right answer is known for these alone"
+        )
     with (
         tempfile.TemporaryDirectory(prefix="shipclock-bench-") as folder,
         EmbeddedBroker(Path(folder) / "broker") as broker,

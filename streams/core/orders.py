@@ -409,6 +409,7 @@ class OrdersStage:
         self, order_id: str, order: Order, state: OrderState, occurrence: Occurrence,
         log_time: int, cause: Event | None,
     ) -> None:  # fmt: skip
+        violation_id = announce.violation_id(order_id, occurrence)
         occurrence.standing = False
         state.last_change_ms = log_time
         self.outputs += announce.revoked(
@@ -417,7 +418,7 @@ class OrdersStage:
             occurrence,
             self._policy.label,
             log_time,
-            *self._reason_of(cause),
+            *self._reason_of(cause, violation_id),
         )
         if state.told:
             self.items.append(
@@ -427,20 +428,23 @@ class OrdersStage:
                     order_id=order_id,
                     revision=occurrence.revision,
                     shop_id=order.shop_id,
-                    violation_id=announce.violation_id(order_id, occurrence),
+                    violation_id=violation_id,
                 )
             )
 
-    def _reason_of(self, cause: Event | None) -> tuple[RevocationReason, str]:
+    def _reason_of(self, cause: Event | None, violation_id: str) -> tuple[RevocationReason, str]:
         """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
 
-        A timer revokes only where other rules than today's made the determination.
+        A timer, or an appeal that did not grant this violation, revokes only where other rules than
+        today's made the determination.
         """
         if isinstance(cause, ExemptionGranted):
             return "exemption", cause.exemption_id
-        if isinstance(cause, AppealDecided):
+        if isinstance(cause, AppealDecided) and (
+            (cause.violation_id, cause.outcome) == (violation_id, "granted")
+        ):
             return "appeal", cause.appeal_id
-        if cause is None:
+        if cause is None or isinstance(cause, AppealDecided):
             return "late-evidence", self._policy.label
         return "late-evidence", INPUT_TOPICS[EVENT_TYPES.index(type(cause))]
 

@@ -244,10 +244,7 @@ class OrdersTask(PartitionTask):
         self._frontier.complete(_RANKS[topic], as_of_ms)
 
     def drain(self) -> None:
-        """Let every determination, warning and closure timer fire; states are kept for good.
-
-        To be called once all below the frontier has been worked off.
-        """
+        """When all below the frontier is done: let every timer fire, and keep states for good."""
         self._stage.forgetting = False
         for topic in INPUT_TOPICS:
             self.complete(topic, END_OF_TIME_MS)

@@ -159,7 +159,8 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
             log,
             "plain-engine",
             detail=why,
-            hint="usual events take longer: install shipclock anew where a C compiler is",
+            hint="usual events take longer: install shipclock anew where a C compiler is; in a "
+            "checkout remove .venv/installed.sha256 first",
         )
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)

@@ -30,6 +30,7 @@ from tests.unit.samples import (
     PLACED_AT,
     POLICY,
     Value,
+    appeal,
     closed,
     exemption,
     paid,
@@ -652,6 +653,27 @@ def test_timer_takes_back_what_other_rules_determined(changes: list[tuple[str, s
     ]
     assert (value["type"], value["reason"]) == ("timeout.revoked", "late-evidence")
     assert value["cause"] == "douyin-first-scan@1"
+
+
+@pytest.mark.parametrize("outcome", ["granted", "rejected"])
+def test_appeal_is_blamed_for_what_it_grants_alone(outcome: str) -> None:
+    """What falls with it because the rules have changed, falls by the rules."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + 2 * DAY_MS + 1)
+    later = restarted(
+        OrdersTask(3, policy_with(('limit = "72h"', 'limit = "200h"')), 2, live=False), step(task)
+    )
+    decision = appeal("O1:late-scan:2", outcome=outcome, decided_at=DEADLINE + 2 * DAY_MS)
+    offer(later, "appeal-decided", decision, timestamp=DEADLINE + 2 * DAY_MS + 2)
+    complete(later, DEADLINE + 2 * DAY_MS + 3)
+    values = [json.loads(each.value) for each in step(later).outputs if each.topic == "timeout"]
+    by_rules = ("late-evidence", "douyin-first-scan@1")
+    assert [(each["occurrence"], each["reason"], each["cause"]) for each in values] == [
+        (1, *by_rules),
+        (2, *(("appeal", "A1") if outcome == "granted" else by_rules)),
+        (3, *by_rules),
+    ]
 
 
 def test_order_that_comes_to_rest_at_the_instant_of_its_timer_is_forgotten() -> None:
