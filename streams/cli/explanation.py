@@ -302,6 +302,8 @@ class _Teller:
             return f"to be charged at {self._at(charge.settles_at)}"
         if charge.status == "waiting":
             return "the shop's account has not come to this yet"
+        if charge.status == "free":
+            return "not charged, the rules it was determined by had no account"
         if charge.status != "capped":
             return None
         if charge.cap == "order":

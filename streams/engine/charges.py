@@ -14,7 +14,7 @@ from streams.core.policy import DepositRules, PointsRules, Policy
 from streams.core.shop import WALK_ORDER, Violation
 from streams.engine.evidence import Evidence
 
-Status = Literal["charged", "capped", "settles", "waiting", "none"]
+Status = Literal["charged", "capped", "settles", "waiting", "free", "none"]
 
 
 class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,7 +22,8 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `charged`: it stands and is booked. `settles`: it will be, at `settles_at`. `capped`: of the
     `limit` an order, day or week has, `used` was used up before it. `waiting`: the account has not
-    come to the violation, or to its end, yet. `none`: it does not stand and owes nothing.
+    come to the violation, or to its end, yet. `free`: the rules that determined it kept no account.
+    `none`: it does not stand and owes nothing.
     """
 
     account: Literal["points", "deposit"]
@@ -42,6 +43,7 @@ class ShopAccount:
 
     def __init__(self, evidence: Evidence, policy: Policy) -> None:
         self._penalties = evidence.penalties
+        self._state = evidence.state
         self._policy = policy
         self._calendar = Calendar(policy.time_zone)
         standing = [one for one in evidence.violations.values() if one.standing]
@@ -53,6 +55,7 @@ class ShopAccount:
         if occurrence is None and not entries:
             return []
         violation = next((one for one in self._standing if one.violation_id == violation_id), None)
+        told = self._state is None or self._state.told
         wanted = occurrence.revision if occurrence is not None and occurrence.standing else 0
         taken = violation.revision if violation is not None else 0
         charges = []
@@ -64,7 +67,7 @@ class ShopAccount:
                 account="points" if account == "points" else "deposit",
                 balance=sum(entry.amount for entry in own),
                 entries=own,
-                status="waiting" if wanted != taken else "none",
+                status="none" if wanted == taken else "waiting" if told else "free",
                 unit=rules.unit,
             )
             if violation is not None and wanted == taken:

@@ -232,6 +232,17 @@ def test_other_rules_than_the_judges_are_told_as_such() -> None:
     assert "Explained by douyin-first-scan@2" in text(explanation)
 
 
+def test_violation_of_rules_without_an_account_is_not_waited_for() -> None:
+    """The shop was never told of it, and today's rules charge nothing for it."""
+    free = msgspec.structs.replace(POLICY, points=None, deposit=None, ban=None)
+    evidence = evidence_of_events([line("order-paid", paid())], free, None, "O1")
+    explanation = explain(evidence, POLICY)
+    assert [one.standing for one in determinations(explanation)] == [True] * 3
+    assert "deposit: not charged, the rules it was determined by had no account" in text(
+        explanation
+    )
+
+
 def test_a_forgotten_order_is_explained_from_its_file() -> None:
     """An order that came and went within the file is explained as if it had been kept."""
     lines = [
