@@ -111,7 +111,7 @@ class _Changes:
         """Changelog records of the batch; what came and went within it leaves no trace."""
         records: dict[bytes, bytes | None] = {}
         for key, entry in self.entries.items():
-            kept = self._kept(key)
+            kept = self.kept(key)
             if isinstance(entry, Violation | _Ban):
                 records[key] = _STATE_VERSION + _encode(entry)
                 kept[key] = None
@@ -124,7 +124,8 @@ class _Changes:
         self.entries.clear()
         return records
 
-    def _kept(self, key: bytes) -> dict[bytes, None]:
+    def kept(self, key: bytes) -> dict[bytes, None]:
+        """Where a key belongs that the changelog holds."""
         if key.startswith(_PENDING_KEY):
             return self.pending
         return self.bans if key.startswith(_BAN_KEY) else self.violations
@@ -182,14 +183,10 @@ class ShopsTask(PartitionTask):
             if raw is None
             else read_stored(_decode_meta, SHOPS_CHANGELOG, self.partition, META_KEY, raw)
         )
-        pending = {key: restoring[key] for key in restoring if key.startswith(_PENDING_KEY)}
-        bans = {key: restoring[key] for key in restoring if key.startswith(_BAN_KEY)}
-        violations = {
-            key: value
-            for key, value in restoring.items()
-            if not key.startswith((_PENDING_KEY, _BAN_KEY))
-        }
-        found = (len(violations), len(pending), len(bans))
+        changes = self._changes
+        for key in restoring:
+            changes.kept(key)[key] = None
+        found = (len(changes.violations), len(changes.pending), len(changes.bans))
         stored = (0, 0, 0) if meta is None else (meta.violations, meta.pending, meta.bans or 0)
         if found != stored:
             raise CorruptChangelog(
@@ -197,9 +194,6 @@ class ShopsTask(PartitionTask):
                 f"waiting items and {found[2]} bans, its last checkpoint counted {stored[0]}, "
                 f"{stored[1]} and {stored[2]}"
             )
-        self._changes.violations = dict.fromkeys(violations)
-        self._changes.pending = dict.fromkeys(pending)
-        self._changes.bans = dict.fromkeys(bans)
         if meta is None:
             return
         check_meta(SHOPS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
@@ -214,18 +208,18 @@ class ShopsTask(PartitionTask):
             )
         stage.marks = list(meta.marks)
         stage.reached_ms = self._kept_ms = meta.reached_ms
-        for key, value in pending.items():
+        for key in changes.pending:
             stage.restore_pending(
-                read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, value)
+                read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             )
         stage.restore_violations(
-            read_stored(_unpack_violation, SHOPS_CHANGELOG, self.partition, key, value)
-            for key, value in violations.items()
+            read_stored(_unpack_violation, SHOPS_CHANGELOG, self.partition, key, restoring[key])
+            for key in changes.violations
         )
         if meta.bans is None:
             stage.adopt_bans()
-        for key, value in bans.items():
-            ban = read_stored(_unpack_ban, SHOPS_CHANGELOG, self.partition, key, value)
+        for key in changes.bans:
+            ban = read_stored(_unpack_ban, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             stage.restore_ban(ban.shop_id, ban.product_id)
 
     @property
