@@ -14,10 +14,11 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import Columns
 from streams.runtime.batches import KeyPartitioner
+from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
 from streams.runtime.inputs import Inputs, Records, keys_moved
 from streams.runtime.logs import Standing, error, event, ranges, reason, warn
-from streams.runtime.partition import Counters, Partition
+from streams.runtime.partition import Partition
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.runtime.stragglers import Stragglers

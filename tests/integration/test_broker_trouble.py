@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.protocol.admin import CreateAclsRequest
 
-import streams.runtime.partition
+import streams.runtime.failures
 import streams.runtime.source
 import tests.integration.test_runtime_worker as live
 from streams.broker import EmbeddedBroker, config
@@ -233,7 +233,7 @@ async def test_what_the_broker_forbids_is_refused_until_it_is_granted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """It is said with a hint, nothing is lost, and the next try after the grant succeeds."""
-    for module in (streams.runtime.partition, streams.runtime.source):
+    for module in (streams.runtime.failures, streams.runtime.source):
         monkeypatch.setattr(module, "_REFUSED_S", 1.0)
     bench = Bench(guarded, inputs=2, partitions=1)
     await bench.create()

@@ -12,7 +12,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-import streams.runtime.partition
+import streams.runtime.takeover
 import tests.integration.test_runtime_worker as live
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
@@ -56,7 +56,7 @@ async def test_kept_partitions_go_on_while_moved_ones_restore(
             await go_on.wait()
         return await restore(settings, stage, partition, task)
 
-    monkeypatch.setattr(streams.runtime.partition, "restore", slow)
+    monkeypatch.setattr(streams.runtime.takeover, "restore", slow)
     for partition in range(4):
         await bench.send(bench.inputs[0], 0, 100, old_ms(), partition)
     async with bench.running():

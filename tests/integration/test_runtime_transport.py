@@ -381,7 +381,7 @@ async def test_a_task_that_breaks_on_a_record_restores_the_partition(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that was not taken is read again, not committed past."""
-    monkeypatch.setattr("streams.runtime.partition._REFUSED_S", 0.2)
+    monkeypatch.setattr("streams.runtime.failures._REFUSED_S", 0.2)
     offer = Counter.offer
     failures = iter([ValueError("first"), ValueError("second")])
 
@@ -433,7 +433,7 @@ async def test_a_topic_created_anew_under_a_running_worker_is_refused(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its deletion is told at once, and offsets of other records are not taken for those known."""
-    monkeypatch.setattr("streams.runtime.partition._REFUSED_S", 0.5)
+    monkeypatch.setattr("streams.runtime.failures._REFUSED_S", 0.5)
     monkeypatch.setattr("streams.runtime.logs.Standing.news", lambda *_: True)
     bench.settings = replace(bench.settings, metadata_max_age_ms=2_000)
     old = int(time.time() * 1000) - 3_600_000

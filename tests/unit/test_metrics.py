@@ -13,7 +13,7 @@ from streams.engine.records import (
     OutRecord,
     columns,
 )
-from streams.runtime.partition import Counters
+from streams.runtime.counters import Counters
 from streams.telemetry import metrics
 
 

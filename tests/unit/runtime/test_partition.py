@@ -15,10 +15,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from streams.engine.records import Checkpoint, Columns, CorruptChangelog
-from streams.runtime import partition as module
+from streams.runtime import failures, takeover
+from streams.runtime.counters import Counters
 from streams.runtime.errors import TopicCreatedAnew
+from streams.runtime.failures import Failures
 from streams.runtime.logs import Standing
-from streams.runtime.partition import Counters, Partition
+from streams.runtime.partition import Partition
 from streams.runtime.restore import Restored
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -123,10 +125,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         made.on_restore(number)
         return Restored(0, 0)
 
-    monkeypatch.setattr(module, "Transactions", Transactions)
-    monkeypatch.setattr(module, "restore", restore)
-    monkeypatch.setattr(module, "_RETRY_S_MIN", 0.01)
-    monkeypatch.setattr(module, "_REFUSED_S", 0.01)
+    monkeypatch.setattr(takeover, "Transactions", Transactions)
+    monkeypatch.setattr(takeover, "restore", restore)
+    monkeypatch.setattr(failures, "_RETRY_S_MIN", 0.01)
+    monkeypatch.setattr(failures, "_REFUSED_S", 0.01)
     return made
 
 
@@ -226,7 +228,7 @@ async def test_a_release_amid_the_end_of_a_life_ends_the_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rebalance that left us the partition says that it is ours: nothing to wait for."""
-    monkeypatch.setattr(module, "_RETRY_S_MIN", 60.0)
+    monkeypatch.setattr(failures, "_RETRY_S_MIN", 60.0)
     part = world.partition()
     await until(lambda: part.ready)
     world.on_close = part.release
@@ -284,7 +286,7 @@ async def test_a_changelog_that_a_stranger_keeps_undecided_is_refused(
 
 async def test_the_end_of_its_loop_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in the loop itself must not leave a partition that nobody works on."""
-    monkeypatch.setattr(Partition, "_say", lambda *_: 1 / 0)
+    monkeypatch.setattr(Failures, "report", lambda *_: 1 / 0)
     part = world.partition()
     await until(lambda: part.ready)
     part.fail(KafkaError("away"))

@@ -19,9 +19,9 @@ from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, columns
 from streams.policies import load_policy
 from streams.runtime import session, source
+from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
 from streams.runtime.flow import Flow
-from streams.runtime.partition import Counters
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.telemetry import metrics

@@ -1,0 +1,109 @@
+"""The beginning of a life: fence the last owner, restore, and find where to read on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from streams.engine.records import CorruptChangelog
+from streams.runtime.batches import KeyPartitioner
+from streams.runtime.checkpoint import Transactions
+from streams.runtime.errors import PartitionRefused
+from streams.runtime.logs import event, warn
+from streams.runtime.positions import Positions
+from streams.runtime.restore import Restored, restore
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage, Task
+
+log = logging.getLogger(__name__)
+
+_FREEZE_STATES_MIN = 100_000
+
+
+class Life(NamedTuple):
+    """What a partition works with until it fails, is revoked, or ends."""
+
+    task: Task
+    transactions: Transactions
+    begun: Mapping[str, int]
+    """For each input the offset to read from."""
+
+
+class Takeover:
+    """Takes one partition over, as often as a life of it begins.
+
+    Args:
+        restoring: How many partitions may restore at a time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: Stage,
+        number: int,
+        counts: Mapping[str, int],
+        partition_of: KeyPartitioner,
+        positions: Positions,
+        restoring: asyncio.Semaphore,
+    ) -> None:
+        self._settings = settings
+        self._stage = stage
+        self._number = number
+        self._counts = counts
+        self._partition_of = partition_of
+        self._positions = positions
+        self._restoring = restoring
+
+    async def run(self) -> Life:
+        """Begin a life; whoever gets it closes its transactions."""
+        started_s = time.monotonic()
+        transactions = Transactions(
+            self._settings, self._stage, self._number, self._counts, self._partition_of
+        )
+        try:
+            async with self._restoring:
+                await transactions.start()
+                task, restored, begun = await self._restore(transactions)
+        except BaseException:
+            await transactions.close()
+            raise
+        if task.policy_changed:
+            warn(log, "policy-changed", stage=self._stage.name, partition=self._number,
+                 before=task.restored_policy, now=task.policy,
+                 detail="each order is judged anew at its next event or timer")  # fmt: skip
+        if restored.records >= _FREEZE_STATES_MIN:
+            # Restored states live long: no full collection need look at them again. What a former
+            # life has left must not stay with them.
+            gc.collect()
+            gc.freeze()
+        event(
+            log,
+            "restored",
+            stage=self._stage.name,
+            partition=self._number,
+            states=restored.records,
+            seconds=time.monotonic() - started_s,
+        )
+        return Life(task, transactions, begun)
+
+    async def _restore(
+        self, transactions: Transactions
+    ) -> tuple[Task, Restored, Mapping[str, int]]:
+        task = self._stage.new_task(self._number, self._counts)
+        try:
+            restored = await restore(self._settings, self._stage, self._number, task)
+            if task.restored_policy is None and self._number:
+                # Nothing says how many partitions there were: the first one knows.
+                first = self._stage.new_task(0, self._counts)
+                await restore(self._settings, self._stage, 0, first)
+                del first
+            begun = await self._positions.check(task, restored.end)
+        except (CorruptChangelog, PartitionRefused):
+            # Or we were asleep meanwhile, and what we read is half another owner's.
+            await transactions.prove_ownership(await self._positions.committed())
+            raise
+        return task, restored, begun
