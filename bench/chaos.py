@@ -37,11 +37,12 @@ from streams.broker import BrokerError, EmbeddedBroker
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.engine.records import SHOP_VIOLATIONS, InRecord
 from streams.engine.simulate import judge_log
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.publish import InputEvent, targets
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 POLICY = "douyin-first-scan"
 GROUP = "shipclock-orders"
@@ -130,7 +131,7 @@ async def run(folder: Path, options: argparse.Namespace) -> Outcome:
     """Load and disturb at once, heal, wait until all is judged, read the topics."""
     chunks = chunked(options)
     with EmbeddedBroker(folder / "broker") as broker:
-        await ensure_topics(broker.bootstrap, options.partitions)
+        await ensure_topics(Connection(broker.bootstrap), options.partitions)
         loader = Loader(broker.bootstrap, chunks)
         crew = Crew(broker, folder, options)
         tasks: list[asyncio.Task[Any]] = []
@@ -145,12 +146,12 @@ async def run(folder: Path, options: argparse.Namespace) -> Outcome:
             crew.stop()
             crew.start(idle_slack_ms=500)
             until_ms = cluster.now_ms()
-            log = await cluster.read(broker.bootstrap, INPUT_TOPICS)
+            log = await cluster.read(Connection(broker.bootstrap), INPUT_TOPICS)
             require_loaded(chunks, log)
             await wait_until_done(broker.bootstrap, until_ms)
             crew.stop()
             say(f"{loader.elapsed_s():6.1f} s  all is judged")
-            outputs = await cluster.read(broker.bootstrap, cluster.OUTPUT_TOPICS)
+            outputs = await cluster.read(Connection(broker.bootstrap), cluster.OUTPUT_TOPICS)
             return Outcome(log, outputs, until_ms, disturbing.result())
         finally:
             for task in tasks:
@@ -398,7 +399,7 @@ class Crew:
 
     def _worker(self, number: int) -> cluster.WorkerProcess:
         log_path = self._folder / f"worker-{number}.log"
-        return cluster.WorkerProcess(self._broker.bootstrap, log_path, *self._options)
+        return cluster.WorkerProcess(Connection(self._broker.bootstrap), log_path, *self._options)
 
     def _require_alive(self) -> None:
         for number, worker in enumerate(self._workers):
@@ -419,7 +420,7 @@ def described(done: Disturbance) -> str:
 async def wait_until_done(bootstrap: str, until_ms: int) -> None:
     """Wait until all of the log is judged; raise FailedRunError if that does not come."""
     try:
-        await cluster.wait_until_done(bootstrap, until_ms, timeout_s=DONE_TIMEOUT_S)
+        await cluster.wait_until_done(Connection(bootstrap), until_ms, timeout_s=DONE_TIMEOUT_S)
     except TimeoutError:
         raise FailedRunError(f"not done {DONE_TIMEOUT_S:.0f} s after all was healed") from None
 

@@ -55,8 +55,9 @@ from streams.broker import EmbeddedBroker, broker_status
 from streams.broker.jars import KAFKA_VERSION
 from streams.broker.java import find_java
 from streams.engine.compiled import NOT_COMPILED_WHY
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
@@ -440,12 +441,14 @@ class DutiesJudge(Judge):
         self._started_ms = cluster.now_ms()
 
     async def finished(self, bootstrap: str, answers: Answers) -> None:  # noqa: ARG002
-        await cluster.wait_until_done(bootstrap, self._started_ms, timeout_s=READY_TIMEOUT_S * 10)
+        await cluster.wait_until_done(
+            Connection(bootstrap), self._started_ms, timeout_s=READY_TIMEOUT_S * 10
+        )
 
     async def check(self, bootstrap: str, answers: Answers) -> dict[str, int]:
         records = [json.loads(value) for value in answers.values]
         self.compare((r["order_id"], r["deadline"]) for r in records if r["occurrence"] == 1)
-        written = await cluster.read(bootstrap, cluster.OUTPUT_TOPICS)
+        written = await cluster.read(Connection(bootstrap), cluster.OUTPUT_TOPICS)
         found = Counter(record.topic for record in written)
         if any(found[topic] != count for topic, count in self._wanted.items()):
             raise WrongAnswerError(f"{dict(found)}, wanted {self._wanted}")
@@ -539,8 +542,8 @@ async def run(
     """
     say(f"  {engine.label}: {len(job.records)} events")
     with fresh_broker() as (bootstrap, broker, folder):
-        await ensure_topics(bootstrap, partitions)
-        loaded = await cluster.load(bootstrap, job.records)
+        await ensure_topics(Connection(bootstrap), partitions)
+        loaded = await cluster.load(Connection(bootstrap), job.records)
         reading = await read_alone(bootstrap, partitions, loaded)
         async with watched(bootstrap, partitions) as answers:
             process = EngineProcess(engine.command(bootstrap, folder), engine.ready, folder)

@@ -37,9 +37,10 @@ import workload
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.runtime.settings import Settings
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 TICK_S = 0.05
 DUE_AFTER_MS = (3_000, 12_000)
@@ -183,7 +184,7 @@ async def observe(
     workers: int,
 ) -> dict[str, Any]:
     """Start workers and load, note when each timeout is seen, and compare."""
-    await ensure_topics(bootstrap, load.partitions)
+    await ensure_topics(Connection(bootstrap), load.partitions)
     port = free_ports(workers)
     command = [
         sys.executable, str(HERE / "tuned_worker.py"), "--bootstrap", bootstrap,

@@ -31,6 +31,8 @@ from streams.broker import EmbeddedBroker
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
@@ -38,7 +40,6 @@ from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
-from streams.topics.admin import ensure_topics
 
 APP_ID = "shipclock"
 GC_THRESHOLD = 200_000  # the worker's
@@ -87,7 +88,7 @@ def orders_stage() -> Stage:
 
 async def write(bootstrap: str, partitions: int, states: int) -> None:
     """Let every partition judge its share of the orders, and commit that."""
-    await ensure_topics(bootstrap, partitions)
+    await ensure_topics(Connection(bootstrap), partitions)
     started_s = time.monotonic()
     counts = dict.fromkeys(orders_stage().topics, partitions)
     for partition in range(partitions):
@@ -110,7 +111,7 @@ def owner(
     task = stage.new_task(partition, counts)
     assert isinstance(task, OrdersTask)
     task.restored()
-    settings = Settings(bootstrap=bootstrap, app_id=APP_ID)
+    settings = Settings(connection=Connection(bootstrap), app_id=APP_ID)
     return task, Transactions(settings, stage, partition, counts, KeyPartitioner())
 
 
@@ -153,7 +154,7 @@ def measure(bootstrap: str, partitions: int) -> dict[str, object]:
 
 async def restored(bootstrap: str, partitions: int) -> tuple[list[OrdersTask], float, float]:
     """Return the tasks with their states, and how long it took and stalled, in seconds."""
-    settings, stage = Settings(bootstrap=bootstrap, app_id=APP_ID), orders_stage()
+    settings, stage = Settings(connection=Connection(bootstrap), app_id=APP_ID), orders_stage()
     counts = dict.fromkeys(stage.topics, partitions)
     at_once = asyncio.Semaphore(settings.restore_concurrency)
     tasks: list[OrdersTask] = []

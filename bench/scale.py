@@ -55,9 +55,10 @@ from streams.broker import EmbeddedBroker
 from streams.core.events import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.runtime.settings import Settings
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 Row = dict[str, Any]
 
@@ -199,8 +200,8 @@ def by_state(options: argparse.Namespace) -> list[Row]:
 def state_run(states: int, job: throughput.Job) -> Row:
     """Fill the changelogs, restore them in a worker, then give that worker's successor a job."""
     with fresh_broker() as (bootstrap, folder):
-        asyncio.run(ensure_topics(bootstrap, PARTITIONS))
-        asyncio.run(cluster.load(bootstrap, first_records(states)))
+        asyncio.run(ensure_topics(Connection(bootstrap), PARTITIONS))
+        asyncio.run(cluster.load(Connection(bootstrap), first_records(states)))
         with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
             shares = [
                 pool.submit(fill, bootstrap, [partition, partition + 1], states, workload.START_MS)
@@ -339,7 +340,7 @@ async def work_by_worker(bootstrap: str, folder: Path, job: throughput.Job) -> R
         )
         for event in workload.merged(job.topics)
     )  # fmt: skip
-    events = await cluster.load(bootstrap, records)
+    events = await cluster.load(Connection(bootstrap), records)
     done_ms = cluster.now_ms()
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
@@ -350,14 +351,16 @@ async def work_by_worker(bootstrap: str, folder: Path, job: throughput.Job) -> R
         offsets = await cluster.committed(admin, f"{restoring.APP_ID}-orders")
         # Partitions that were restored before the last one have begun.
         ahead = sum(max(0, found.offset - 1) for found in offsets.values())
-        await cluster.wait_until_done(bootstrap, done_ms, timeout_s=600)
+        await cluster.wait_until_done(Connection(bootstrap), done_ms, timeout_s=600)
         wall_s, cpu_s = time.monotonic() - started_s, worker.cpu_s() - cpu_s
         worker.collect()
         await asyncio.sleep(1)
     finally:
         await admin.close()
         probe = worker.stop()
-    written = await cluster.read(bootstrap, ("timeout", "deadline-warning", "order-closure"))
+    written = await cluster.read(
+        Connection(bootstrap), ("timeout", "deadline-warning", "order-closure")
+    )
     for topic, wanted in (
         ("timeout", job.answer.determinations),
         ("deadline-warning", job.answer.warnings),
@@ -389,7 +392,7 @@ def instant_run(timers: int) -> Row:
     """Let one partition's timers fire live, while single ones of another partition do, too."""
     longest_ms = longest_step_ms(timers)
     with fresh_broker() as (bootstrap, folder):
-        asyncio.run(ensure_topics(bootstrap, 2))
+        asyncio.run(ensure_topics(Connection(bootstrap), 2))
         return {
             "timers": timers,
             **asyncio.run(fire_live(bootstrap, folder, timers)),
@@ -407,7 +410,7 @@ async def fire_live(bootstrap: str, folder: Path, timers: int) -> Row:
         for partition, orders in enumerate((dues, single))
         for key, due in orders.items()
     ]
-    await cluster.load(bootstrap, records)
+    await cluster.load(Connection(bootstrap), records)
     worker = ProbedWorker(bootstrap, folder / "worker")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()

@@ -31,9 +31,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.broker import EmbeddedBroker
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 DEFAULT = "douyin-first-scan"
 
@@ -85,7 +86,7 @@ async def measure(
     policy: str = DEFAULT,
 ) -> dict[str, object]:
     """Load the job, run the worker over it, check the answer."""
-    await ensure_topics(bootstrap, partitions)
+    await ensure_topics(Connection(bootstrap), partitions)
     events = [*workload.merged(job.topics), *job.garbage]
     if job.garbage:
         events.sort()
@@ -99,13 +100,12 @@ async def measure(
         for event in events
     )  # fmt: skip
     started = time.monotonic()
-    loaded = await cluster.load(bootstrap, records)
+    loaded = await cluster.load(Connection(bootstrap), records)
     print(f"loaded {loaded} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     keep_from_collector()
     reading = await read_alone(bootstrap, partitions, loaded)
     done_ms = cluster.now_ms()
-    worker = cluster.WorkerProcess(
-        bootstrap, folder / "worker.log", "--policy", policy,
+    worker = cluster.WorkerProcess(Connection(bootstrap), folder / "worker.log", "--policy", policy,
         "--workers", str(workers),
     )  # fmt: skip
     process = psutil.Process(worker.process.pid)
@@ -116,7 +116,7 @@ async def measure(
             await asyncio.sleep(0.02)
         family = [process, *process.children(recursive=True)]
         started, started_cpu_s = time.monotonic(), cpu_seconds(family)
-        await cluster.wait_until_done(bootstrap, done_ms, timeout_s=600)
+        await cluster.wait_until_done(Connection(bootstrap), done_ms, timeout_s=600)
         wall_s = time.monotonic() - started
         cpu_s = cpu_seconds(family) - started_cpu_s
         memory = sum(member.memory_info().rss for member in family)
@@ -125,7 +125,9 @@ async def measure(
         code = worker.stop()
     reading = (reading + await read_alone(bootstrap, partitions, loaded)) / 2
     print(log, file=sys.stderr)
-    written = await cluster.read(bootstrap, ("timeout", "deadline-warning", "order-closure"))
+    written = await cluster.read(
+        Connection(bootstrap), ("timeout", "deadline-warning", "order-closure")
+    )
     found = {
         "determinations": sum(r.topic == "timeout" for r in written),
         "warnings": sum(r.topic == "deadline-warning" for r in written),
@@ -134,7 +136,7 @@ async def measure(
     wanted = {name: getattr(job.answer, name) for name in found}
     if found != wanted or code:
         sys.exit(f"wrong answer: {found}, wanted {wanted}, exit code {code}")
-    letters = Counter(map(source, await cluster.read(bootstrap, ("dead-letter",))))
+    letters = Counter(map(source, await cluster.read(Connection(bootstrap), ("dead-letter",))))
     if letters != Counter((event.topic, event.value) for event in job.garbage):
         sys.exit(f"wrong dead letters: {letters.total()}, wanted {len(job.garbage)} others")
     return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import pickle
 
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.runtime import logs
 from streams.runtime.app import run_worker
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", type=setting)
     options = parser.parse_args()
     policy = load_policy(options.policy)
-    settings = Settings(bootstrap=options.bootstrap, **dict(options.set))
+    settings = Settings(connection=Connection(options.bootstrap), **dict(options.set))
     logs.setup()
     if options.workers == 1:
         run_worker(settings, policy)

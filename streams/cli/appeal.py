@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from streams.cli.connecting import connected
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
     instant,
 )
 from streams.core.errors import UserError
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 
+@connected
 def appeal(
     violation_id: Annotated[
         str, typer.Argument(metavar="VIOLATION_ID", help="As in ORDER:late-scan:1.")
@@ -34,7 +35,8 @@ def appeal(
             show_default="now",
         ),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """Publish the outcome of an appeal against one violation.
@@ -65,6 +67,6 @@ def appeal(
     )
     value = msgspec.json.encode(decided)
     event = checked(Decoder(load_policy(policy)), "appeal-decided", value, now)
-    publish_one(bootstrap, event)
+    publish_one(connection, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")
     told_of_refusals()

@@ -15,12 +15,11 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from streams.cli.connecting import connected
 from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
     input_topic,
     instant,
@@ -31,6 +30,7 @@ from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.outputs import DeadLetterReason
 from streams.core.words import counted
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ Limit = Annotated[
 
 
 @app.command("list")
+@connected
 def list_letters(
     reason: Reason = None,
     topic: SourceTopic = None,
@@ -90,13 +91,14 @@ def list_letters(
     json_lines: Annotated[
         bool, typer.Option("--json", help="A JSON object a line, with the refused value.")
     ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
 ) -> None:
     """List dead letters, the newest last: when, why, from where, key, detail."""
     chosen = _chosen(reason, topic, since, until, limit)
     write = as_json if json_lines else as_text
     if by is None:
-        _write(bootstrap, chosen, write)
+        _write(connection, chosen, write)
         return
     if limit is not None:
         raise UserError("--by counts all of them", "leave --limit out", exit_code=2)
@@ -108,7 +110,7 @@ def list_letters(
         groups[name] += 1
         firsts.setdefault(name, found)
 
-    _read(bootstrap, chosen, count, quiet=False)
+    _read(connection, chosen, count, quiet=False)
     for name, number in groups.most_common():
         first = write(firsts[name])
         if json_lines:
@@ -119,13 +121,15 @@ def list_letters(
 
 
 @app.command()
+@connected
 def export(
     reason: Reason = None,
     topic: SourceTopic = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
@@ -136,7 +140,7 @@ def export(
 
     shipclock dead-letters export --reason schema > bad.jsonl
     """
-    count = _write(bootstrap, _chosen(reason, topic, since, until, limit), as_event)
+    count = _write(connection, _chosen(reason, topic, since, until, limit), as_event)
     if count:
         typer.echo(
             "note: repair `value` in each line, then: shipclock dead-letters resend FILE", err=True
@@ -144,11 +148,13 @@ def export(
 
 
 @app.command()
+@connected
 def resend(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Lines of `export`, with repaired values.")
     ],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """Send repaired events, each with a header that tells which record it replaces.
@@ -166,7 +172,7 @@ def resend(
     total = asyncio.run(repaired.check())
     if not total:
         raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
-    sent = publish_all(bootstrap, repaired.batches())
+    sent = publish_all(connection, repaired.batches())
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
     if repaired.old:
@@ -208,7 +214,7 @@ def _chosen(
     )
 
 
-def _write(bootstrap: str, chosen: _Chosen, write: Callable[[Letter], bytes]) -> int:
+def _write(connection: Connection, chosen: _Chosen, write: Callable[[Letter], bytes]) -> int:
     """Write a line a letter to standard output; return how many were found."""
     out = sys.stdout.buffer
     if chosen.limit is None:
@@ -216,16 +222,18 @@ def _write(bootstrap: str, chosen: _Chosen, write: Callable[[Letter], bytes]) ->
         def put(found: Letter) -> None:
             out.write(write(found) + b"\n")
 
-        count = _read(bootstrap, chosen, put, quiet=sys.stdout.isatty())
+        count = _read(connection, chosen, put, quiet=sys.stdout.isatty())
     else:
         newest: deque[bytes] = deque(maxlen=chosen.limit)
-        count = _read(bootstrap, chosen, lambda found: newest.append(write(found)), quiet=False)
+        count = _read(connection, chosen, lambda found: newest.append(write(found)), quiet=False)
         out.writelines(line + b"\n" for line in newest)
     out.flush()
     return count
 
 
-def _read(bootstrap: str, chosen: _Chosen, take: Callable[[Letter], None], quiet: bool) -> int:
+def _read(
+    connection: Connection, chosen: _Chosen, take: Callable[[Letter], None], quiet: bool
+) -> int:
     """Hand over the letters asked for, return how many; a terminal shows progress unless quiet."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -241,7 +249,7 @@ def _read(bootstrap: str, chosen: _Chosen, take: Callable[[Letter], None], quiet
             *columns, console=console, transient=True, disable=quiet or not console.is_terminal
         ) as bar:
             task = bar.add_task("", total=None)
-            async with aclosing(dead_letters(bootstrap, chosen.since_ms)) as letters:
+            async with aclosing(dead_letters(connection, chosen.since_ms)) as letters:
                 async for found in letters:
                     count += 1
                     if count % 1000 == 0:

@@ -36,5 +36,6 @@ def demo(
     as they come, and at the end all of it must add up. Ctrl-C stops it and leaves nothing behind.
     """
     from streams.cli.performance import perform
+    from streams.kafka.connection import Connection
 
-    perform(bootstrap, orders, seed, speed, yes)
+    perform(None if bootstrap is None else Connection(bootstrap), orders, seed, speed, yes)

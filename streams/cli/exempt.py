@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from streams.cli.connecting import connected
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 from streams.core.words import counted
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
+@connected
 def exempt(
     exemption_id: Annotated[
         str,
@@ -92,7 +93,8 @@ def exempt(
     granted_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="When.", show_default="now")
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the event, publish nothing.")
@@ -158,7 +160,7 @@ def exempt(
     if dry_run:
         typer.echo(value)
         return
-    copies, partitions = publish_one(bootstrap, event)
+    copies, partitions = publish_one(connection, event)
     typer.echo(
         f"exemption {exemption_id}: published to {copies} of "
         f"{counted(partitions, 'partition')}, at once"

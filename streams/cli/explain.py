@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streams.cli.connecting import connected
 from streams.cli.interrupt import tidied_up
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
     event_lines,
     instant,
@@ -19,6 +18,7 @@ from streams.cli.options import (
 from streams.cli.printable import printable, printable_json
 from streams.core.errors import UserError
 from streams.core.words import counted, shortened
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 _COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
 
 
+@connected
 def explain(
     order: Annotated[str, typer.Argument(metavar="ORDER", help="The order_id.")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
     events: Annotated[
         Path | None,
@@ -57,7 +59,7 @@ def explain(
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
     if events is None:
-        evidence = _from_kafka(bootstrap, order)
+        evidence = _from_kafka(connection, order)
     else:
         end = None if until == "drain" else instant(until, "--until")
         evidence = _from_file(events, rules, end, order)
@@ -66,7 +68,7 @@ def explain(
     _show(evidence, rules, as_json)
 
 
-def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
+def _from_kafka(connection: Connection, order_id: str) -> Evidence:
     import asyncio
 
     from rich.console import Console
@@ -86,7 +88,7 @@ def _from_kafka(bootstrap: str, order_id: str) -> Evidence:
             def show(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            return asyncio.run(look_up(bootstrap, order_id, show))
+            return asyncio.run(look_up(connection, order_id, show))
     except StateVersionError as error:
         raise UserError(str(error), "a newer shipclock wrote it: explain with that one") from None
 

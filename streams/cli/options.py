@@ -16,34 +16,10 @@ from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
 from streams.core.words import shortened
 
-
-def _checked_address(text: str | None) -> str | None:
-    """Refuse what is no HOST:PORT list before anything tries to connect to it."""
-    for address in () if text is None else text.split(","):
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) <= 65_535:
-            raise UserError(
-                f"--bootstrap: {address!r} is no HOST:PORT",
-                "give for example 127.0.0.1:9092",
-                exit_code=2,
-            )
-    return text
-
-
 PolicyName = Annotated[
     str, typer.Option("--policy", metavar="NAME|FILE", help="The rules, by name or as a TOML file.")
 ]
-Bootstrap = Annotated[
-    str,
-    typer.Option(
-        envvar="SHIPCLOCK_BOOTSTRAP",
-        metavar="HOST:PORT",
-        help="The Kafka broker's address.",
-        callback=_checked_address,
-    ),
-]
 DEFAULT_POLICY = "douyin-first-scan"
-DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 
 @contextmanager

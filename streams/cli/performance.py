@@ -31,10 +31,11 @@ from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, HOUR_MS, START_MS, make_surge
 from streams.demo.tally import checks
 from streams.demo.worker import Worker
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.runtime.clock import ScaledClock
 from streams.runtime.settings import Settings
-from streams.topics.admin import ensure_topics
 
 _PARTITIONS = 4
 _SLACK_MS, _CATCH_UP_MS = 500, 10_000
@@ -43,7 +44,7 @@ _LEAD_MS = 3_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def perform(bootstrap: str | None, orders: int, seed: int, speed: int, yes: bool) -> None:
+def perform(connection: Connection | None, orders: int, seed: int, speed: int, yes: bool) -> None:
     """Play the sale on a broker of ours, or on the one named; see `shipclock demo`.
 
     Raises:
@@ -54,30 +55,34 @@ def perform(bootstrap: str | None, orders: int, seed: int, speed: int, yes: bool
         # What the client has to complain of comes as an error of ours, or does not matter.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _tidy_end(console) as stack:
-        _run(console, stack, bootstrap, orders, seed, speed, yes)
+        _run(console, stack, connection, orders, seed, speed, yes)
 
 
 def _run(
-    console: Console, stack: ExitStack, bootstrap: str | None, orders: int, seed: int, speed: int,
-    yes: bool,
+    console: Console, stack: ExitStack, connection: Connection | None, orders: int, seed: int,
+    speed: int, yes: bool,
 ) -> None:  # fmt: skip
     scratch = tempfile.TemporaryDirectory(prefix="shipclock-demo-", ignore_cleanup_errors=True)
     folder = Path(stack.enter_context(scratch))
-    if bootstrap is None:
+    broker: EmbeddedBroker | None = None
+    if connection is None:
         broker = _own_broker(stack, folder / "broker")
         console.print(f"A real Kafka runs at {broker.bootstrap}; it goes with the demo.")
-        address, broker_runs = broker.bootstrap, lambda: broker.running
+        connection = Connection(broker.bootstrap)
     else:
-        _borrow(bootstrap, yes)
-        address, broker_runs = bootstrap, lambda: True
-    _play(console, stack, folder, address, broker_runs, orders, seed, speed)
+        _borrow(connection, yes)
+
+    def broker_runs() -> bool:
+        return broker is None or broker.running
+
+    _play(console, stack, folder, connection, broker_runs, orders, seed, speed)
 
 
 def _play(
     console: Console,
     stack: ExitStack,
     folder: Path,
-    bootstrap: str,
+    connection: Connection,
     broker_runs: Callable[[], bool],
     orders: int,
     seed: int,
@@ -95,7 +100,7 @@ def _play(
         end_ms=END_MS + slack_ms,
     )
     settings = Settings(
-        bootstrap=bootstrap,
+        connection=connection,
         app_id=app_id,
         clock=clock,
         idle_slack_ms=slack_ms,
@@ -114,7 +119,7 @@ def _play(
     )
     with Screen(console, narrator, surge.shops) as screen:
         played = asyncio.run(
-            play(bootstrap, app_id, surge, clock, screen, narrator, worker, broker_runs)
+            play(connection, app_id, surge, clock, screen, narrator, worker, broker_runs)
         )
     _summarise(console, played, policy)
 
@@ -140,29 +145,30 @@ def _own_broker(stack: ExitStack, data_dir: Path) -> EmbeddedBroker:
     # Its data are thrown away, so it need not end gracefully.
     stack.callback(broker.kill)
     start_with_progress(broker)
-    asyncio.run(ensure_topics(broker.bootstrap, _PARTITIONS))
+    asyncio.run(ensure_topics(Connection(broker.bootstrap), _PARTITIONS))
     return broker
 
 
-def _borrow(bootstrap: str, yes: bool) -> None:
+def _borrow(connection: Connection, yes: bool) -> None:
     """Make sure that the demo does no harm on somebody's broker, and create the topics there."""
-    ready = asyncio.run(look_around(bootstrap))
+    ready = asyncio.run(look_around(connection))
     what = (
         "the empty topics of shipclock" if ready else "new topics, named as shipclock's always are,"
     )
     if not yes:
         if not sys.stdin.isatty():
             raise UserError(
-                f"the demo would write made-up orders into {what} at {bootstrap}",
+                f"the demo would write made-up orders into {what} at {connection.bootstrap}",
                 "say --yes if they may stay there, or leave --bootstrap out",
                 exit_code=2,
             )
         typer.confirm(
-            f"The demo writes made-up orders into {what} at {bootstrap}; they stay there. Go on?",
+            f"The demo writes made-up orders into {what} at {connection.bootstrap}; they stay "
+            "there. Go on?",
             abort=True,
         )
     if not ready:
-        asyncio.run(ensure_topics(bootstrap, _PARTITIONS))
+        asyncio.run(ensure_topics(connection, _PARTITIONS))
 
 
 @contextmanager

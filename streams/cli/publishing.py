@@ -21,6 +21,7 @@ from streams.core.words import counted
 from streams.engine.event_file import lenient, own_time
 
 if TYPE_CHECKING:
+    from streams.kafka.connection import Connection
     from streams.runtime.publish import InputEvent
 
 
@@ -76,7 +77,7 @@ def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> In
         ) from None
 
 
-def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
+def publish_one(connection: Connection, event: InputEvent) -> tuple[int, int]:
     """Send one event, all its copies at once; return how many, and its topic's partition count.
 
     Raises:
@@ -85,7 +86,7 @@ def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
     from streams.runtime.publish import publisher
 
     async def publish() -> tuple[int, int]:
-        async with publisher(bootstrap) as connected:
+        async with publisher(connection) as connected:
             await connected.publish([event])
             return len(connected.targets(event)), connected.partitions(event.topic)
 
@@ -93,7 +94,7 @@ def publish_one(bootstrap: str, event: InputEvent) -> tuple[int, int]:
         return asyncio.run(publish())
 
 
-def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
+def publish_all(connection: Connection, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
     """Send batches as they come, each as a whole; return how many events of each topic.
 
     Raises:
@@ -114,7 +115,7 @@ def publish_all(bootstrap: str, batches: AsyncIterator[list[InputEvent]]) -> Cou
             *columns, console=console, transient=True, disable=not console.is_terminal
         ) as bar:
             task = bar.add_task("", total=None)
-            async with publisher(bootstrap) as connected:
+            async with publisher(connection) as connected:
                 async for batch in batches:
                     await connected.publish(batch)
                     sent.update(event.topic for event in batch)

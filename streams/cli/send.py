@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from streams.cli.connecting import connected
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
     input_topic,
     instant,
 )
 from streams.core.errors import UserError
 from streams.core.words import counted
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
 
 
+@connected
 def send(
     topic: Annotated[
         str | None, typer.Argument(metavar="[TOPIC]", help="An input topic, as order-paid.")
@@ -59,7 +60,8 @@ def send(
             show_default="now",
         ),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """Publish input events, each with the right key, to the right partitions.
@@ -86,7 +88,7 @@ def send(
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
     reader = _Reader(Decoder(load_policy(policy)), topic, at)
-    sent = publish_all(bootstrap, reader.batches(arguments))
+    sent = publish_all(connection, reader.batches(arguments))
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))
     if sent:

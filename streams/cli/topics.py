@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import DEFAULT_BOOTSTRAP, Bootstrap
+from streams.cli.connecting import connected
 from streams.core.errors import UserError
+from streams.kafka.connection import Connection
 
 if TYPE_CHECKING:
-    from streams.topics.admin import TopicState
+    from streams.kafka.topic_admin import TopicState
 
 app = typer.Typer(
     no_args_is_help=True, help="Create the Kafka topics from their files, or check them."
@@ -33,8 +34,10 @@ ShopPartitions = Annotated[
 
 
 @app.command()
+@connected
 def create(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     partitions: Partitions = None,
     shop_partitions: ShopPartitions = None,
     replication_factor: Annotated[
@@ -42,11 +45,11 @@ def create(
     ] = -1,
 ) -> None:
     """Create the topics that are missing. Existing ones are compared, never changed."""
-    from streams.topics.admin import ensure_topics
+    from streams.kafka.topic_admin import ensure_topics
 
     _run(
         ensure_topics(
-            bootstrap,
+            connection,
             partitions,
             shop_partitions=shop_partitions,
             replication_factor=replication_factor,
@@ -55,15 +58,17 @@ def create(
 
 
 @app.command()
+@connected
 def check(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     partitions: Partitions = None,
     shop_partitions: ShopPartitions = None,
 ) -> None:
     """Compare partitions and settings with the files; exit with 1 if anything differs."""
-    from streams.topics.admin import check_topics
+    from streams.kafka.topic_admin import check_topics
 
-    _run(check_topics(bootstrap, partitions, shop_partitions=shop_partitions))
+    _run(check_topics(connection, partitions, shop_partitions=shop_partitions))
 
 
 def _run(work: Coroutine[Any, Any, list[TopicState]]) -> None:

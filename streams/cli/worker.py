@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.connecting import connected
 from streams.cli.options import (
-    DEFAULT_BOOTSTRAP,
     DEFAULT_POLICY,
-    Bootstrap,
     PolicyName,
 )
 from streams.core.errors import UserError
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 PORT_MAX = 65_535
@@ -23,8 +23,10 @@ WORKERS_MAX = 256
 _PROBE_MS_MIN = 15
 
 
+@connected
 def worker(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    *,
+    connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
     app_id: Annotated[
         str,
@@ -73,7 +75,7 @@ def worker(
     # Asking seldom would add to a short slack what it saves.
     probe_ms = max(_PROBE_MS_MIN, min(Settings().probe_interval_ms, idle_slack * 3 // 10))
     settings = Settings(
-        bootstrap=bootstrap,
+        connection=connection,
         app_id=app_id,
         idle_slack_ms=idle_slack,
         probe_interval_ms=probe_ms,

@@ -5,25 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.demo.errors import DemoError
-from streams.topics.admin import check_topics
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import check_topics
 
 _RESTING = ("Empty", "Dead")
 _STAGES = ("-orders", "-shops")
 
 
-async def look_around(bootstrap: str) -> bool:
+async def look_around(connection: Connection) -> bool:
     """Tell whether shipclock's topics are there already, empty and unattended.
 
     Raises:
         DemoError: The demo's records would mix with others, or another worker would take them.
         TopicsError: The broker cannot be reached, or its topics do not fit together.
     """
-    states = await check_topics(bootstrap)
+    bootstrap = connection.bootstrap
+    states = await check_topics(connection)
     present = [state.file.topic for state in states if state.status != "missing"]
     if not present:
         return False
@@ -33,7 +35,7 @@ async def look_around(bootstrap: str) -> bool:
             f"some of shipclock's topics are missing at {bootstrap}: {', '.join(missing)}",
             "create them with: shipclock topics create",
         )
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = connection.admin()
     try:
         await admin.start()
         counts = {
@@ -49,7 +51,7 @@ async def look_around(bootstrap: str) -> bool:
             f"a worker runs at {bootstrap} (group {busy[0]}): it would judge the demo's orders too",
             "stop it first, or leave --bootstrap out",
         )
-    written = await _written(bootstrap, counts)
+    written = await _written(connection, counts)
     if written:
         raise DemoError(
             f"topics at {bootstrap} hold records already ({', '.join(written[:3])}): the demo's "
@@ -59,10 +61,10 @@ async def look_around(bootstrap: str) -> bool:
     return True
 
 
-async def _written(bootstrap: str, counts: Mapping[str, int]) -> list[str]:
+async def _written(connection: Connection, counts: Mapping[str, int]) -> list[str]:
     """Name the topics that hold or held records."""
     tps = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
-    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None) as consumer:
+    async with connection.consumer(group_id=None) as consumer:
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
     return list(dict.fromkeys(tp.topic for tp in tps if ends[tp] > 0))

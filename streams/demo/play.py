@@ -36,6 +36,7 @@ from streams.demo.tally import Inputs, Tally, of_simulation
 from streams.demo.worker import Worker
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.engine.simulate import simulate
+from streams.kafka.connection import Connection
 from streams.runtime.clock import Clock
 from streams.runtime.logs import reason
 from streams.topics.schemas import TYPE_OF_TOPIC
@@ -61,7 +62,7 @@ class Played(NamedTuple):
 
 
 async def play(
-    bootstrap: str,
+    connection: Connection,
     app_id: str,
     surge: Surge,
     clock: Clock,
@@ -76,13 +77,13 @@ async def play(
         DemoError: The worker or the broker ended, or they did not come to the end.
     """
     try:
-        return await _play(bootstrap, app_id, surge, clock, screen, narrator, worker, broker_runs)
+        return await _play(connection, app_id, surge, clock, screen, narrator, worker, broker_runs)
     except KafkaError as error:
-        raise DemoError(f"the broker at {bootstrap} refused: {reason(error)}") from None
+        raise DemoError(f"the broker at {connection.bootstrap} refused: {reason(error)}") from None
 
 
 async def _play(
-    bootstrap: str,
+    connection: Connection,
     app_id: str,
     surge: Surge,
     clock: Clock,
@@ -97,8 +98,8 @@ async def _play(
     next_round_s = give_up_s = 0.0
     finished = False
     async with (
-        _sender(bootstrap, app_id, surge) as sender,
-        _reader(bootstrap, app_id) as reader,
+        _sender(connection, app_id, surge) as sender,
+        _reader(connection, app_id) as reader,
         _undisturbed_end(),
     ):
         while not finished:
@@ -303,9 +304,9 @@ class Reader:
 
 
 @asynccontextmanager
-async def _sender(bootstrap: str, app_id: str, surge: Surge) -> AsyncIterator[Sender]:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
-    granting = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{app_id}-grants")
+async def _sender(connection: Connection, app_id: str, surge: Surge) -> AsyncIterator[Sender]:
+    producer = connection.producer(enable_idempotence=True)
+    granting = connection.producer(transactional_id=f"{app_id}-grants")
     try:
         await asyncio.gather(producer.start(), granting.start())
         partitions = len(await producer.partitions_for(_EXEMPTIONS))
@@ -315,15 +316,14 @@ async def _sender(bootstrap: str, app_id: str, surge: Surge) -> AsyncIterator[Se
 
 
 @asynccontextmanager
-async def _reader(bootstrap: str, app_id: str) -> AsyncIterator[Reader]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+async def _reader(connection: Connection, app_id: str) -> AsyncIterator[Reader]:
+    consumer = connection.consumer(
         group_id=None,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         fetch_max_wait_ms=_TICK_MS,
     )
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = connection.admin()
     try:
         await asyncio.gather(consumer.start(), admin.start())
         described = await admin.describe_topics([*OUTPUT_TOPICS, SHOP_VIOLATIONS, _EXEMPTIONS])

@@ -48,13 +48,13 @@ class WorkerApp(frame.App):
     def __init__(self, settings: Settings, stages: Sequence[Stage]) -> None:
         super().__init__(
             settings.app_id,
-            broker=f"kafka://{settings.bootstrap}",
+            broker=f"kafka://{settings.connection.bootstrap}",
             web_enabled=False,
             autodiscover=False,
             **frame.settings(),
         )
         frame.without_kafka(self)
-        self._bootstrap = settings.bootstrap
+        self._bootstrap = settings.connection.bootstrap
         self._unreachable = Standing()
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
         self.sources = [self._add_stage(settings, stage) for stage in stages]
@@ -169,7 +169,7 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
             "started",
             app_id=settings.app_id,
             pid=os.getpid(),
-            bootstrap=settings.bootstrap,
+            bootstrap=settings.connection.bootstrap,
             stages="+".join(stage.name for stage in stages),
         )
         await app.start()

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     IllegalOperation,
     InvalidProducerEpoch,
@@ -54,8 +54,7 @@ class Transactions:
         self._group_id = f"{settings.app_id}-{stage.name}"
         self._transactional_id = f"{self._group_id}-{partition}"
         self._open = False
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap,
+        self._producer = settings.connection.producer(
             client_id=self._transactional_id,
             transactional_id=self._transactional_id,
             transaction_timeout_ms=settings.transaction_timeout_ms,

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -19,6 +18,7 @@ from aiokafka.errors import (
 )
 
 from streams.core.errors import UserError
+from streams.kafka.connection import Connection
 from streams.runtime.logs import reason
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
@@ -32,12 +32,13 @@ class ClientError(UserError):
 
 
 @asynccontextmanager
-async def connected(bootstrap: str) -> AsyncIterator[dict[str, int]]:
+async def connected(connection: Connection) -> AsyncIterator[dict[str, int]]:
     """Ask a cluster for its topics, and tell what goes wrong in the block as a `ClientError`.
 
     Yields:
         The partition count of every topic.
     """
+    bootstrap = connection.bootstrap
     try:
         collect_hosts(bootstrap)
     except ValueError:
@@ -45,7 +46,7 @@ async def connected(bootstrap: str) -> AsyncIterator[dict[str, int]]:
     # What aiokafka logs is told to the person anyway.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     try:
-        yield await _partition_counts(bootstrap)
+        yield await _partition_counts(connection)
     except (KafkaConnectionError, NodeNotReadyError, OSError, TimeoutError):
         raise ClientError(
             f"no Kafka broker answers at {bootstrap}",
@@ -79,8 +80,8 @@ async def let_go(closing: Coroutine[Any, Any, None]) -> None:
         task.exception()
 
 
-async def _partition_counts(bootstrap: str) -> dict[str, int]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _partition_counts(connection: Connection) -> dict[str, int]:
+    admin = connection.admin()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await admin.start()

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.core.outputs import DeadLetter
 from streams.engine.evidence import DEAD_LETTERS
+from streams.kafka.connection import Connection
 from streams.runtime.client import connected, count_of, let_go
 
 _FETCH_WAIT_MS = 500
@@ -34,7 +35,9 @@ class Letter(NamedTuple):
     """The refused record's value; empty where it had none."""
 
 
-async def dead_letters(bootstrap: str, since_ms: int = 0) -> AsyncGenerator[Letter | None, None]:
+async def dead_letters(
+    connection: Connection, since_ms: int = 0
+) -> AsyncGenerator[Letter | None, None]:
     """Read all dead letters written from an instant on, up to the topic's end as it is now.
 
     Only what was committed is read, and no more of it is held than what a fetch brings. To be
@@ -46,10 +49,9 @@ async def dead_letters(bootstrap: str, since_ms: int = 0) -> AsyncGenerator[Lett
     Raises:
         ClientError: The broker cannot be reached or refuses, or there is no such topic.
     """
-    async with connected(bootstrap) as counts:
+    async with connected(connection) as counts:
         places = [TopicPartition(DEAD_LETTERS, n) for n in range(count_of(DEAD_LETTERS, counts))]
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+        consumer = connection.consumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

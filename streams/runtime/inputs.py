@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
@@ -31,16 +30,15 @@ class Inputs:
 
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self._stage = stage
-        self._bootstrap = settings.bootstrap
+        self._connection = connection = settings.connection
         self.group_id = f"{settings.app_id}-{stage.name}"
         self._fetch_wait_ms = settings.fetch_wait_ms
         common = {
-            "bootstrap_servers": settings.bootstrap,
             "client_id": self.group_id,
             "enable_auto_commit": False,
             "request_timeout_ms": settings.request_timeout_ms,
         }
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = connection.consumer(
             group_id=self.group_id,
             value_deserializer=as_it_is if lean() else None,
             # Where to read is ours to say: the client must not skip what was deleted.
@@ -57,11 +55,11 @@ class Inputs:
             max_partition_fetch_bytes=settings.fetch_partition_bytes,
             **common,
         )
-        self._ends = AIOKafkaConsumer(group_id=None, isolation_level="read_uncommitted", **common)
-        self._admin = AIOKafkaAdminClient(
-            bootstrap_servers=settings.bootstrap,
-            client_id=self.group_id,
-            request_timeout_ms=settings.request_timeout_ms,
+        self._ends = connection.consumer(
+            group_id=None, isolation_level="read_uncommitted", **common
+        )
+        self._admin = connection.admin(
+            client_id=self.group_id, request_timeout_ms=settings.request_timeout_ms
         )
 
     async def open(self) -> dict[str, int]:
@@ -172,7 +170,7 @@ class Inputs:
             raise WorkerError(
                 f"topics do not exist: {', '.join(missing)}"
                 if len(missing) < len(self._stage.topics)
-                else f"the cluster at {self._bootstrap} has none of the worker's topics",
+                else f"the cluster at {self._connection.bootstrap} has none of the worker's topics",
                 hint="create them with: shipclock topics create",
             )
         together = (*self._stage.inputs, self._stage.changelog)

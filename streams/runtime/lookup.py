@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
+from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
 
@@ -19,7 +20,7 @@ ProgressListener = Callable[[int, int], None]
 """Called with the offsets read and those to read."""
 
 
-async def look_up(bootstrap: str, order_id: str, progress: ProgressListener) -> Evidence:
+async def look_up(connection: Connection, order_id: str, progress: ProgressListener) -> Evidence:
     """Gather an order's evidence from changelogs and output topics.
 
     A shop's journal is not sorted by order, so its whole partition is read.
@@ -29,15 +30,14 @@ async def look_up(bootstrap: str, order_id: str, progress: ProgressListener) -> 
     """
     evidence = Evidence(order_id)
     partition_of = KeyPartitioner()
-    async with connected(bootstrap) as counts:
+    async with connected(connection) as counts:
 
         def place(topic: str, key: str) -> TopicPartition:
             return TopicPartition(topic, partition_of(key.encode(), count_of(topic, counts)))
 
         for topic in (ORDERS_CHANGELOG, SHOPS_CHANGELOG, DEAD_LETTERS, *SHOP_OUTPUTS):
             count_of(topic, counts)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+        consumer = connection.consumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from streams.codec.decode import Decoder
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import ClientError, connected, count_of, let_go
 
@@ -131,17 +132,16 @@ class Publisher:
 
 
 @contextlib.asynccontextmanager
-async def publisher(bootstrap: str) -> AsyncIterator[Publisher]:
+async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
     """Connect a publisher.
 
     Raises:
         ClientError: The broker cannot be reached or refuses, or the input topics are not
             co-partitioned.
     """
-    async with connected(bootstrap) as counts:
+    async with connected(connection) as counts:
         _refuse_uneven(counts)
-        producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+        producer = connection.producer(
             # Of its own: two commands at a time must not fence each other.
             transactional_id=f"shipclock-publish-{uuid.uuid4()}",
             transaction_timeout_ms=int(_TRANSACTION_TIMEOUT_S * 1000),

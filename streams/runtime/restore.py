@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from streams.runtime.lean import as_entries, entries, lean
 from streams.runtime.logs import event
@@ -41,8 +41,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
     meanwhile: it is read until no transaction of it is read in part.
     """
     tp = TopicPartition(stage.changelog, partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap,
+    consumer = settings.connection.consumer(
         client_id=f"{settings.app_id}-{stage.name}-{partition}-restore",
         enable_auto_commit=False,
         auto_offset_reset="earliest",

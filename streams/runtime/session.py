@@ -199,7 +199,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 # Nothing is known to be read to its end, and time stands still.
                 self._unanswered = True
                 if self._silence.news("ends"):
-                    warn(log, "broker-unreachable", bootstrap=self._settings.bootstrap,
+                    warn(log, "broker-unreachable", bootstrap=self._settings.connection.bootstrap,
                          stage=self._stage.name, detail=reason(exc),
                          hint="trying again; nothing is judged meanwhile")  # fmt: skip
             else:

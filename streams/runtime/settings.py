@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streams.kafka.connection import Connection
 from streams.runtime.clock import Clock, SystemClock
 
 
@@ -11,7 +12,7 @@ from streams.runtime.clock import Clock, SystemClock
 class Settings:
     """How a worker talks to Kafka. Times are milliseconds, sizes bytes."""
 
-    bootstrap: str = "127.0.0.1:9092"
+    connection: Connection = field(default_factory=Connection)
     app_id: str = "shipclock"
     """Prefix of the consumer groups and transactional ids: another app id is another run over the
     same inputs, with the same outputs topics."""

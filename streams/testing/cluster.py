@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
-from streams.topics.admin import ensure_topics, planned_topics
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics, planned_topics
 
 OUTPUT_TOPICS = (
     "timeout",
@@ -48,9 +49,9 @@ class LogRecord(NamedTuple):
     """Where it was read; unknown before."""
 
 
-async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
+async def load(connection: Connection, records: Iterable[LogRecord]) -> int:
     """Write records to their partitions with their own timestamps; returns how many."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES)
+    producer = connection.producer(max_batch_size=_BATCH_BYTES)
     await producer.start()
     count = 0
     try:
@@ -74,9 +75,11 @@ async def load(bootstrap: str, records: Iterable[LogRecord]) -> int:
     return count
 
 
-async def empty_topics(bootstrap: str, partitions: int, shop_partitions: int | None = None) -> None:
+async def empty_topics(
+    connection: Connection, partitions: int, shop_partitions: int | None = None
+) -> None:
     """Create all topics anew, whatever was in them; the shops' own may have another count."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = connection.admin()
     await admin.start()
     try:
         ours = {planned.topic for planned in planned_topics()}
@@ -85,7 +88,7 @@ async def empty_topics(bootstrap: str, partitions: int, shop_partitions: int | N
             await asyncio.sleep(_POLL_S)
     finally:
         await admin.close()
-    await ensure_topics(bootstrap, partitions, shop_partitions=shop_partitions)
+    await ensure_topics(connection, partitions, shop_partitions=shop_partitions)
 
 
 class WorkerProcess:
@@ -94,11 +97,18 @@ class WorkerProcess:
     program: Sequence[str] = ("-m", "streams")
     """What Python runs as `shipclock`."""
 
-    def __init__(self, bootstrap: str, log_path: Path, *options: str) -> None:
+    def __init__(self, connection: Connection, log_path: Path, *options: str) -> None:
         self._log = log_path.open("ab")
         self.log_path = log_path
         self.process = subprocess.Popen(
-            [sys.executable, *self.program, "worker", "--bootstrap", bootstrap, *options],
+            [
+                sys.executable,
+                *self.program,
+                "worker",
+                "--bootstrap",
+                connection.bootstrap,
+                *options,
+            ],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -124,10 +134,10 @@ class WorkerProcess:
         return code
 
 
-async def read(bootstrap: str, topics: Iterable[str]) -> list[LogRecord]:
+async def read(connection: Connection, topics: Iterable[str]) -> list[LogRecord]:
     """Read topics from beginning to end, committed records only."""
-    consumer = AIOKafkaConsumer(
-        *topics, bootstrap_servers=bootstrap, isolation_level="read_committed",
+    consumer = connection.consumer(
+        *topics, isolation_level="read_committed",
         auto_offset_reset="earliest", enable_auto_commit=False,
     )  # fmt: skip
     await consumer.start()
@@ -155,7 +165,7 @@ async def read(bootstrap: str, topics: Iterable[str]) -> list[LogRecord]:
 
 
 async def wait_until_done(
-    bootstrap: str, until_ms: int, app_id: str = "shipclock", timeout_s: float = 120
+    connection: Connection, until_ms: int, app_id: str = "shipclock", timeout_s: float = 120
 ) -> None:
     """Wait until both stages have worked off all input and log time up to an instant.
 
@@ -166,15 +176,13 @@ async def wait_until_done(
         TimeoutError: It did not come to pass in time.
     """
     async with asyncio.timeout(timeout_s):
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = connection.admin()
         await admin.start()
-        shops = AIOKafkaConsumer(
-            SHOPS_CHANGELOG, bootstrap_servers=bootstrap, isolation_level="read_committed",
+        shops = connection.consumer(
+            SHOPS_CHANGELOG, isolation_level="read_committed",
             auto_offset_reset="earliest", enable_auto_commit=False,
         )  # fmt: skip
-        ends = AIOKafkaConsumer(
-            *INPUT_TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False
-        )
+        ends = connection.consumer(*INPUT_TOPICS, enable_auto_commit=False)
         await ends.start()
         await shops.start()
         try:

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from streams.cli.topics import app
 from streams.core.errors import UserError
-from streams.topics import TopicsError, admin
-from streams.topics.admin import (
+from streams.kafka import topic_admin as admin
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import (
     BrokerTopic,
     check_topics,
     compare,
@@ -18,6 +19,7 @@ from streams.topics.admin import (
     refuse_other_counts,
     refuse_uneven_groups,
 )
+from streams.topics import TopicsError
 
 FILES = planned_topics()
 AS_DESCRIBED = {file.topic: BrokerTopic(file.partitions, file.config) for file in FILES}
@@ -88,7 +90,7 @@ async def test_a_closed_port_is_one_quiet_error(
 ) -> None:
     """No broker: one line with the address, a hint, and nothing in the log."""
     with caplog.at_level(logging.DEBUG), pytest.raises(TopicsError) as refused:
-        await check_topics(f"127.0.0.1:{unused_tcp_port}")
+        await check_topics(Connection(f"127.0.0.1:{unused_tcp_port}"))
     assert refused.value.message == f"no Kafka broker answers at 127.0.0.1:{unused_tcp_port}"
     assert refused.value.hint
     assert [record for record in caplog.records if record.name.startswith("aiokafka")] == []
@@ -101,7 +103,7 @@ async def test_a_silent_port_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> N
     with socket.create_server(("127.0.0.1", 0)) as server:
         started = time.monotonic()
         with pytest.raises(TopicsError, match="no Kafka broker answers"):
-            await check_topics(f"127.0.0.1:{server.getsockname()[1]}")
+            await check_topics(Connection(f"127.0.0.1:{server.getsockname()[1]}"))
         assert time.monotonic() - started < 5
 
 

@@ -25,9 +25,10 @@ from streams.engine.records import (
     Checkpoint,
     OutRecord,
 )
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.runtime.errors import WorkerError
 from streams.testing.cluster import WorkerProcess
-from streams.topics.admin import ensure_topics
 from tests.integration.test_runtime_rebalance import old_ms
 from tests.integration.test_runtime_transport import Bench, Counter, until
 from tests.integration.test_runtime_worker import PARTITIONS, outputs, send, simulated, surge
@@ -48,14 +49,14 @@ ALLOW = 3
 async def own_broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
     """Give a broker that a test may ill-treat, with our topics."""
     with EmbeddedBroker(tmp_path / "broker") as running:
-        await ensure_topics(running.bootstrap, PARTITIONS)
+        await ensure_topics(Connection(running.bootstrap), PARTITIONS)
         yield running
 
 
 @asynccontextmanager
 async def worker(bootstrap: str, log_path: Path) -> AsyncIterator[WorkerProcess]:
     """Run a worker, and stop it in time when the block is done."""
-    running = WorkerProcess(bootstrap, log_path)
+    running = WorkerProcess(Connection(bootstrap), log_path)
     try:
         yield running
         assert await asyncio.to_thread(running.stop, 5) == 0

@@ -25,10 +25,11 @@ from streams.codec.encode import encode_value
 from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
 from streams.core.outputs import DeadLetter, Source
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.runtime import dead_letters
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import ClientError
-from streams.topics.admin import ensure_topics
 from tests.integration.topics import delete_topics
 from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
 
@@ -52,7 +53,7 @@ async def without_topics(bootstrap: str) -> None:
 def bootstrap(broker: str) -> Iterator[str]:
     """Give the address of a broker with fresh topics, and leave none behind."""
     asyncio.run(without_topics(broker))
-    asyncio.run(ensure_topics(broker, PARTITIONS))
+    asyncio.run(ensure_topics(Connection(broker), PARTITIONS))
     yield broker
     asyncio.run(without_topics(broker))
 
@@ -211,7 +212,7 @@ def test_missing_topics_and_workers_are_told(broker: str) -> None:
         error = failed(broker, *arguments)
         assert error.message.endswith(" does not exist")
         assert error.hint == "shipclock topics create"
-    asyncio.run(ensure_topics(broker, PARTITIONS))
+    asyncio.run(ensure_topics(Connection(broker), PARTITIONS))
     error = failed(broker, "explain", "O1")
     assert error.message == "order O1 is not known: no worker has judged its partition yet"
     asyncio.run(without_topics(broker))
@@ -450,14 +451,14 @@ def test_a_broker_that_goes_away_is_one_clear_line(
     monkeypatch.setattr(dead_letters, "_PATIENCE_S", 2.0)
 
     async def read(broker: EmbeddedBroker) -> None:
-        async with aclosing(dead_letters.dead_letters(broker.bootstrap)) as found:
+        async with aclosing(dead_letters.dead_letters(Connection(broker.bootstrap))) as found:
             assert await anext(found) is None
             broker.kill()
             async for _ in found:
                 pass
 
     async def fill(bootstrap: str) -> None:
-        await ensure_topics(bootstrap, 1)
+        await ensure_topics(Connection(bootstrap), 1)
         async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
             for _ in range(40):
                 await producer.send_and_wait("dead-letter", os.urandom(900_000), partition=0)

@@ -14,7 +14,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from streams.broker import EmbeddedBroker
-from streams.topics.admin import ensure_topics
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from tests.integration.processes import still_running
 
 pytestmark = pytest.mark.kafka
@@ -216,7 +217,7 @@ async def test_guest_does_not_meet_a_worker(
 ) -> None:
     """Where a worker waits for orders, the demo refuses: both would judge its records."""
     with EmbeddedBroker(tmp_path_factory.mktemp("host")) as host:
-        await ensure_topics(host.bootstrap, 1)
+        await ensure_topics(Connection(host.bootstrap), 1)
         async with AIOKafkaConsumer(
             "order-paid", bootstrap_servers=host.bootstrap, group_id="shipclock-orders"
         ):

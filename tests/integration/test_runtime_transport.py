@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import ProducerFenced
 
 from streams.engine.records import Checkpoint, Columns, OutRecord
+from streams.kafka.connection import Connection
 from streams.runtime.app import WorkerApp
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
@@ -122,7 +123,9 @@ class Bench:
         self.inputs = tuple(f"in-{rank}-{name}" for rank in range(inputs))
         self.tasks: list[Counter] = []
         self.partitions = partitions
-        self.settings = Settings(bootstrap=bootstrap, app_id=f"app-{name}", idle_slack_ms=100)
+        self.settings = Settings(
+            connection=Connection(bootstrap), app_id=f"app-{name}", idle_slack_ms=100
+        )
         self.stage = Stage(
             name="bench",
             inputs=self.inputs,
@@ -138,7 +141,7 @@ class Bench:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.connection.bootstrap)
         await admin.start()
         try:
             yield admin
@@ -187,7 +190,9 @@ class Bench:
         self, topic: str, first: int, count: int, timestamp_ms: int, partition: int = 0,
         step_ms: int = 1,
     ) -> None:  # fmt: skip
-        async with AIOKafkaProducer(bootstrap_servers=self.settings.bootstrap) as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.settings.connection.bootstrap
+        ) as producer:
             for number in range(first, first + count):
                 await producer.send(
                     topic, b"v" * 50, key=b"k%d" % (number % 100), partition=partition,
@@ -289,7 +294,8 @@ async def test_a_transaction_larger_than_a_batch_is_whole(bench: Bench) -> None:
 async def test_an_open_transaction_keeps_a_topic_incomplete(bench: Bench) -> None:
     """What is not yet decided upstream may still come: the frontier waits for it."""
     upstream = AIOKafkaProducer(
-        bootstrap_servers=bench.settings.bootstrap, transactional_id=f"up-{bench.settings.app_id}"
+        bootstrap_servers=bench.settings.connection.bootstrap,
+        transactional_id=f"up-{bench.settings.app_id}",
     )
     await upstream.start()
     await upstream.begin_transaction()

@@ -22,9 +22,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
 from streams.engine.simulate import simulate
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.testing.cluster import WorkerProcess
-from streams.topics.admin import ensure_topics
 from tests.integration.test_runtime_transport import until
 from tests.integration.topics import delete_topics
 
@@ -45,7 +46,7 @@ async def topics(broker: str) -> AsyncIterator[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
     await delete_topics(admin)
-    await ensure_topics(broker, PARTITIONS)
+    await ensure_topics(Connection(broker), PARTITIONS)
     yield broker
     await delete_topics(admin)
     await admin.close()
@@ -208,7 +209,7 @@ class HastyWorker(WorkerProcess):
 @contextmanager
 def hasty(bootstrap: str, log_path: Path, *options: str) -> Iterator[HastyWorker]:
     """Run such a worker; kill it if the test has not ended it."""
-    running = HastyWorker(bootstrap, log_path, *options)
+    running = HastyWorker(Connection(bootstrap), log_path, *options)
     try:
         yield running
     finally:

@@ -13,6 +13,7 @@ import pytest
 
 from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
 from streams.engine.simulate import simulate
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.testing import cluster
 from tests.auditor.fold import parse, standing_of
@@ -88,15 +89,15 @@ async def test_all_scenarios_give_the_bytes_of_a_simulation(broker: str, tmp_pat
     lines = simulate([json.dumps(event).encode() for event in log], POLICY, until=now_ms)
 
     # Each order partition tells every shop partition once a second how far it has come.
-    await cluster.empty_topics(broker, len(CASES), shop_partitions=4)
-    await cluster.load(broker, map(as_record, log))
-    worker = cluster.WorkerProcess(broker, tmp_path / "worker.log")
+    await cluster.empty_topics(Connection(broker), len(CASES), shop_partitions=4)
+    await cluster.load(Connection(broker), map(as_record, log))
+    worker = cluster.WorkerProcess(Connection(broker), tmp_path / "worker.log")
     try:
-        await cluster.wait_until_done(broker, now_ms, timeout_s=200)
+        await cluster.wait_until_done(Connection(broker), now_ms, timeout_s=200)
     finally:
         code = worker.stop()
     assert code == 0
-    written = await cluster.read(broker, cluster.OUTPUT_TOPICS)
+    written = await cluster.read(Connection(broker), cluster.OUTPUT_TOPICS)
 
     expected, found = defaultdict(list), defaultdict(list)
     for line in parse(lines):

@@ -13,6 +13,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 import tests.integration.test_runtime_worker as live
+from streams.kafka.connection import Connection
 from streams.testing.cluster import LogRecord, load, now_ms, read
 from tests.integration.test_runtime_worker import PARTITIONS, outputs, send, simulated, stop, surge
 
@@ -159,10 +160,10 @@ async def test_an_order_alone_is_judged_on_time(topics: str) -> None:
         due = now + 6_000
         wrong = order(key_in(1, "W"), now, now + 10 * DAY)
         alone = [order(key_in(p, "A"), due - 72 * HOUR, now) for p in (0, 1)]
-        await load(topics, [wrong, *alone])
+        await load(Connection(topics), [wrong, *alone])
         ready = max(due, now_ms())
         async with asyncio.timeout(30):
-            while len(found := await read(topics, ["timeout"])) < 2:
+            while len(found := await read(Connection(topics), ["timeout"])) < 2:
                 await asyncio.sleep(0.2)
         stop(process)
     values = [orjson.loads(record.value) for record in found]
@@ -184,7 +185,7 @@ async def test_many_timers_of_one_instant_stall_nobody(topics: str) -> None:
         order(f"N{n}", due + n * 500 - 72 * HOUR, now_ms(), partition=1): due + n * 500
         for n in range(16)
     }
-    await load(topics, random.Random(1).sample([*crowd, *others], sale + len(others)))
+    await load(Connection(topics), random.Random(1).sample([*crowd, *others], sale + len(others)))
     with live.worker(topics, "--metrics-port", str(port)) as process:
         await until(port, is_live)
         assert now_ms() < due, "the machine was too slow to load the sale in time"
@@ -195,7 +196,8 @@ async def test_many_timers_of_one_instant_stall_nobody(topics: str) -> None:
     assert found['shipclock_transactions_total{stage="orders"}'] > sale // 4_000
     assert log.count("assigned stage=orders") == log.count("assigned stage=shops") == 1
     determined = {
-        orjson.loads(each.value)["order_id"]: each for each in await read(topics, ["timeout"])
+        orjson.loads(each.value)["order_id"]: each
+        for each in await read(Connection(topics), ["timeout"])
     }
     assert len(determined) == wanted
     late_ms = [determined[each.key.decode()].timestamp - at for each, at in others.items()]

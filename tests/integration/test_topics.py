@@ -11,14 +11,15 @@ from typer.testing import CliRunner
 
 from streams.cli.topics import app
 from streams.core.errors import UserError
-from streams.topics import TopicsError
-from streams.topics.admin import (
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import (
     BrokerTopic,
     check_topics,
     compare,
     ensure_topics,
     planned_topics,
 )
+from streams.topics import TopicsError
 from tests.integration.topics import TOPICS, create_topics, delete_topics
 
 pytestmark = pytest.mark.kafka
@@ -37,11 +38,11 @@ async def admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClient) -> None:
     """The first run creates every topic as described, the second finds them so."""
-    missing = await check_topics(broker, 3, shop_partitions=2)
+    missing = await check_topics(Connection(broker), 3, shop_partitions=2)
     assert {state.status for state in missing} == {"missing"}
-    created = await ensure_topics(broker, 3, shop_partitions=2)
+    created = await ensure_topics(Connection(broker), 3, shop_partitions=2)
     assert {state.status for state in created} == {"created"}
-    again = await ensure_topics(broker, 3, shop_partitions=2)
+    again = await ensure_topics(Connection(broker), 3, shop_partitions=2)
     assert {state.status for state in again} == {"present"}
     assert all(state.agrees for state in [*created, *again])
     counts = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics()}
@@ -52,7 +53,7 @@ async def test_creating_twice_creates_once(broker: str, admin: AIOKafkaAdminClie
 
 async def test_several_may_create_at_once(broker: str, admin: AIOKafkaAdminClient) -> None:
     """Workers that start together do not trip over each other; each topic is made by one."""
-    results = await asyncio.gather(*(ensure_topics(broker, 1) for _ in range(3)))
+    results = await asyncio.gather(*(ensure_topics(Connection(broker), 1) for _ in range(3)))
     states = [state for states in results for state in states]
     assert all(state.agrees for state in states)
     created = [state.file.topic for state in states if state.status == "created"]
@@ -66,9 +67,9 @@ async def test_uneven_topics_are_refused_and_nothing_is_created(
     await create_topics(admin, NewTopic("order-paid", 4, 1), NewTopic("first-scan", 2, 1))
     expected = r"different partition counts: first-scan 2, order-paid 4$"
     with pytest.raises(TopicsError, match=expected):
-        await ensure_topics(broker)
+        await ensure_topics(Connection(broker))
     with pytest.raises(TopicsError, match=expected):
-        await check_topics(broker)
+        await check_topics(Connection(broker))
     assert sorted(set(TOPICS) & set(await admin.list_topics())) == ["first-scan", "order-paid"]
 
 
@@ -76,17 +77,20 @@ async def test_another_count_than_asked_for_is_refused(
     broker: str, admin: AIOKafkaAdminClient
 ) -> None:
     """Existing topics keep their count; asking for another is an error, not a silent no."""
-    await ensure_topics(broker, 2)
+    await ensure_topics(Connection(broker), 2)
     with pytest.raises(TopicsError, match="exists with 2 partitions, not 3"):
-        await ensure_topics(broker, 3)
-    assert all(state.differences for state in await check_topics(broker, 3))
+        await ensure_topics(Connection(broker), 3)
+    assert all(state.differences for state in await check_topics(Connection(broker), 3))
 
 
 async def test_drifted_settings_are_told_and_left(broker: str, admin: AIOKafkaAdminClient) -> None:
     """A topic somebody made by hand is compared setting by setting; the others are created."""
     by_hand = NewTopic("timeout", 1, 1, topic_configs={"retention.ms": "604800000"})
     await create_topics(admin, by_hand)
-    for states in (await ensure_topics(broker, 1), await check_topics(broker, 1)):
+    for states in (
+        await ensure_topics(Connection(broker), 1),
+        await check_topics(Connection(broker), 1),
+    ):
         (different,) = [state for state in states if not state.agrees]
         assert different.file.topic == "timeout"
         assert different.status == "present"
@@ -108,13 +112,13 @@ async def test_more_copies_than_brokers_is_one_clear_line(
 ) -> None:
     """The broker's own reason is passed on, with what to do."""
     with pytest.raises(TopicsError, match=r"was not created: .*replication factor") as refused:
-        await ensure_topics(broker, 1, replication_factor=3)
+        await ensure_topics(Connection(broker), 1, replication_factor=3)
     assert refused.value.hint == "give --replication-factor a number the cluster can hold"
 
 
 async def test_record_times_are_kept_or_stamped(broker: str, admin: AIOKafkaAdminClient) -> None:
     """Inputs keep any producer's time, decades old or far ahead; outputs carry that of writing."""
-    await ensure_topics(broker, 1)
+    await ensure_topics(Connection(broker), 1)
     before_ms = time.time_ns() // 1_000_000
     old_ms, ahead_ms = 946_656_000_000, before_ms + 400 * 86_400_000
     inputs, outputs = TopicPartition("first-scan", 0), TopicPartition("timeout", 0)

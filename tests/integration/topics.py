@@ -4,7 +4,7 @@ import asyncio
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.topics.admin import planned_topics
+from streams.kafka.topic_admin import planned_topics
 
 TOPICS = [file.topic for file in planned_topics()]
 

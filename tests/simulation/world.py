@@ -19,12 +19,10 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 
 import streams.engine.orders_task
-import streams.runtime.checkpoint
-import streams.runtime.inputs
 import streams.runtime.partition
-import streams.runtime.restore
 import streams.runtime.session
 from streams.engine.records import SHOP_VIOLATIONS
+from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.runtime.errors import WorkerError
 from streams.runtime.source import Source
@@ -442,19 +440,13 @@ def in_memory(world: World) -> Iterator[None]:
     virtual_time = SimpleNamespace(
         monotonic=loop.time, time_ns=world.wall_ns, time=lambda: world.wall_ns() / 1e9
     )
-    clients: dict[Any, dict[str, Any]] = {
-        streams.runtime.checkpoint: {"AIOKafkaProducer": MemoryProducer},
-        streams.runtime.restore: {"AIOKafkaConsumer": MemoryConsumer},
-        streams.runtime.inputs: {
-            "AIOKafkaConsumer": MemoryConsumer, "AIOKafkaAdminClient": MemoryAdmin
-        },
-    }  # fmt: skip
+    clients = {"consumer": MemoryConsumer, "producer": MemoryProducer, "admin": MemoryAdmin}
     log, handler = logging.getLogger("streams"), _Log(world)
     propagate, level = log.propagate, log.level
     with ExitStack() as stack:
-        for module, replaced in clients.items():
-            for name, fake in replaced.items():
-                stack.enter_context(patch.object(module, name, partial(fake, network)))
+        for name, fake in clients.items():
+            # A partial is not bound to the connection, which says nothing of a network in memory.
+            stack.enter_context(patch.object(Connection, name, partial(fake, network)))
         for name, module in list(sys.modules.items()):
             if name.startswith("streams.runtime.") and getattr(module, "time", None) is time:
                 stack.enter_context(patch.object(module, "time", virtual_time))

@@ -93,6 +93,15 @@ def third_parties(source: str) -> set[str]:
     return names - set(sys.stdlib_module_names) - {"streams"}
 
 
+def made_clients(source: str) -> list[str]:
+    """Find calls that make a client of aiokafka's."""
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    names = (
+        func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls
+    )
+    return [name for name in names if name.startswith("AIOKafka")]
+
+
 def pins(lock: str) -> dict[str, str]:
     """Read the name and version of every pinned requirement of a lock."""
     return {

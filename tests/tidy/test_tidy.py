@@ -76,6 +76,20 @@ def test_leftover_rule_sees_a_mark() -> None:
     assert rules.leftovers("TODOS and HACKNEY") == []
 
 
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=relative)
+def test_one_place_makes_kafka_clients(path: Path) -> None:
+    """Only a connection knows how a cluster lets a client in: a client made elsewhere would not."""
+    made = rules.made_clients(path.read_text())
+    assert made == [] or relative(path) == "streams/kafka/connection.py"
+
+
+def test_client_rule_sees_each_way_to_make_one() -> None:
+    """A call counts however the class is reached; a type and a method of a connection do not."""
+    assert rules.made_clients("x = AIOKafkaConsumer(y)") == ["AIOKafkaConsumer"]
+    assert rules.made_clients("x = aiokafka.admin.AIOKafkaAdminClient()") == ["AIOKafkaAdminClient"]
+    assert rules.made_clients("x: AIOKafkaProducer = connection.producer()") == []
+
+
 def test_no_file_names_a_machine() -> None:
     """No committed text holds an absolute path of somebody's machine."""
     found = {relative(path): rules.machine_paths(rules.text_of(path)) for path in rules.files()}

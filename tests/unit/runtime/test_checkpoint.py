@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from streams.engine.records import Checkpoint, OutRecord
-from streams.runtime import checkpoint
+from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.settings import Settings
@@ -67,7 +67,7 @@ class Client:
 async def failing(told: Exception | None, raised: Exception) -> None:
     """Commit with such a client."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "AIOKafkaProducer", lambda **_: Client(told, raised))
+        patch.setattr(Connection, "producer", lambda _, **__: Client(told, raised))
         transactions = Transactions(Settings(), STAGE, 0, {"out": 2, "log": 1}, KeyPartitioner())
     await transactions.commit(TWO_BATCHES)
 
@@ -77,7 +77,7 @@ def test_the_client_never_sends_a_request_again_for_want_of_an_answer(
 ) -> None:
     """A commit that waits while its repeat is carried out would end the next transaction."""
     given: dict[str, Any] = {}
-    monkeypatch.setattr(checkpoint, "AIOKafkaProducer", lambda **options: given.update(options))
+    monkeypatch.setattr(Connection, "producer", lambda _, **options: given.update(options))
     Transactions(Settings(), STAGE, 0, {}, KeyPartitioner())
     # The life ends when the transaction has taken that long, and its epoch with it.
     assert given["request_timeout_ms"] >= Settings().transaction_timeout_ms

@@ -26,6 +26,7 @@ from aiokafka.errors import (
 )
 
 from streams.core.words import counted
+from streams.kafka.connection import Connection
 from streams.topics.catalog import TopicFile, TopicsError, load_topics
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
@@ -66,7 +67,7 @@ class TopicState:
 
 
 async def ensure_topics(
-    bootstrap: str,
+    connection: Connection,
     partitions: int | None = None,
     *,
     shop_partitions: int | None = None,
@@ -77,7 +78,7 @@ async def ensure_topics(
     On return every partition has a leader: all topics can be written and read.
 
     Args:
-        bootstrap: Addresses `host:port`, separated by commas.
+        connection: The cluster.
         partitions: The count of every topic, instead of the files'.
         shop_partitions: The count of the shops stage's own two topics, instead of the above.
         replication_factor: -1 takes the broker's default.
@@ -87,7 +88,7 @@ async def ensure_topics(
             or an existing topic has another partition count; in the last case nothing was created.
     """
     files = planned_topics(partitions, shop_partitions)
-    async with _admin(bootstrap) as admin:
+    async with _admin(connection) as admin:
         present = await _describe(admin, files)
         refuse_uneven_groups(files, present)
         refuse_other_counts(files, present)
@@ -107,7 +108,7 @@ async def ensure_topics(
 
 
 async def check_topics(
-    bootstrap: str, partitions: int | None = None, *, shop_partitions: int | None = None
+    connection: Connection, partitions: int | None = None, *, shop_partitions: int | None = None
 ) -> list[TopicState]:
     """Compare the topics on a broker with their files; arguments as for `ensure_topics`.
 
@@ -116,7 +117,7 @@ async def check_topics(
             partition counts.
     """
     files = planned_topics(partitions, shop_partitions)
-    async with _admin(bootstrap) as admin:
+    async with _admin(connection) as admin:
         present = await _describe(admin, files)
     refuse_uneven_groups(files, present)
     return compare(files, present)
@@ -247,8 +248,9 @@ async def _create(
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect, and turn everything a person can cause into one clear line."""
+    bootstrap = connection.bootstrap
     try:
         collect_hosts(bootstrap)
     except ValueError:
@@ -257,7 +259,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         ) from None
     try:
         with _quiet_aiokafka():
-            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+            admin = connection.admin()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await admin.start()
