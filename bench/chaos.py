@@ -1,12 +1,16 @@
 """Disturb workers and broker while orders are loaded, and compare every record with a simulation.
 
 Run: python bench/chaos.py [--orders N] [--workers N] [--partitions N] [--disturbances N] [--seed N]
+     [--busy N] [--standstill S]
 
 Workers are killed, paused and paused for longer than their session; the broker is killed and
-started again on its data. Then all heals, and the outputs (key, value and headers, as a multiset)
-and the shops' ledger must be those that a simulation gives for the log that the broker holds.
-Prints duplicates and losses by topic, the disturbances, and a JSON line; exits 1 unless all are 0.
-The evidence of a failed run stays in a temporary folder.
+started again on its data; and while a worker restores partitions, it or the broker is killed or
+paused. `--busy` programs eat the cores meanwhile. Then all heals, and the outputs (key, value and
+headers, as a multiset) and the shops' ledger must be those that a simulation gives for the log that
+the broker holds. A partition that has something to do and does not move for `--standstill` seconds
+ends the run at once, with what the workers said last of it. Prints duplicates and losses by topic,
+the disturbances, and a JSON line; exits 1 unless all are 0. The evidence of a failed run stays in a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -24,14 +28,16 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import trouble
 import workload
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from trouble import POLICY, Busy, Place, Standstill
 
 from streams.broker import BrokerError, EmbeddedBroker
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
@@ -44,25 +50,31 @@ from streams.runtime.batches import KeyPartitioner
 from streams.runtime.publish import InputEvent, targets
 from streams.testing import cluster
 
-POLICY = "douyin-first-scan"
-GROUP = "shipclock-orders"
-# In these shares; every kind within any five.
-KINDS = ("kill-worker", "restart-broker", "pause-worker", "kill-worker", "outsleep-session")
+GROUP = f"{trouble.APP_ID}-orders"
+# In these shares; every kind within any six.
+KINDS = (
+    "kill-worker", "restart-broker", "pause-worker", "kill-worker", "outsleep-session",
+    "strike-restore",
+)  # fmt: skip
 # How long a kind lasts, seconds. The session of a worker is 10 s.
 LASTS_S = {
     "kill-worker": (0.0, 4.0),
     "restart-broker": (0.0, 3.0),
     "pause-worker": (0.5, 5.0),
     "outsleep-session": (12.0, 20.0),
+    "strike-restore": (0.0, 4.0),
 }
+# What strikes while a worker restores, and how soon after it has been assigned its partitions.
+STRIKES = ("kill-broker", "pause-broker", "kill-worker", "pause-worker")
+STRIKE_AFTER_S = (0.2, 1.5)
 # The load is this many chunks for each disturbance, and so many before the first and after the
 # last; it stays at most LEAD chunks ahead of what is judged, so that the work lasts to the end.
 CHUNKS, LEAD = 4, 3
 DONE_TIMEOUT_S = 600.0
-# Longer than any disturbance with the recovery from it.
-STALL_S = 180.0
 SAY_S = 10.0
+_ASSIGNED_S = 60.0
 _TRY_S = 20.0
+_LOOK_S = 3.0
 _POLL_S = 0.25
 _TROUBLE = (KafkaError, OSError, TimeoutError)
 
@@ -102,6 +114,9 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--disturbances", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--busy", type=int, default=0, help="programs beside it that eat a core")
+    # Longer than any disturbance with the recovery from it, and than a worker keeps its counsel.
+    parser.add_argument("--standstill", type=float, default=90.0, metavar="S")
     options = parser.parse_args()
     # The client tells every lost connection and abandoned request; here that is on purpose.
     for name in ("aiokafka", "asyncio"):
@@ -112,7 +127,8 @@ def main() -> None:
     try:
         say(f"chaos: seed {options.seed}, in {folder}")
         started_s = time.monotonic()
-        outcome = asyncio.run(run(folder, options))
+        with Busy(options.busy):
+            outcome = asyncio.run(run(folder, options))
         passed = report(outcome, folder, options, time.monotonic() - started_s)
     except (BrokerError, FailedRunError) as failure:
         say(f"error: {failure}")
@@ -134,21 +150,24 @@ async def run(folder: Path, options: argparse.Namespace) -> Outcome:
         await ensure_topics(Connection(broker.bootstrap), options.partitions)
         loader = Loader(broker.bootstrap, chunks)
         crew = Crew(broker, folder, options)
-        tasks: list[asyncio.Task[Any]] = []
+        watch = Watch(broker.bootstrap, folder, options)
+        watching = asyncio.create_task(watch.run(loader))
+        tasks: list[asyncio.Task[Any]] = [watching]
         try:
             # While the past is loaded, the end of a topic must tell nothing about the present.
             crew.start(idle_slack_ms=cluster.now_ms() - workload.START_MS)
             loading = asyncio.create_task(loader.load())
             disturbing = asyncio.create_task(crew.disturb(loader))
             tasks += loading, disturbing
-            await asyncio.gather(loading, disturbing)
+            await unless(watching, asyncio.gather(loading, disturbing))
             say(f"{loader.elapsed_s():6.1f} s  all is loaded and healed")
             crew.stop()
+            watch.all_loaded()
             crew.start(idle_slack_ms=500)
             until_ms = cluster.now_ms()
             log = await cluster.read(Connection(broker.bootstrap), INPUT_TOPICS)
             require_loaded(chunks, log)
-            await wait_until_done(broker.bootstrap, until_ms)
+            await unless(watching, wait_until_done(broker.bootstrap, until_ms))
             crew.stop()
             say(f"{loader.elapsed_s():6.1f} s  all is judged")
             outputs = await cluster.read(Connection(broker.bootstrap), cluster.OUTPUT_TOPICS)
@@ -158,6 +177,57 @@ async def run(folder: Path, options: argparse.Namespace) -> Outcome:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             crew.kill()
+
+
+async def unless(watching: asyncio.Task[Any], work: Awaitable[Any]) -> None:
+    """Wait for some work; raise what the watch raises if it does so before."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait([watching, working], return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        working.cancel()
+        watching.result()
+    await working
+
+
+class Watch:
+    """Fails the run when a partition stands still though it has something to do."""
+
+    def __init__(self, bootstrap: str, folder: Path, options: argparse.Namespace) -> None:
+        self._bootstrap = bootstrap
+        self._folder = folder
+        self._patience_s = options.standstill
+        self._standstill = Standstill(options.standstill)
+        self._all_loaded = False
+
+    def all_loaded(self) -> None:
+        """From now on everybody can do all there is."""
+        self._standstill.forgive()
+        self._all_loaded = True
+
+    async def run(self, loader: Loader) -> None:
+        """Look again and again; raise FailedRunError for a standstill."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            loaded = loader.loaded
+            try:
+                async with asyncio.timeout(_TRY_S):
+                    found = await trouble.reached(self._bootstrap)
+            except _TROUBLE:
+                continue
+            self._standstill.look(found, loaded)
+            # Log time goes on with the load: before its end the last records wait for more of it.
+            still = self._standstill.still(0 if self._all_loaded else LEAD + 2)
+            if not still and not loader.done and self._standstill.all_still("orders"):
+                still = self._standstill.still(0)
+            if still:
+                raise FailedRunError("\n  ".join(self._described(still)))
+
+    def _described(self, still: list[Place]) -> list[str]:
+        logs = sorted(self._folder.glob("worker-*.log"))
+        return [
+            f"{len(still)} partitions stand still for {self._patience_s:.0f} s; said last of them:",
+            *trouble.told(still, logs),
+        ]
 
 
 # ── the load ──────────────────────────────────────────────────────────────────────────────────────
@@ -216,6 +286,11 @@ class Loader:
         """Tell the time since the load began."""
         return time.monotonic() - self._started_s
 
+    @property
+    def done(self) -> bool:
+        """Whether all is in the log."""
+        return self.loaded == len(self._chunks)
+
     async def load(self) -> None:
         """Load all; a chunk without an answer is written again, as any producer would do."""
         ahead_max = LEAD * len(self._chunks[0])
@@ -226,13 +301,10 @@ class Loader:
             self.loaded += 1
 
     async def _wait_for_judges(self, ahead_max: int) -> None:
-        """Return once few enough records are behind; raise FailedRunError if that stays away."""
-        waiting_s = time.monotonic()
-        said_s = waiting_s
+        """Return once few enough records are behind."""
+        said_s = time.monotonic()
         while (behind := await self.behind()) is None or behind > ahead_max:
             now_s = time.monotonic()
-            if now_s - waiting_s > STALL_S:
-                raise FailedRunError(f"{behind} records behind, and no way on for {STALL_S:.0f} s")
             if now_s - said_s > SAY_S:
                 said_s = now_s
                 chunks = f"{self.loaded} of {len(self._chunks)} chunks loaded"
@@ -300,6 +372,7 @@ class Crew:
         draw = random.Random(options.seed)
         kinds = [KINDS[number % len(KINDS)] for number in range(options.disturbances)]
         draw.shuffle(kinds)
+        self._draw = draw
         self._plan = [
             (kind, draw.randrange(options.workers), draw.uniform(*LASTS_S[kind])) for kind in kinds
         ]
@@ -382,15 +455,59 @@ class Crew:
             self._restarts.append(restart)
             await asyncio.shield(restart)
         elif kind == "kill-worker":
-            self._workers[target].kill()
-            await asyncio.sleep(lasts_s)
-            self._workers[target] = self._worker(target)
+            await self._kill_worker(target, lasts_s)
+        elif kind == "strike-restore":
+            await self._strike_restore(target, lasts_s)
         else:
-            process = self._workers[target].process
-            process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(lasts_s)
-            process.send_signal(signal.SIGCONT)
+            await self._pause_worker(target, lasts_s)
         self._disturbed.discard(target)
+
+    async def _kill_worker(self, target: int, lasts_s: float) -> None:
+        self._workers[target].kill()
+        await asyncio.sleep(lasts_s)
+        self._workers[target] = self._worker(target)
+
+    async def _pause_worker(self, target: int, lasts_s: float) -> None:
+        process = self._workers[target].process
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(lasts_s)
+        process.send_signal(signal.SIGCONT)
+
+    async def _strike_restore(self, target: int, lasts_s: float) -> None:
+        """Start a worker, and strike soon after it has been assigned partitions to restore."""
+        what, wait_s = self._draw.choice(STRIKES), self._draw.uniform(*STRIKE_AFTER_S)
+        log = self._workers[target].log_path
+        begin = log.stat().st_size
+        await self._kill_worker(target, 0.0)
+        give_up_s = time.monotonic() + _ASSIGNED_S
+        while b"assigned stage=orders" not in log.read_bytes()[begin:]:
+            if time.monotonic() > give_up_s:
+                # The broker is away meanwhile, or another worker asleep.
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(wait_s)
+        say(f"          {what} {wait_s:.1f} s after worker {target} was assigned its partitions")
+        if what == "kill-worker":
+            await self._kill_worker(target, lasts_s)
+        elif what == "pause-worker":
+            await self._pause_worker(target, lasts_s)
+        else:
+            while None in self._disturbed:
+                await asyncio.sleep(_POLL_S)
+            self._disturbed.add(None)
+            if what == "kill-broker":
+                await self._strike("restart-broker", None, lasts_s)
+            else:
+                await self._pause_broker(lasts_s)
+            self._disturbed.discard(None)
+
+    async def _pause_broker(self, lasts_s: float) -> None:
+        java = trouble.java_of(self._broker)
+        java.suspend()
+        try:
+            await asyncio.sleep(lasts_s)
+        finally:
+            java.resume()
 
     def _restart_broker(self, lasts_s: float) -> None:
         self._broker.kill()
@@ -462,6 +579,7 @@ def report(outcome: Outcome, folder: Path, options: argparse.Namespace, elapsed_
         "events": len(outcome.log),
         "workers": options.workers,
         "partitions": options.partitions,
+        "busy": options.busy,
         "disturbances": dict(kinds),
         "seconds": round(elapsed_s),
         "records_expected": expected.total(),

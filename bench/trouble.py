@@ -125,40 +125,58 @@ async def reached(bootstrap: str) -> dict[Place, Reach]:
     return found
 
 
+class Seen(NamedTuple):
+    """Where a partition stood when it moved last."""
+
+    reach: Reach
+    since_s: float
+    loaded: int
+    """How much had been loaded by then."""
+
+
 class Standstill:
     """Notices the partitions that have something to do and have not moved for a while."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._seen: dict[Place, tuple[Reach, float]] = {}
+        self._seen: dict[Place, Seen] = {}
+        self._loaded = 0
 
-    def look(self, now: dict[Place, Reach]) -> None:
-        """Note how far everybody has come."""
+    def look(self, now: dict[Place, Reach], loaded: int) -> None:
+        """Note how far everybody has come, and how much has been loaded."""
         now_s = time.monotonic()
+        self._loaded = loaded
         for place, reach in now.items():
             before = self._seen.get(place)
             # One that has all done may have nothing to do.
-            if before is None or before[0].committed != reach.committed or _done(reach):
-                self._seen[place] = reach, now_s
+            if before is None or before.reach.committed != reach.committed or _done(reach):
+                self._seen[place] = Seen(reach, now_s, loaded)
+            else:
+                self._seen[place] = before._replace(reach=reach)
 
     def forgive(self) -> None:
         """Begin to count again: they were told to stop."""
         self._seen.clear()
 
-    def still(self) -> list[Place]:
-        """Return who has not moved for too long, the one that is furthest behind first."""
+    def still(self, loaded_min: int) -> list[Place]:
+        """Return who has not moved for too long, the one that is furthest behind first.
+
+        Args:
+            loaded_min: How much must have been loaded meanwhile, so that it has something to do.
+        """
         now_s = time.monotonic()
         found = [
-            (reach.committed - reach.end, place)
-            for place, (reach, since_s) in self._seen.items()
-            if now_s - since_s > self._patience_s
+            (seen.reach.committed - seen.reach.end, place)
+            for place, seen in self._seen.items()
+            if now_s - seen.since_s > self._patience_s and self._loaded - seen.loaded >= loaded_min
         ]
         return [place for _, place in sorted(found)]
 
-    def stage_is_still(self, stage: str) -> bool:
-        """Tell whether no partition of a stage has moved, and one should."""
+    def all_still(self, stage: str) -> bool:
+        """Tell whether no partition of a stage has moved for too long."""
+        still = set(self.still(0))
         mine = {place for place in self._seen if place.stage == stage}
-        return bool(mine) and mine <= set(self.still())
+        return bool(mine) and mine <= still
 
 
 def _done(reach: Reach) -> bool:
