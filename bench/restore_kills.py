@@ -40,9 +40,10 @@ from trouble import Busy, Place, Reach
 
 from streams.broker import BrokerError, EmbeddedBroker
 from streams.core.events import INPUT_TOPICS, ORDER_PAID
+from streams.kafka.connection import Connection
+from streams.kafka.topic_admin import ensure_topics
 from streams.runtime.batches import KeyPartitioner
 from streams.testing import cluster
-from streams.topics.admin import ensure_topics
 
 HERE = Path(__file__).parent
 KILL_AFTER_S = (0.2, 1.5)
@@ -126,6 +127,7 @@ class Bench:
 
     def __init__(self, broker: EmbeddedBroker, folder: Path, options: argparse.Namespace) -> None:
         self._broker = broker
+        self._connection = Connection(broker.bootstrap)
         self._folder = folder
         self._partitions: int = options.partitions
         self._states: int = options.states
@@ -183,7 +185,7 @@ class Bench:
 
     def _start(self, log_name: str) -> cluster.WorkerProcess:
         self._worker = cluster.WorkerProcess(
-            self._broker.bootstrap, self._folder / log_name,
+            self._connection, self._folder / log_name,
             "--policy", trouble.POLICY, "--idle-slack", str(self._slack_ms),
         )  # fmt: skip
         return self._worker
@@ -212,8 +214,8 @@ class Bench:
     # --- what it has to do
 
     async def _load(self) -> None:
-        await ensure_topics(self._broker.bootstrap, self._partitions)
-        await cluster.load(self._broker.bootstrap, self._orders())
+        await ensure_topics(self._connection, self._partitions)
+        await cluster.load(self._connection, self._orders())
 
     def _orders(self) -> Iterator[cluster.LogRecord]:
         for number in range(self._states * self._partitions):
