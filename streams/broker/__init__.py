@@ -2,6 +2,7 @@
 
 from streams.broker.embedded import BrokerStatus, EmbeddedBroker, broker_status, stop_broker
 from streams.broker.errors import BrokerError
+from streams.broker.folders import home_folder
 from streams.broker.progress import Progress
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "EmbeddedBroker",
     "Progress",
     "broker_status",
+    "home_folder",
     "stop_broker",
 ]

@@ -1,12 +1,12 @@
 """Fetch Apache Kafka's jars from Maven Central once, and keep them in the user's cache."""
 
-import os
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
 from streams.broker.errors import BrokerError
+from streams.broker.folders import home_folder
 from streams.broker.progress import Progress, ProgressListener
 
 KAFKA_VERSION = "4.2.0"
@@ -17,15 +17,10 @@ COORDINATES = (
 MANIFEST = "MANIFEST"
 
 
-def cache_dir() -> Path:
-    """Return the folder for what can be fetched again."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "shipclock"
-
-
 def kafka_jars(listen: ProgressListener) -> list[Path]:
     """Return the jars of the broker, fetching them if the cache has not all of them."""
-    folder = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    cache = home_folder("XDG_CACHE_HOME", ".cache", "use a running Kafka with --bootstrap")
+    folder = cache / f"kafka-{KAFKA_VERSION}"
     jars = _cached(folder)
     if jars is None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The `shipclock` command: one file a subcommand.
 
-Importing this package imports next to nothing, so that Ctrl-C is heard from the start.
+Importing this package imports next to nothing, so that Ctrl-C and SIGTERM work from the start.
 """
 
 import os

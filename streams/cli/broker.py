@@ -1,7 +1,5 @@
 """`shipclock broker`: the embedded Kafka alone."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from streams.broker import EmbeddedBroker, Progress, broker_status, stop_broker
+from streams.broker import EmbeddedBroker, Progress, broker_status, home_folder, stop_broker
 from streams.cli.interrupt import tidied_up
 from streams.core.errors import UserError
 
@@ -20,15 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-
-DATA_DIR = (
-    Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    / "shipclock"
-    / "broker"
-)
-
 DataDir = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
@@ -39,12 +30,21 @@ DataDir = Annotated[
 ]
 
 
+def _data_dir(given: Path | None) -> Path:
+    """Return the folder given, else the one in the user's data folder.
+
+    Raises:
+        UserError: None is given and the user has no home.
+    """
+    return given or home_folder("XDG_DATA_HOME", ".local/share", "give --data-dir DIR") / "broker"
+
+
 @app.command()
 def start(
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 for clients.")
     ] = 9092,
-    data_dir: DataDir = DATA_DIR,
+    data_dir: DataDir = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Return once it is ready; end it with `broker stop`."),
@@ -55,13 +55,11 @@ def start(
     The first start fetches Apache Kafka (43 MB) into your cache; later ones take seconds.
     Clients use 127.0.0.1:PORT; nothing outside this machine can reach it.
     """
-    broker = EmbeddedBroker(data_dir, port)
+    broker = EmbeddedBroker(_data_dir(data_dir), port)
     if detach:
         start_with_progress(broker, detached=True)
         typer.echo(f"Kafka is ready at {broker.bootstrap}, data in {broker.data_dir}.")
         return
-    # An end by SIGTERM (a service manager, `kill`) is as graceful as one by Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_with_progress(broker)
     try:
         with tidied_up():
@@ -77,22 +75,24 @@ def start(
 
 
 @app.command()
-def status(data_dir: DataDir = DATA_DIR) -> None:
-    """Tell whether a broker runs on the data folder, and where (exit code 1 if not)."""
-    found = broker_status(data_dir)
+def status(data_dir: DataDir = None) -> None:
+    """Show whether a broker runs on the data folder, and where (exit code 1 if not)."""
+    folder = _data_dir(data_dir)
+    found = broker_status(folder)
     if found is None:
-        typer.echo(f"not running\ndata dir:  {data_dir}")
+        typer.echo(f"not running\ndata dir:  {folder}")
         raise typer.Exit(1)
     typer.echo("running" if found.ready else "running, but not ready for clients")
-    typer.echo(f"bootstrap: {found.bootstrap}\npid:       {found.pid}\ndata dir:  {data_dir}")
+    typer.echo(f"bootstrap: {found.bootstrap}\npid:       {found.pid}\ndata dir:  {folder}")
 
 
 @app.command()
-def stop(data_dir: DataDir = DATA_DIR) -> None:
+def stop(data_dir: DataDir = None) -> None:
     """End the broker that runs on the data folder, gracefully; its data is kept."""
-    stopped = stop_broker(data_dir)
+    folder = _data_dir(data_dir)
+    stopped = stop_broker(folder)
     if stopped is None:
-        typer.echo(f"No broker runs on {data_dir}.")
+        typer.echo(f"No broker runs on {folder}.")
     else:
         typer.echo(f"Kafka at {stopped.bootstrap} (pid {stopped.pid}) has ended; its data is kept.")
 

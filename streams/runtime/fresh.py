@@ -13,8 +13,8 @@ from typing import IO, NoReturn
 def become(module: str, *arguments: object, stdin: bytes) -> NoReturn:
     """Run a module in place of this program, with the same process id.
 
-    Ctrl-C stays unheard until the module asks for it: an interpreter that starts would tell of it
-    at length.
+    Ctrl-C and SIGTERM wait until the module unblocks them: an interpreter that starts would print
+    a traceback at the one, and as the first process of a container lose the other.
 
     Raises:
         OSError: It cannot be run, or `stdin` does not fit into a pipe.
@@ -25,7 +25,7 @@ def become(module: str, *arguments: object, stdin: bytes) -> NoReturn:
     if os.write(writing, stdin) < len(stdin):
         raise OSError("the policy is too large")
     os.dup2(reading, 0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     os.execve(sys.executable, _command(module, *arguments), _environment())
 
 

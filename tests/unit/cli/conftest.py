@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from streams.cli import main
+from streams.cli.interrupt import SIGNALS
 
 
 class Finished(NamedTuple):
@@ -34,13 +35,14 @@ def shipclock(
         monkeypatch.setattr(sys, "argv", ["shipclock", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = 0
-        interrupt = signal.getsignal(signal.SIGINT)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
         finally:
-            signal.signal(signal.SIGINT, interrupt)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capsysbinary.readouterr()
         return Finished(code, out, err.decode())
 
