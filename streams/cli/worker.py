@@ -52,6 +52,14 @@ def worker(
             help="Serve metrics for Prometheus at 127.0.0.1; several workers take the next ports.",
         ),
     ] = None,
+    accept_topic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOPIC=ID",
+            help="Go on with a recreated topic from its first record; a refused partition names "
+            "it. May be given several times.",
+        ),
+    ] = None,
 ) -> None:
     """Run the worker until Ctrl-C or SIGTERM.
 
@@ -71,6 +79,13 @@ def worker(
             "give a smaller --metrics-port",
             2,
         )
+    for accepted in accept_topic or ():
+        if not re.fullmatch("[^=]+=[A-Za-z0-9_-]+", accepted):
+            raise UserError(
+                f"--accept-topic: {accepted!r} is not TOPIC=ID",
+                "take it as the refused partition's log line gives it",
+                2,
+            )
     rules = load_policy(policy)
     # Asking seldom would add to a short slack what it saves.
     probe_ms = max(_PROBE_MS_MIN, min(Settings().probe_interval_ms, idle_slack * 3 // 10))
@@ -80,5 +95,6 @@ def worker(
         idle_slack_ms=idle_slack,
         probe_interval_ms=probe_ms,
         metrics_port=metrics_port,
+        accepted_topics=frozenset(accept_topic or ()),
     )
     fresh.become("streams.cli.worker_process", workers, stdin=pickle.dumps((settings, rules)))

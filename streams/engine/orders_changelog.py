@@ -56,6 +56,8 @@ class Meta(Struct, array_like=True):
     policy_since_ms: int = -1
     sweep: tuple[str, int, bytes] | None = None
     partitions: int = 0
+    topic_ids: list[str] = []
+    """By rank, as `offsets`; a topic without a known id has an empty one."""
 
 
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode
@@ -78,6 +80,13 @@ def read_meta(partition: int, value: bytes, app_id: str, partitions: int) -> Met
             f"there are {len(INPUT_TOPICS)}"
         )
     return meta
+
+
+def known_ids(meta: Meta) -> dict[str, str]:
+    """Return the topic ids that a checkpoint holds; an older one holds none."""
+    return {
+        topic: found for topic, found in zip(INPUT_TOPICS, meta.topic_ids, strict=False) if found
+    }
 
 
 def read_exemption(partition: int, key: bytes, value: bytes) -> ExemptionGranted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 
 import msgspec
@@ -14,7 +14,7 @@ from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
 from streams.core.orders import OrdersStage, Record
-from streams.core.outputs import FrontierMark, ShopItem
+from streams.core.outputs import FrontierMark
 from streams.core.policy import Policy
 from streams.engine.bulk import Bulk
 from streams.engine.compiled import new_store
@@ -25,6 +25,7 @@ from streams.engine.orders_changelog import (
     Meta,
     check_counts,
     in_parts,
+    known_ids,
     read_exemption,
     read_meta,
     timers_of,
@@ -39,6 +40,7 @@ from streams.engine.records import (
     Columns,
     CorruptChangelog,
     OutRecord,
+    item_record,
     out_record,
     unreadable,
 )
@@ -94,6 +96,7 @@ class OrdersTask(PartitionTask):
         self._frontier = Frontier(len(INPUT_TOPICS))
         self._processed_ms = [0] * len(INPUT_TOPICS)
         self._offsets = [0] * len(INPUT_TOPICS)
+        self.topic_ids = {}
         self._held = Held(len(INPUT_TOPICS))
         self._window: list[Lane] = []
         """What is being worked off."""
@@ -154,6 +157,7 @@ class OrdersTask(PartitionTask):
             self._frontier.last_ms = list(meta.last_ms)
             self._processed_ms = list(meta.last_ms)
             self._offsets = list(meta.offsets)
+            self.topic_ids = known_ids(meta)
             self._bulk.usual.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
@@ -219,6 +223,12 @@ class OrdersTask(PartitionTask):
     def held(self, topic: str) -> int:
         """Count the records of one topic held back until the frontier passes them."""
         return self._held.count(_RANKS[topic])
+
+    def adopt(self, offsets: Mapping[str, int], topic_ids: Mapping[str, str]) -> None:
+        """Take what the runtime found about the inputs; the next checkpoint commits all of it."""
+        self._offsets = [offsets[topic] for topic in INPUT_TOPICS]
+        self.topic_ids = topic_ids
+        self._advanced = dict.fromkeys(range(len(INPUT_TOPICS)))
 
     # Feed
 
@@ -454,7 +464,7 @@ class OrdersTask(PartitionTask):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
-        outputs += [_item_record(item) for item in items]
+        outputs += map(item_record, items)
         if mark:
             self._marked_ms = reached
             outputs += self._marks(reached)
@@ -477,23 +487,13 @@ class OrdersTask(PartitionTask):
         ]
 
     def _meta_value(self) -> bytes:
-        return msgspec.msgpack.encode(
-            Meta(
-                version=META_VERSION,
-                app_id=self._app_id,
-                policy=self._policy.label,
-                reached_ms=self._frontier.reached_ms,
-                last_ms=self._processed_ms,
-                offsets=self._offsets,
-                orders=len(self._store.packed),
-                exemptions=len(self._stage.exemptions),
-                policy_digest=self._policy_digest,
-                policy_since_ms=self._bulk.usual.judged_after_ms,
-                sweep=self._stage.sweep,
-                partitions=self._partitions,
-            )
-        )
-
-
-def _item_record(item: ShopItem) -> OutRecord:
-    return OutRecord(SHOP_VIOLATIONS, item.shop_id.encode(), encode_value(item), (), None)
+        meta = Meta(
+            version=META_VERSION, app_id=self._app_id, policy=self._policy.label,
+            reached_ms=self._frontier.reached_ms, last_ms=self._processed_ms,
+            offsets=self._offsets, orders=len(self._store.packed),
+            exemptions=len(self._stage.exemptions), policy_digest=self._policy_digest,
+            policy_since_ms=self._bulk.usual.judged_after_ms, sweep=self._stage.sweep,
+            partitions=self._partitions,
+            topic_ids=[self.topic_ids.get(topic, "") for topic in INPUT_TOPICS],
+        )  # fmt: skip
+        return msgspec.msgpack.encode(meta)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from streams.codec.encode import Headers, encode_headers, encode_value
 from streams.codec.state import StateVersionError
-from streams.core.outputs import Output
+from streams.core.outputs import Output, ShopItem
 
 T = TypeVar("T")
 
@@ -60,6 +60,11 @@ def out_record(output: Output) -> OutRecord:
         output.topic, output.key, encode_value(output.value), encode_headers(output),
         None, output.log_time_ms,
     )  # fmt: skip
+
+
+def item_record(item: ShopItem) -> OutRecord:
+    """Encode what the orders stage sends a shop."""
+    return OutRecord(SHOP_VIOLATIONS, item.shop_id.encode(), encode_value(item), ())
 
 
 class Checkpoint(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -63,6 +63,8 @@ class _Meta(Struct, array_like=True):
     partitions: int = 0
     bans: int | None = None
     """`None`: written by a program that kept none."""
+    topic_id: str = ""
+    """Of the input topic; empty if it is not known."""
 
 
 class _Ban(Struct, array_like=True):
@@ -154,6 +156,7 @@ class ShopsTask(PartitionTask):
         self._kept_ms = 0
         """Frontier of the last checkpoint."""
         self._offset = 0
+        self.topic_ids = {}
         self._meta: _Meta | None = None
         self._restoring: dict[bytes, bytes] = {}
 
@@ -201,6 +204,8 @@ class ShopsTask(PartitionTask):
         self._meta = meta
         stage = self._stage
         self._offset = meta.offset
+        if meta.topic_id:
+            self.topic_ids = {SHOP_VIOLATIONS: meta.topic_id}
         if len(meta.marks) != len(stage.marks):
             raise CorruptChangelog(
                 f"shops-changelog[{self.partition}] counts {len(meta.marks)} order partitions, "
@@ -251,6 +256,12 @@ class ShopsTask(PartitionTask):
     def buffered(self) -> int:
         """Records offered and not taken yet."""
         return sum(len(records.offsets) for records in self._held)
+
+    def adopt(self, offsets: Mapping[str, int], topic_ids: Mapping[str, str]) -> None:
+        """Take what the runtime found about the input; the next checkpoint commits it."""
+        self._offset = offsets[SHOP_VIOLATIONS]
+        self.topic_ids = topic_ids
+        self._taken = True
 
     # Feed
 
@@ -335,6 +346,7 @@ class ShopsTask(PartitionTask):
                 pending=len(self._changes.pending),
                 partitions=self._partitions,
                 bans=len(self._changes.bans),
+                topic_id=self.topic_ids.get(SHOP_VIOLATIONS, ""),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from streams.engine.records import Checkpoint
 
@@ -13,6 +14,18 @@ class PartitionTask(ABC):
     Once `work` has begun the memory is ahead of the log: commit the next checkpoint, or drop the
     task.
     """
+
+    topic_ids: Mapping[str, str]
+    """Id of each input topic whose records were processed, as far as it is known."""
+
+    @abstractmethod
+    def adopt(self, offsets: Mapping[str, int], topic_ids: Mapping[str, str]) -> None:
+        """Take what the runtime found about the inputs; the next checkpoint commits all of it.
+
+        Args:
+            offsets: First offset not processed yet, for every input topic.
+            topic_ids: Replace those of the last checkpoint.
+        """
 
     @property
     @abstractmethod

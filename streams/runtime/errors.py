@@ -28,11 +28,19 @@ class PositionLost(Exception):
     """What the broker has to give is not what comes next: the partition must begin again."""
 
 
-class TopicCreatedAnew(PartitionRefused):
-    """An input's old records are gone, and its offsets count other ones: no retry mends that."""
+class TopicRecreated(PartitionRefused):
+    """An input's records are not those whose offsets are known: no retry mends that.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "start with another --app-id and empty changelogs")
+    Args:
+        accept: What `--accept-topic` takes to go on with the topic as it is now.
+    """
+
+    def __init__(self, message: str, accept: str) -> None:
+        super().__init__(
+            message,
+            f"to read it from its first record beside the state kept, start all workers with "
+            f'--accept-topic {accept}; see "A topic was recreated" in docs/operations.md',
+        )
 
 
 _GRANT = "grant the worker what it needs, or correct its credentials"

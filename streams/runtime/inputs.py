@@ -11,6 +11,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from streams.engine.records import Columns
+from streams.kafka.topic_ids import topic_ids
 from streams.runtime.errors import WorkerError
 from streams.runtime.lean import as_it_is, columns, lean
 from streams.runtime.settings import Settings
@@ -117,6 +118,10 @@ class Inputs:
         """Return the group's committed offsets, without those it has not."""
         answer = await self._admin.list_consumer_group_offsets(self.group_id, partitions=list(tps))
         return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+
+    async def topic_ids(self) -> dict[str, str]:
+        """Ask for the id of each input topic that exists; nothing if the broker has no ids."""
+        return await topic_ids(self._admin, self._stage.inputs)
 
     def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
         """Read a partition of all topics on from these offsets."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from streams.engine.records import Columns
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.counters import Counters
-from streams.runtime.errors import PartitionRefused, TopicCreatedAnew
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicRecreated
 from streams.runtime.failures import Failures
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Inputs
@@ -65,7 +65,7 @@ class Partition:
         self._stage = stage
         self._inputs = inputs
         self._counters = counters
-        self._positions = Positions(stage, inputs, number)
+        self._positions = Positions(stage, inputs, number, settings.accepted_topics)
         self._takeover = Takeover(
             settings, stage, number, counts, partition_of, self._positions, restoring
         )
@@ -74,8 +74,8 @@ class Partition:
         self.incarnation = 0
         """Which life this is: an error ends one."""
         self._broken: Exception | None = None
-        self._anew = ""
-        """Which input was created anew: said at every life from then on."""
+        self._recreated: TopicRecreated | None = None
+        """What ends every life from then on."""
         self._failures = Failures(settings, stage, number, away)
         self._crowds = Standing()
         self._closing = asyncio.Event()
@@ -135,6 +135,18 @@ class Partition:
         self._broken = self._broken or exc
         self._wake.set()
 
+    def shrunk(self, topic: str, read_to: int, end: int) -> None:
+        """Give up this life: a topic ends before what was read of it."""
+        self._positions.shrunk(topic, end)
+        self.fail(PositionLost(f"{topic} was read up to offset {read_to} but ends at {end}"))
+
+    def compare_topics(self, ids: Mapping[str, str]) -> None:
+        """Give up this life if a topic is not the one any more whose records it processes."""
+        known = {} if self._life is None else self._life.task.topic_ids
+        for topic in known:
+            if ids.get(topic, known[topic]) != known[topic]:
+                self.fail(PositionLost(f"{topic} was deleted and created again"))
+
     def regulate(self) -> None:
         """Pause and resume topics by what is held."""
         if self.ready:
@@ -174,8 +186,8 @@ class Partition:
                 await self._work(await self._open())
             except Exception as exc:  # noqa: BLE001 - what nobody expected is told, and tried again
                 pause_s = self._failures.report(exc)
-                if isinstance(exc, TopicCreatedAnew):
-                    self._anew = str(exc)
+                if isinstance(exc, TopicRecreated):
+                    self._recreated = exc
                 # Its frames hold the task, and clients may hold it for long.
                 exc.__traceback__ = None
             finally:
@@ -204,8 +216,8 @@ class Partition:
         return life
 
     def _check_inputs(self) -> None:
-        if self._anew:
-            raise TopicCreatedAnew(self._anew)
+        if self._recreated is not None:
+            raise self._recreated
         # During a rebalance nothing is known: the one who began it will close, release or fail us.
         if not self._held and (missing := self._inputs.missing(self.number)):
             raise PartitionRefused(

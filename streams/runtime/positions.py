@@ -4,44 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiokafka import TopicPartition
 
-from streams.runtime.errors import PartitionRefused, TopicCreatedAnew
+from streams.runtime.errors import PartitionRefused, PositionLost, TopicRecreated
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import error
+from streams.runtime.logs import error, warn
 from streams.runtime.stage import Stage, Task
 
 log = logging.getLogger(__name__)
 
 
 class Positions:
-    """A partition's offsets in the inputs, known from one life to the next."""
+    """A partition's offsets in the inputs, known from one life to the next.
 
-    def __init__(self, stage: Stage, inputs: Inputs, number: int) -> None:
+    The changelog is the truth; the group's offsets repeat it for whoever looks at Kafka's tools.
+
+    Args:
+        accepted: Topics to be read on though they are not what they were, as `TOPIC=ID`.
+    """
+
+    def __init__(
+        self, stage: Stage, inputs: Inputs, number: int, accepted: Collection[str] = ()
+    ) -> None:
         self._stage = stage
         self._inputs = inputs
         self._number = number
+        self._accepted = accepted
         self._begun: dict[str, int] = {}
         """Where this owner began to read last."""
         self._read_to: dict[str, int] = {}
         """Up to where it had read when it last gave up."""
+        self._ended: dict[str, int] = {}
+        """Where a topic was seen to end before what had been read of it."""
 
     def gave_up(self, read_to: Mapping[str, int]) -> None:
         """Note up to where a life had read when it ended."""
         self._read_to = dict(read_to)
 
-    async def committed(self) -> dict[TopicPartition, int]:
-        """Ask for the group's committed offsets of the partition."""
-        return await self._inputs.committed(self.places())
+    def shrunk(self, topic: str, end: int) -> None:
+        """Note that a topic was seen to end before what had been read of it."""
+        self._ended[topic] = end
 
-    def places(self) -> list[TopicPartition]:
-        """Return the partition of each input."""
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Ask for the group's offsets of the partition; from 0 on if it has none."""
+        places = self._places()
+        return await self._inputs.committed(places) or dict.fromkeys(places, 0)
+
+    def _places(self) -> list[TopicPartition]:
         return [TopicPartition(topic, self._number) for topic in self._stage.inputs]
 
     async def check(self, task: Task, decided_to: int) -> dict[str, int]:
         """Compare what the restored task says with the group and the topics.
+
+        Where the group has other offsets, or none, the task's next checkpoint gives it these.
 
         Args:
             decided_to: Up to which offset the changelog could be read.
@@ -51,43 +68,97 @@ class Positions:
 
         Raises:
             PartitionRefused: They do not fit together.
+            PositionLost: A topic is not there at the moment.
         """
-        tps, own = self.places(), TopicPartition(self._stage.changelog, self._number)
-        mine = {tp: task.next_offsets.get(tp.topic, 0) for tp in tps}
-        committed, begins, ends = await asyncio.gather(
+        tps, own = self._places(), TopicPartition(self._stage.changelog, self._number)
+        ids, committed, begins, ends = await asyncio.gather(
+            self._inputs.topic_ids(),
             self._inputs.committed(tps),
             self._inputs.beginning_offsets(tps),
             self._inputs.end_offsets([*tps, own]),
         )
-        if committed and ends[own] != decided_to:
+        if ends[own] != decided_to:
             raise PartitionRefused(
                 f"{own.topic}[{own.partition}] is undecided from offset {decided_to} on: somebody "
                 "else's transaction hides what was committed there since",
                 "end it, or wait until the broker does",
             )
-        for tp, offset in mine.items():
-            name = f"{tp.topic}[{tp.partition}]"
-            if committed.get(tp, offset) != offset:
-                raise PartitionRefused(
-                    f"the changelog {self._stage.changelog} says {name} was processed up to "
-                    f"offset {offset}, the group {self._inputs.group_id} says {committed[tp]}; "
-                    "one of the two was reset or is incomplete"
-                )
-            read_to = max(offset, self._read_to.get(tp.topic, 0))
-            if read_to > ends[tp]:
-                raise TopicCreatedAnew(
-                    f"{name} was read up to offset {read_to} but ends at {ends[tp]}: "
-                    "the topic was created anew, or its broker lost data"
-                )
-            if offset and committed and tp not in committed:
-                raise TopicCreatedAnew(
-                    f"the changelog says {name} was processed up to offset {offset}, but the group "
-                    f"{self._inputs.group_id} has forgotten it: the topic was created anew"
-                )
-            first = max(offset, self._begun.get(tp.topic, 0))
-            if first < begins[tp] and (offset or tp.topic in self._begun):
-                error(log, "records-lost", topic=tp.topic, partition=tp.partition,
-                      first=first, last=begins[tp] - 1,
-                      detail="retention deleted them before they were processed")  # fmt: skip
-        self._begun = {tp.topic: max(offset, begins[tp]) for tp, offset in mine.items()}
+        offsets = {}
+        for tp in tps:
+            offset = task.next_offsets.get(tp.topic, 0)
+            known, found = task.topic_ids.get(tp.topic), ids.get(tp.topic)
+            if known and not found:
+                raise PositionLost(f"the broker does not list {tp.topic}")
+            if gone := self._gone(tp, offset, known, found, ends[tp]):
+                accept = f"{tp.topic}={found or 'none'}"
+                if accept not in self._accepted:
+                    raise TopicRecreated(gone, accept)
+                self._read_to.pop(tp.topic, None)
+                self._ended.pop(tp.topic, None)
+                offset = begins[tp]
+                warn(log, "topic-accepted", topic=tp.topic, partition=tp.partition, first=offset,
+                     detail=f"{gone}; it is read from its first record")  # fmt: skip
+            else:
+                self._check_group(tp, offset, committed.get(tp))
+                self._report_lost(tp, offset, begins[tp])
+            offsets[tp] = offset
+        if forgotten := [tp.topic for tp in tps if offsets[tp] and tp not in committed]:
+            warn(log, "group-offsets-lost", group=self._inputs.group_id, partition=self._number,
+                 topics="+".join(forgotten), detail="committed again from the changelog; Kafka "
+                 "drops the offsets of a group that was idle for offsets.retention.minutes"
+                 )  # fmt: skip
+        if committed != offsets or task.topic_ids != ids:
+            task.adopt({tp.topic: offset for tp, offset in offsets.items()}, ids)
+        self._begun = {tp.topic: max(offset, begins[tp]) for tp, offset in offsets.items()}
         return self._begun
+
+    def _gone(
+        self, tp: TopicPartition, offset: int, known: str | None, found: str | None, end: int
+    ) -> str:
+        """Say why the records that were read are not those of the topic now; "" if they are."""
+        name = f"{tp.topic}[{tp.partition}]"
+        if known and known != found:
+            return (
+                f"{tp.topic} was deleted and created again: {name} was processed up to offset "
+                f"{offset} of another topic of this name"
+            )
+        read_to = max(offset, self._read_to.get(tp.topic, 0))
+        end = min(end, self._ended.get(tp.topic, end))
+        if read_to > end:
+            lost = "its broker lost data"
+            return f"{name} was read up to offset {read_to} but ends at {end}: " + (
+                lost if known else f"the topic was deleted and created again, or {lost}"
+            )
+        return ""
+
+    def _check_group(self, tp: TopicPartition, offset: int, committed: int | None) -> None:
+        """Compare an offset of the changelog with the group's.
+
+        Raises:
+            PartitionRefused: The group has come further: the changelog does not hold all.
+        """
+        if committed is None or committed == offset:
+            return
+        place, group = f"{tp.topic}:{tp.partition}", self._inputs.group_id
+        said = (
+            f"the changelog {self._stage.changelog} says {tp.topic}[{tp.partition}] was processed "
+            f"up to offset {offset}, the group {group} says {committed}"
+        )
+        if committed < offset:
+            warn(log, "group-offsets-behind", partition=self._number, detail=f"{said}; the "
+                 "changelog counts, and the group is given its offset")  # fmt: skip
+            return
+        raise PartitionRefused(
+            f"{said}: the changelog is incomplete, or the group's offsets were reset",
+            "if they were reset, set them back: kafka-consumer-groups.sh --reset-offsets --execute "
+            f'--group {group} --topic {place} --to-offset {offset}; if not, see "A changelog is '
+            'incomplete" in docs/operations.md',
+        )
+
+    def _report_lost(self, tp: TopicPartition, offset: int, begin: int) -> None:
+        """Log records that retention deleted before they were processed."""
+        first = max(offset, self._begun.get(tp.topic, 0))
+        if first < begin and (offset or tp.topic in self._begun):
+            error(log, "records-lost", topic=tp.topic, partition=tp.partition,
+                  first=first, last=begin - 1,
+                  detail="retention deleted them before they were processed")  # fmt: skip

@@ -15,7 +15,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from streams.engine.records import Columns
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.counters import Counters
-from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew
+from streams.runtime.errors import PartitionRefused, PositionLost
 from streams.runtime.inputs import Inputs, Records, keys_moved
 from streams.runtime.logs import Standing, error, event, ranges, reason, warn
 from streams.runtime.partition import Partition
@@ -81,7 +81,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             helpers = [
                 asyncio.create_task(self._ask_for_ends()),
                 asyncio.create_task(self._summarise()),
-                asyncio.create_task(self._watch_counts()),
+                asyncio.create_task(self._watch_topics()),
             ]
             for helper in helpers:
                 helper.add_done_callback(self._ended)
@@ -157,10 +157,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if part is None or not part.ready:
                 continue
             if end < answer.read_to[tp]:
-                part.fail(TopicCreatedAnew(
-                    f"{_name(tp)} was read up to offset {answer.read_to[tp]} but ends at {end}: "
-                    "the topic was created anew, or its broker lost data"
-                ))  # fmt: skip
+                part.shrunk(tp.topic, answer.read_to[tp], end)
                 continue
             try:
                 behind = end - await self._inputs.position(tp)
@@ -207,12 +204,18 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._silence.over()
                 self._ends = answer
 
-    async def _watch_counts(self) -> None:
-        """Notice partitions that were added: keys have moved away from what is known of them."""
+    async def _watch_topics(self) -> None:
+        """Notice added partitions, whose keys have moved away from their state, and other topics.
+
+        A topic that was deleted and created again may be longer already than the old one was.
+        """
         while True:
             await asyncio.sleep(self._settings.metadata_max_age_ms / 1000)
             with contextlib.suppress(KafkaError):
                 await self._inputs.check_counts(self._counts)
+                now = await self._inputs.topic_ids()
+                for part in self._partitions.values():
+                    part.compare_topics(now)
 
     # --- the group's rebalances: the client swallows what goes wrong in them
 

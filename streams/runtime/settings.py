@@ -17,6 +17,9 @@ class Settings:
     """Prefix of the consumer groups and transactional ids: another app id is another run over the
     same inputs, with the same outputs topics."""
 
+    accepted_topics: frozenset[str] = frozenset()
+    """Topics that were recreated, or lost records, and are read on as they are: `TOPIC=ID`."""
+
     clock: Clock = field(default_factory=SystemClock)
     """What time it is for the events; timeouts of the transport go by the machine's."""
     idle_slack_ms: int = 500

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from hashlib import md5
 from random import Random
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aiokafka import TopicPartition
@@ -36,6 +38,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.kafka.topic_ids import TopicIdsRequest
 from tests.simulation.groups import Group, Joined
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
@@ -613,6 +616,14 @@ class MemoryAdmin:
             return [{"topic": topic, "partitions": list(range(n))} for topic, n in counts.items()]
 
         return await self._call("describe-topics", describe)
+
+    async def _send_request(self, request: TopicIdsRequest) -> Any:
+        def ids() -> Any:
+            return SimpleNamespace(
+                topics=[(0, topic, md5(topic.encode()).digest()) for topic in request.topics]
+            )
+
+        return await self._call("topic-ids", ids)
 
     async def list_consumer_group_offsets(
         self, group_id: str, partitions: list[TopicPartition]

@@ -221,3 +221,10 @@ def test_strange_app_id_is_wrong_usage(shipclock: Shipclock, app_id: str) -> Non
     finished = shipclock("worker", "--app-id", app_id)
     assert finished.code == 2
     assert finished.err.startswith(f"error: {app_id!r} is no app id")
+
+
+def test_an_accepted_topic_is_given_with_its_id(shipclock: Shipclock) -> None:
+    """Any topic of that name would be too many."""
+    finished = shipclock("worker", "--accept-topic", "first-scan")
+    assert finished.code == 2
+    assert finished.err.startswith("error: --accept-topic: 'first-scan' is not TOPIC=ID\n")

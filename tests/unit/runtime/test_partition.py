@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from streams.engine.records import Checkpoint, Columns, CorruptChangelog
 from streams.runtime import failures, takeover
 from streams.runtime.counters import Counters
-from streams.runtime.errors import TopicCreatedAnew
+from streams.runtime.errors import TopicRecreated
 from streams.runtime.failures import Failures
 from streams.runtime.logs import Standing
 from streams.runtime.partition import Partition
@@ -39,10 +39,14 @@ class Task:
     def __init__(self, number: int, at: int) -> None:
         self.number = number
         self.next_offsets = {TOPIC: at}
+        self.topic_ids: Mapping[str, str] = {}
         self.offered = 0
 
     def offer(self, topic: str, records: Columns, now_ms: int) -> None:
         self.offered += len(records.offsets)
+
+    def adopt(self, offsets: object, topic_ids: Mapping[str, str]) -> None:
+        self.topic_ids = topic_ids
 
     def restore(self, entries: object) -> None: ...
     def restored(self) -> None: ...
@@ -84,9 +88,12 @@ class World:
         async def committed(tps: object) -> dict[TopicPartition, int]:
             return self.committed
 
+        async def topic_ids() -> dict[str, str]:
+            return {TOPIC: "id"}
+
         inputs: Any = SimpleNamespace(
             group_id="g", missing=lambda number: [], committed=committed,
-            beginning_offsets=offsets, end_offsets=offsets,
+            beginning_offsets=offsets, end_offsets=offsets, topic_ids=topic_ids,
             seek=lambda *_: None, rest=lambda *_: None,
         )  # fmt: skip
         new_task: Any = self.new_task
@@ -179,12 +186,12 @@ async def test_a_life_begins_without_the_state_of_the_last_one(
     assert not any(world.alive)
 
 
-async def test_a_topic_created_anew_keeps_no_state(world: World) -> None:
+async def test_a_recreated_topic_keeps_no_state(world: World) -> None:
     """It is said again at every life, without what the first of them had restored."""
     world.at = 7
     part = world.partition()
     await until(lambda: len(world.tasks) == 1 and world.tasks[0]() is None)
-    with pytest.raises(TopicCreatedAnew, match="read up to offset 7 but ends at 0"):
+    with pytest.raises(TopicRecreated, match="read up to offset 7 but ends at 0"):
         await part._open()
     await part.close()
 
@@ -317,7 +324,7 @@ async def test_a_rebalance_commits_what_was_gathered(world: World) -> None:
 async def test_a_life_that_was_given_up_commits_nothing(world: World) -> None:
     """Its offsets may be those of a topic that is no more, and a rebalance may begin just then."""
     part = await gathering(world)
-    part.fail(TopicCreatedAnew("in was created anew"))
+    part.fail(TopicRecreated("in was deleted and created again", "in=id"))
     await part.hold()
     assert not world.commits
     part._held = False

@@ -20,7 +20,7 @@ from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, column
 from streams.policies import load_policy
 from streams.runtime import session, source
 from streams.runtime.counters import Counters
-from streams.runtime.errors import PartitionRefused, PositionLost, TopicCreatedAnew, WorkerError
+from streams.runtime.errors import PartitionRefused, PositionLost, WorkerError
 from streams.runtime.flow import Flow
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -71,8 +71,12 @@ class Owner:
         self.number, self.ready, self.incarnation = number, True, 0
         self.flow = Flow(STAGE.inputs)
         self.failures: list[Exception] = []
+        self.shrunken: list[tuple[str, int, int]] = []
         self.batches: list[Any] = []
         self.held_bytes_max = self.instant_bytes_max = 0
+
+    def shrunk(self, topic: str, read_to: int, end: int) -> None:
+        self.shrunken.append((topic, read_to, end))
 
     def fail(self, exc: Exception) -> None:
         self.failures.append(exc)
@@ -165,8 +169,13 @@ async def test_a_changed_partition_count_ends_the_worker(
             raise answer
 
     joined._settings = Settings(metadata_max_age_ms=1)
+
+    async def topic_ids() -> dict[str, str]:
+        return {}
+
     monkeypatch.setattr(joined._inputs, "check_counts", check_counts, raising=False)
-    watching = asyncio.create_task(joined._watch_counts())
+    monkeypatch.setattr(joined._inputs, "topic_ids", topic_ids, raising=False)
+    watching = asyncio.create_task(joined._watch_topics())
     watching.add_done_callback(joined._ended)
     await asyncio.wait([watching], timeout=10)
     assert isinstance(joined._fault, WorkerError)
@@ -237,7 +246,7 @@ async def test_a_topic_that_ends_before_what_was_read_is_another_one(
     answer.offsets = {tp: 3}
     joined._ends = answer
     assert await joined._completed() == ({}, 500)
-    assert [type(exc) for exc in owners(joined)[0].failures] == [TopicCreatedAnew]
+    assert owners(joined)[0].shrunken == [(TOPIC, 10, 3)]
 
 
 async def test_an_unexpected_exception_restarts_the_session(
