@@ -34,7 +34,7 @@ from streams.demo.worker import Worker
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
-from streams.runtime.clock import ScaledClock
+from streams.runtime.clock import ScaledClock, TrustedClock
 from streams.runtime.settings import Settings
 
 _PARTITIONS = 4
@@ -92,13 +92,14 @@ def _play(
     surge = make_surge(orders, seed)
     app_id = f"shipclock-demo-{uuid.uuid4().hex[:8]}"
     slack_ms = _SLACK_MS * speed
-    clock = ScaledClock(
+    story = ScaledClock(
         origin_ms=time.time_ns() // 1_000_000 + _LEAD_MS,
         epoch_ms=START_MS,
         speed=speed,
         # The worker's frontier stays a slack behind its clock: it comes to stand at the end.
         end_ms=END_MS + slack_ms,
     )
+    clock = TrustedClock(story)
     settings = Settings(
         connection=connection,
         app_id=app_id,

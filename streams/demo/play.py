@@ -37,7 +37,7 @@ from streams.demo.worker import Worker
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
-from streams.runtime.clock import Clock
+from streams.runtime.clock import TrustedClock
 from streams.runtime.logs import reason
 from streams.topics.schemas import TYPE_OF_TOPIC
 
@@ -65,7 +65,7 @@ async def play(
     connection: Connection,
     app_id: str,
     surge: Surge,
-    clock: Clock,
+    clock: TrustedClock,
     screen: Screen,
     narrator: Narrator,
     worker: Worker,
@@ -86,7 +86,7 @@ async def _play(
     connection: Connection,
     app_id: str,
     surge: Surge,
-    clock: Clock,
+    clock: TrustedClock,
     screen: Screen,
     narrator: Narrator,
     worker: Worker,

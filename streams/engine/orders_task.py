@@ -462,9 +462,8 @@ class OrdersTask(PartitionTask):
         mark = (mark or bool(items)) and reached > self._marked_ms
         if not (self._advanced or changelog or stage.outputs or items or mark):
             return None
-        outputs = [out_record(output) for output in stage.outputs]
+        outputs = [*map(out_record, stage.outputs), *map(item_record, items)]
         stage.outputs.clear()
-        outputs += map(item_record, items)
         if mark:
             self._marked_ms = reached
             outputs += self._marks(reached)
@@ -476,11 +475,13 @@ class OrdersTask(PartitionTask):
         self._advanced.clear()
         return Checkpoint(outputs, changelog, offsets, self._more)
 
+    def again(self) -> Checkpoint:
+        """Gather the checkpoint's own record alone, when nothing was done since the last one."""
+        return Checkpoint([], {META_KEY: self._meta_value()}, [], self._more)
+
     def _marks(self, reached: int) -> list[OutRecord]:
-        mark = FrontierMark(
-            frontier_ms=reached - self._policy.grace - self._amid_timers, source=self.partition
-        )
-        value = encode_value(mark)
+        frontier_ms = reached - self._policy.grace - self._amid_timers
+        value = encode_value(FrontierMark(frontier_ms=frontier_ms, source=self.partition))
         return [
             OutRecord(SHOP_VIOLATIONS, None, value, (), partition)
             for partition in range(self._shop_partitions)

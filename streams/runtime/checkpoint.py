@@ -17,6 +17,7 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     ProducerFenced,
 )
+from aiokafka.structs import RecordMetadata
 
 from streams.engine.records import Checkpoint
 from streams.runtime.batches import BatchWriter, KeyPartitioner
@@ -27,6 +28,8 @@ _FENCED = (
     IllegalOperation, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState,
     ProducerFenced,
 )  # fmt: skip
+
+_BY_BROKER = 1
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -77,7 +80,8 @@ class Transactions:
         the memory and restore. ProducerFenced means that another worker owns the partition.
         """
         producer = self._producer
-        now_ms = time.time_ns() // 1_000_000
+        clock = self._settings.clock
+        asked_ms, now_ms = clock.steady_ms(), time.time_ns() // 1_000_000
         writer = BatchWriter(
             producer.create_batch, self._counts, self._partition, self._partition_of
         )
@@ -101,10 +105,14 @@ class Transactions:
                 }
                 await producer.send_offsets_to_transaction(offsets, self._group_id)
             # The client would commit without a batch that the broker refused.
-            await asyncio.gather(*sent)
+            answers = await asyncio.gather(*sent)
             # (6) commit; (7) the caller goes on only when this has returned
             await producer.commit_transaction()
             self._open = False
+        for answer in answers:
+            # Those of changelogs carry the broker's time.
+            if isinstance(answer, RecordMetadata) and answer.timestamp_type == _BY_BROKER:
+                clock.heard(answer.timestamp, asked_ms)
 
     async def prove_ownership(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the group's own offsets once more: ProducerFenced if somebody took over."""

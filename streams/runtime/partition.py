@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from streams.engine.records import Columns
@@ -80,6 +80,7 @@ class Partition:
         self._crowds = Standing()
         self._closing = asyncio.Event()
         self._held = False
+        self._time_asked = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         """Nothing was done that is not committed."""
@@ -150,7 +151,15 @@ class Partition:
     def regulate(self) -> None:
         """Pause and resume topics by what is held."""
         if self.ready:
-            self._inputs.rest(self.number, self.flow.resting(self.held_bytes_max))
+            resting: Iterable[str] = self.flow.resting(self.held_bytes_max)
+            if self._live is not None and not self._settings.clock.trusted:
+                resting = self._stage.inputs
+            self._inputs.rest(self.number, resting)
+
+    def ask_time(self) -> None:
+        """Commit once more what was committed last: the broker stamps it with its time."""
+        self._time_asked = self._live is not None
+        self._wake.set()
 
     async def hold(self) -> None:
         """Commit what was done and do nothing more until released; keep the memory."""
@@ -294,8 +303,11 @@ class Partition:
         slot = time.time_ns() // self._mark_interval_ns
         checkpoint = life.task.checkpoint(slot != self._marked_slot)
         self._marked_slot = slot
+        if checkpoint is None and self._time_asked and self._live is not None:
+            checkpoint = self._live.again()
         if checkpoint is not None:
             await life.transactions.commit(checkpoint)
+            self._time_asked = False
             self._committed_s = time.monotonic()
             self._counters.wrote(checkpoint)
             self._failures.over()

@@ -14,10 +14,11 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import Columns
 from streams.runtime.batches import KeyPartitioner
+from streams.runtime.clock import iso
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost
 from streams.runtime.inputs import Inputs, Records, keys_moved
-from streams.runtime.logs import Standing, error, event, ranges, reason, warn
+from streams.runtime.logs import Standing, duration, error, event, ranges, reason, warn
 from streams.runtime.partition import Partition
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # A stage that idles says so once a minute.
 _QUIET_S, _QUIET_RECORDS = 60.0, 1_000
+# The frontier lies the slack behind the clock; of two machines' clocks one is ahead a little.
+_AHEAD_MS = 5_000
 # A topic partition's share of what may be held: some hundred records, some ten thousand.
 _SHARE_MIN, _SHARE_MAX = 256 * 1024, 2 * 1024 * 1024
 
@@ -65,6 +68,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stragglers = Stragglers(stage.name, settings.idle_slack_ms)
         self._away = Standing()
         self._silence = Standing()
+        self._ahead = Standing()
+        self._clock_trusted = True
         self._unanswered = False
         """Whether the broker gave no answer when it was last asked for the ends."""
         self._closing: set[asyncio.Task[None]] = set()
@@ -102,6 +107,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     # --- reading
 
     async def _read(self) -> None:
+        self._watch_clock()
         try:
             fetched = await self._inputs.fetch()
         except OffsetOutOfRangeError as exc:
@@ -110,6 +116,19 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._fault is not None:
             raise self._fault
         await self._pump(fetched)
+
+    def _watch_clock(self) -> None:
+        """Read nothing by a clock that is not trusted; ask for the broker's meanwhile."""
+        clock, before = self._settings.clock, self._clock_trusted
+        clock.now_ms()
+        self._clock_trusted = clock.trusted
+        if self._clock_trusted and before:
+            return
+        ready = [part for part in self._partitions.values() if part.ready]
+        for part in ready:
+            part.regulate()
+        if ready and clock.asks():
+            ready[0].ask_time()
 
     async def _pump(self, fetched: Records) -> None:
         now_ms = self._settings.clock.now_ms()
@@ -298,18 +317,41 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.LAG.labels(stage).set(self._lag)
         metrics.PARTITIONS.labels(stage).set(len(ready))
         metrics.FRONTIER.labels(stage).set(min((part.frontier_ms for part in ready), default=0))
+        metrics.FRONTIER_AHEAD.labels(stage).set(self._ahead_ms() / 1000)
+
+    def _ahead_ms(self) -> int:
+        """By how much the furthest partition has judged ahead of the clock: 0 when all is well."""
+        now_ms = self._settings.clock.now_ms()
+        if not self._settings.clock.trusted:
+            return 0
+        furthest_ms = max((part.frontier_ms for part in self._partitions.values()), default=0)
+        return ahead_ms if (ahead_ms := furthest_ms - now_ms) > _AHEAD_MS else 0
+
+    def _tell_ahead(self) -> bool:
+        """Say once a minute that the frontier lies ahead of the clock, and until when it stands."""
+        ahead_ms = self._ahead_ms()
+        if not ahead_ms:
+            self._ahead.over()
+        elif self._ahead.news("frontier"):
+            until_ms = self._settings.clock.now_ms() + ahead_ms
+            error(log, "frontier-ahead", stage=self._stage.name, by=duration(ahead_ms),
+                  until=iso(until_ms),
+                  detail="the clock was ahead when this was judged; nothing is judged until then",
+                  hint="see Clocks in docs/operations.md")  # fmt: skip
+        return ahead_ms > 0
 
     async def _summarise(self) -> None:
         since_s = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.summary_interval_ms / 1000)
             self._stragglers.tell()
+            ahead = self._tell_ahead()
             done, interval_s = self._counters, time.monotonic() - since_s
             if interval_s < _QUIET_S and done.records < _QUIET_RECORDS:
                 continue
             since_s += interval_s
             stage, partitions = self._stage.name, len(self._partitions)
-            if done.idle and self._unanswered:
+            if done.idle and (self._unanswered or ahead or not self._clock_trusted):
                 continue
             if done.idle:
                 event(log, "idle", stage=stage, partitions=partitions, marks=done.marks,

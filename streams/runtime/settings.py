@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.kafka.connection import Connection
-from streams.runtime.clock import Clock, SystemClock
+from streams.runtime.clock import TrustedClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Settings:
     accepted_topics: frozenset[str] = frozenset()
     """Topics that were recreated, or lost records, and are read on as they are: `TOPIC=ID`."""
 
-    clock: Clock = field(default_factory=SystemClock)
+    clock: TrustedClock = field(default_factory=TrustedClock)
     """What time it is for the events; timeouts of the transport go by the machine's."""
     idle_slack_ms: int = 500
     """A topic read to its end counts as read up to this long ago: the time a record may take from

@@ -52,6 +52,8 @@ class LiveTask(Task, Protocol):
 
     def complete(self, topic: str, as_of_ms: int) -> None: ...
 
+    def again(self) -> Checkpoint: ...
+
 
 @runtime_checkable
 class TimedTask(Task, Protocol):

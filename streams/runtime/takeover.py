@@ -17,7 +17,7 @@ from streams.runtime.logs import event, warn
 from streams.runtime.positions import Positions
 from streams.runtime.restore import Restored, restore
 from streams.runtime.settings import Settings
-from streams.runtime.stage import Stage, Task
+from streams.runtime.stage import LiveTask, Stage, Task
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,9 @@ class Takeover:
             async with self._restoring:
                 await transactions.start()
                 task, restored, begun = await self._restore(transactions)
+                if isinstance(task, LiveTask):
+                    # The broker's answer carries its clock: ours is compared before it is used.
+                    await transactions.commit(task.again())
         except BaseException:
             await transactions.close()
             raise

@@ -85,8 +85,21 @@ FRONTIER = Gauge(
     "Epoch ms up to which the slowest of this worker's partitions has judged; 0 without one.",
     ["stage"],
 )
+FRONTIER_AHEAD = Gauge(
+    "shipclock_frontier_ahead_seconds",
+    "By how much the furthest of this worker's partitions has judged ahead of the clock: it judges "
+    "nothing until then. 0 when all is well.",
+    ["stage"],
+)
+CLOCK_TRUSTED = Gauge(
+    "shipclock_clock_trusted",
+    "1 while the machine's clock is judged by, 0 while nothing is: it has stepped, or is ahead of "
+    "the broker's.",
+    [],
+)
 _ALL = (
     RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, PARTITIONS, LAG, FRONTIER,
+    FRONTIER_AHEAD, CLOCK_TRUSTED,
 )  # fmt: skip
 
 

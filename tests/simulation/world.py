@@ -24,6 +24,7 @@ import streams.runtime.session
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
+from streams.runtime.clock import TrustedClock
 from streams.runtime.errors import WorkerError
 from streams.runtime.source import Source
 from streams.runtime.stage import Stage
@@ -88,7 +89,8 @@ class World:
         self.kafka = MemoryKafka()
         self.network = Network(self.loop, self.kafka, random.Random(f"net-{plan.seed}"), self)
         self.clock = EventClock(self.loop)
-        self.settings = settings_of(plan, app_id=APP_ID, clock=self.clock)
+        trusted = TrustedClock(wall_ms=self.clock.now_ms, steady_ms=self.clock.now_ms)
+        self.settings = settings_of(plan, app_id=APP_ID, clock=trusted)
         self.stages = product_stages(POLICY, APP_ID)
         self._workers: dict[str, tuple[Process, asyncio.Event]] = {}
         self._started = 0

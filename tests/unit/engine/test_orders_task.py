@@ -352,6 +352,19 @@ def test_restored_task_goes_on_where_the_first_stopped() -> None:
     assert {value["order_id"] for value in timeouts} == {"O1"}
 
 
+@pytest.mark.parametrize("before", [[], worked()], ids=["fresh", "restored"])
+def test_what_was_committed_last_may_be_committed_again(
+    before: list[tuple[bytes, bytes | None]],
+) -> None:
+    """It changes nothing: a task restored from both is the one restored from the first."""
+    task = restored(before)
+    again = task.again()
+    assert (again.outputs, again.offsets, [*again.changelog]) == ([], [], [META_KEY])
+    both = restored([*before, *again.changelog.items()])
+    assert both.again() == again
+    assert both.frontier_ms == task.frontier_ms
+
+
 def test_changelog_may_come_in_chunks_and_with_old_states() -> None:
     """The last record of a key counts, a tombstone takes it away."""
     changelog = worked()
