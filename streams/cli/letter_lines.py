@@ -9,9 +9,9 @@ import msgspec
 
 from streams.cli.options import input_topic
 from streams.cli.printable import printable, printable_json
-from streams.codec.encode import format_instant
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
+from streams.core.instants import format_instant
 from streams.core.words import shortened
 
 if TYPE_CHECKING:

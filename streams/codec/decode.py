@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from streams.core.complaints import spelled_out
 from streams.core.events import (
     APPEAL_DECIDED,
     EVENT_TYPES,
@@ -23,6 +24,7 @@ from streams.core.events import (
     OrderPaid,
     TrackingNumberUploaded,
 )
+from streams.core.instants import both_ways
 from streams.core.outputs import DeadLetterReason
 from streams.core.policy import Policy
 
@@ -69,7 +71,7 @@ class Decoder:
                 # The parser passes over fields it does not know.
                 value.decode()
         except (ValueError, RecursionError) as error:
-            raise _unreadable(value, error) from None
+            raise _unreadable(rank, value, error) from None
         if rank == EXEMPTION_GRANTED:
             if event.kinds is None:
                 event = msgspec.structs.replace(event, kinds=[])
@@ -101,9 +103,13 @@ class Decoder:
 
     def _refuse_time(self, field: str, instant: int, timestamp: int) -> None:
         if instant < self._earliest:
-            raise Refused("invalid", f"{field} {instant} lies before {self._earliest}")
+            raise Refused(
+                "invalid", f"{field} {both_ways(instant)} lies before {both_ways(self._earliest)}"
+            )
         raise Refused(
-            "time-in-future", f"{field} {instant} lies after the record's timestamp {timestamp}"
+            "time-in-future",
+            f"{field} {both_ways(instant)} lies after the record's timestamp "
+            f"{both_ways(timestamp)}",
         )
 
     def _check_appeal(self, event: AppealDecided) -> None:
@@ -114,7 +120,12 @@ class Decoder:
         if order_id != event.order_id:
             raise Refused("invalid", f"violation_id {event.violation_id} is not of its order")
         if kind not in self._kinds or not _NUMBER(number) or int(number) > self._kinds[kind]:
-            raise Refused("invalid", f"violation_id {event.violation_id} names no violation")
+            valid = ", ".join(f"{name}:1 to {name}:{most}" for name, most in self._kinds.items())
+            raise Refused(
+                "invalid",
+                f"violation_id {event.violation_id} names no violation; after the order come "
+                f"{valid}",
+            )
 
 
 def decode_all(decoder: msgspec.json.Decoder[Any], values: Sequence[bytes | None]) -> list[Any]:
@@ -217,15 +228,16 @@ def _shortened(message: str) -> str:
     return message if len(message) <= 400 else f"{message[:200]} … {message[-190:]}"
 
 
-def _unreadable(value: bytes, error: Exception) -> Refused:
+def _unreadable(rank: int, value: bytes, error: Exception) -> Refused:
     """Tell a value that is not JSON from one that does not fit the schema."""
     if isinstance(error, msgspec.ValidationError):
         try:
-            msgspec.json.decode(value)
+            content = msgspec.json.decode(value)
         except (ValueError, RecursionError) as worse:
             error = worse
         else:
-            return Refused("schema", _shortened(str(error)))
+            detail = spelled_out(str(error), EVENT_TYPES[rank], content)
+            return Refused("schema", _shortened(detail))
     if isinstance(error, RecursionError):
         return Refused("malformed", "JSON is nested too deeply")
     return Refused("malformed", str(error))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
 
+from streams.core.instants import format_instant
 from streams.core.outputs import Output
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION = ("ce_specversion", b"1.0")
 _CONTENT_TYPE = ("content-type", b"application/json")
 
@@ -35,14 +34,3 @@ def encode_headers(output: Output) -> Headers:
 @lru_cache(maxsize=64)
 def _attribute(name: str, value: str) -> tuple[str, bytes]:
     return name, value.encode()
-
-
-def format_instant(instant_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    minute, rest = divmod(instant_ms, 60_000)
-    return f"{_format_minute(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
-
-
-@lru_cache(maxsize=4096)
-def _format_minute(minute: int) -> str:
-    return f"{_EPOCH + timedelta(minutes=minute):%Y-%m-%dT%H:%M:}"

@@ -55,6 +55,7 @@ from streams.core.outputs import (
     ShopItem,
 )
 from streams.core.policy import Policy
+from streams.core.refusals import OTHER_EXEMPTION, no_order, other_order_paid, too_late
 from streams.core.retention import Retention
 from streams.core.timers import Timers
 
@@ -156,7 +157,7 @@ class OrdersStage:
         state = self._store.get(key)
         if state is not None and state.order is not None:
             if state.order != order:
-                self.refuse(record, "conflict", "another order-paid of this order stands")
+                self.refuse(record, "conflict", other_order_paid(state.order, order))
             return
         if self._too_late(record, event.paid_at):
             return
@@ -184,7 +185,7 @@ class OrdersStage:
         oldest = record[0] - self._policy.input.wait_for_order
         if at >= oldest:
             return False
-        self.refuse(record, "too-late", f"the order is not known and {at} lies before {oldest}")
+        self.refuse(record, "too-late", too_late(at, oldest))
         return True
 
     def _wait(self, record: Record, key: bytes, state: OrderState | None, fact: Fact) -> None:
@@ -207,7 +208,7 @@ class OrdersStage:
         known = self.exemptions.get(exemption.exemption_id)
         if known is not None:
             if known != exemption:
-                self.refuse(record, "conflict", "another exemption of this id stands")
+                self.refuse(record, "conflict", OTHER_EXEMPTION)
             return
         self.exemptions.add(exemption)
         self.granted.append(exemption)
@@ -289,7 +290,7 @@ class OrdersStage:
                 self.outputs.append(
                     announce.dead_letter(
                         self._partition, INPUT_TOPICS[entry.rank], entry.offset, entry.timestamp,
-                        key, entry.raw, "no-order", "its order did not come in time", due,
+                        key, entry.raw, "no-order", no_order(due), due,
                     )
                 )  # fmt: skip
         state.waiting = [entry for entry in state.waiting if entry.expires_at > due]

@@ -11,12 +11,13 @@ import hashlib
 import re
 import tomllib
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
 
+from streams.core.complaints import addition
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 
@@ -193,6 +194,13 @@ def _spelled_out(data: dict[str, Any], error: str) -> str:
         return error
     for kind, rules in violations.items():
         deadlines = rules.get("deadline") if isinstance(rules, dict) else None
+        modes = get_args(ShippingMode)
+        for mode in deadlines if isinstance(deadlines, dict) else ():
+            if mode not in modes:
+                # A key, of which msgspec says less than of a value.
+                valid = ", ".join(modes)
+                where = f"$.violations.{kind}.deadline.{mode}"
+                return f"Invalid enum value {mode!r}, valid: {valid} - at `{where}`"
         entries = [
             (f"violations.{kind}.deadline.{mode}", rule, DeadlineRule)
             for mode, rule in (deadlines if isinstance(deadlines, dict) else {}).items()
@@ -287,6 +295,9 @@ def _located(text: str, origin: str, error: str) -> PolicyError:
     """Turn msgspec's message into one with file, line, key path and a hint."""
     message, _, where = error.partition(" - at `$")
     path = [part.strip('.[]"`') for part in re.findall(r"\.[^.\[`]+|\[[^\]]*\]", where)]
+    steps = [int(part) if part.isdecimal() else part for part in path]
+    if "valid: " not in message:
+        message += addition(message, Policy, steps, None)
     hint = "see streams/policies/douyin-first-scan.toml for an example"
     unknown = re.search(r"unknown field `(.+?)`", message)
     if unknown is not None:

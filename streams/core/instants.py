@@ -1,0 +1,42 @@
+"""Instants in sentences: epoch milliseconds beside ISO 8601, and what a wrong number looks like.
+
+Here, because details of dead letters, headers and errors all write instants, and in one way.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from streams.core.events import TIME_MS_MAX
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Real orders lie between 2000 and 2100: a number that does so in another unit was meant in it.
+_FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000
+_IN_MS = {
+    "seconds": lambda number: number * 1000,
+    "microseconds": lambda number: number // 1000,
+    "nanoseconds": lambda number: number // 1_000_000,
+}
+
+
+def format_instant(instant_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    minute, rest = divmod(instant_ms, 60_000)
+    return f"{_format_minute(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_minute(minute: int) -> str:
+    return f"{_EPOCH + timedelta(minutes=minute):%Y-%m-%dT%H:%M:}"
+
+
+def both_ways(number: int) -> str:
+    """Write `1670315340000 (2022-12-06T08:29:00.000Z)`, or what the number looks like instead."""
+    for unit, in_ms in _IN_MS.items():
+        if _FIRST_MS <= in_ms(number) < _LAST_MS:
+            return f"{number} (these look like {unit}; times are epoch milliseconds)"
+    if not 0 <= number <= TIME_MS_MAX:
+        # A record's own timestamp may be any number.
+        return str(number)
+    return f"{number} ({format_instant(number)})"
