@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from streams.cli.connecting import connected
+from streams.cli.event_files import line_batches_of
 from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
 from streams.cli.options import (
@@ -315,22 +315,12 @@ class _Repaired:
             yield [self._event(text) for _, text in lines]
 
     async def _lines(self) -> AsyncIterator[list[tuple[int, bytes]]]:
-        from streams.runtime.lines import LineTooLongError, line_batches
-
-        try:
-            if not stat.S_ISREG(self._file.stat().st_mode):
-                raise UserError(
-                    f"{self._file} is no plain file", "it is read twice: save the lines first", 2
-                )
-            with self._file.open("rb") as stream:
-                async for lines in line_batches(stream):
-                    yield lines
-        except OSError as error:
+        if str(self._file) == "-" or (self._file.exists() and not self._file.is_file()):
             raise UserError(
-                f"{self._file}: {error.strerror}", "give a file of `export`", exit_code=2
-            ) from None
-        except LineTooLongError as error:
-            raise UserError(f"{self._file}: {error}", "give one event a line", 2) from None
+                f"{self._file} is not a plain file", "it is read twice: save the lines first", 2
+            )
+        async for lines in line_batches_of(self._file):
+            yield lines
 
     def _happened_long_ago(self, event: InputEvent) -> bool:
         from streams.engine.event_file import lenient, own_time

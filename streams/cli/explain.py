@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.connecting import connected
+from streams.cli.event_files import event_lines
 from streams.cli.interrupt import tidied_up
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
-    event_lines,
     instant,
 )
 from streams.cli.printable import printable, printable_json

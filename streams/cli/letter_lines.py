@@ -97,7 +97,7 @@ def repair(text: bytes) -> Repair:
     try:
         line = msgspec.json.decode(text, type=Repair)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"no line of `export`: {error}") from None
+        raise UserError(f"not an event line of `export`: {error}") from None
     input_topic(line.topic)
     if not bytes(line.value):
         raise UserError("there is no `value`: write the event into it")

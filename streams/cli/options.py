@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -20,29 +16,6 @@ PolicyName = Annotated[
     str, typer.Option("--policy", metavar="NAME|FILE", help="The rules, by name or as a TOML file.")
 ]
 DEFAULT_POLICY = "douyin-first-scan"
-
-
-@contextmanager
-def event_lines(path: Path) -> Iterator[BinaryIO]:
-    """Open a file of event lines, `-` for standard input, to be read within the block.
-
-    Raises:
-        UserError: It cannot be read, or one of its lines is no event line.
-    """
-    from streams.engine.event_file import BadLine
-
-    try:
-        if str(path) == "-":
-            yield sys.stdin.buffer
-        else:
-            with path.open("rb") as file:
-                yield file
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}", "give a file of JSON lines, or - for standard input", 2
-        ) from None
-    except BadLine as error:
-        raise UserError(f"{path}: {error}", error.hint, exit_code=2) from None
 
 
 def input_topic(name: str) -> str:

@@ -18,7 +18,7 @@ from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Instant
 from streams.core.words import counted
-from streams.engine.event_file import lenient, own_time
+from streams.engine.event_file import LINE_HINT, lenient, own_time
 
 if TYPE_CHECKING:
     from streams.kafka.connection import Connection
@@ -47,11 +47,7 @@ def logged(text: bytes) -> tuple[str, bytes, int]:
     try:
         line = msgspec.json.decode(text, type=_Logged)
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"no event line: {error}",
-            'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}',
-            exit_code=2,
-        ) from None
+        raise UserError(f"not an event line: {error}", LINE_HINT, exit_code=2) from None
     topic, value, at = input_topic(line.topic), bytes(line.value), line.timestamp
     if at is None:
         at = own_time(topic, lenient(value))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streams.cli.connecting import connected
+from streams.cli.event_files import line_batches_of, whole_event
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
@@ -23,8 +22,6 @@ from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
-    from io import BufferedIOBase
-
     from streams.codec.decode import Decoder
     from streams.runtime.publish import InputEvent
 
@@ -118,17 +115,8 @@ class _Reader:
         return argument == "-" or (argument.startswith("@") and not one_event)
 
     async def _lines(self, name: str) -> AsyncIterator[list[InputEvent]]:
-        from streams.runtime.lines import LineTooLongError, line_batches
-
-        try:
-            stdin = nullcontext(cast("BufferedIOBase", sys.stdin.buffer))
-            with stdin if name == "-" else Path(name).open("rb") as stream:  # noqa: ASYNC230
-                async for lines in line_batches(stream):
-                    yield self._batch(name, lines)
-        except OSError as error:
-            raise _unreadable(name, error) from None
-        except LineTooLongError as error:
-            raise UserError(f"{name}: {error}", "give one event a line", exit_code=2) from None
+        async for lines in line_batches_of(Path(name)):
+            yield self._batch(name, lines)
 
     def _batch(self, name: str, lines: list[tuple[int, bytes]]) -> list[InputEvent]:
         batch = []
@@ -158,13 +146,4 @@ def _content(argument: str) -> bytes:
     """Read an event given in full, as text or as a file."""
     if not argument.startswith("@"):
         return argument.encode()
-    try:
-        return Path(argument[1:]).read_bytes()
-    except OSError as error:
-        raise _unreadable(argument[1:], error) from None
-
-
-def _unreadable(name: str, error: OSError) -> UserError:
-    return UserError(
-        f"{name}: {error.strerror}", "name a file of events, or - for standard input", exit_code=2
-    )
+    return whole_event(Path(argument[1:]))

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.options import DEFAULT_POLICY, PolicyName, event_lines, instant
-from streams.cli.printable import printable_json
+from streams.cli.event_files import event_lines
+from streams.cli.options import DEFAULT_POLICY, PolicyName, instant
+from streams.cli.printable import printable, printable_json
+from streams.core.words import counted, shortened
 from streams.policies import load_policy
 
 
@@ -31,16 +33,33 @@ def simulate(
             "records and let every timer fire.",
         ),
     ] = "drain",
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Sort the lines by timestamp before they are judged.")
+    ] = False,
 ) -> None:
     """Judge a file of events with the worker's own code; outputs go to standard output.
 
-    One JSON line a record, {"key", "topic", "value"}, in the order a worker would emit them.
+    One JSON line a record, {"key", "topic", "value"}, in the order a worker would emit them. What
+    was refused, and whether lines are not in time order, is summed up on standard error.
     """
-    from streams.engine.simulate import simulate as run
+    from streams.engine.simulate import simulate_file
 
     rules = load_policy(policy)
     end = None if until == "drain" else instant(until, "--until")
     with event_lines(events) as file:
-        lines = run(file, rules, end)
-    sys.stdout.buffer.writelines(printable_json(line) + b"\n" for line in lines)
+        simulation = simulate_file(file, rules, end, sort)
+    sys.stdout.buffer.writelines(printable_json(line) + b"\n" for line in simulation.lines)
     sys.stdout.buffer.flush()
+    for one in simulation.refusals:
+        note = (
+            f"note: {counted(one.records, 'record')} refused as {one.reason}, the first in line "
+            f"{one.line}: {shortened(one.topic)}: {one.detail}"
+        )
+        typer.echo(printable(note), err=True)
+    if simulation.disorder is not None:
+        older, newer = simulation.disorder
+        typer.echo(
+            f"note: lines are not in time order: line {older} is older than line {newer} of its "
+            "topic and counts as of the same time; --sort sorts them by time",
+            err=True,
+        )

@@ -60,7 +60,7 @@ def _leaf(info: inspect.Type, steps: Sequence[str | int]) -> inspect.Type | None
     step, rest = steps[0], steps[1:]
     if isinstance(info, inspect.StructType):
         fields = {field.encode_name: field.type for field in info.fields}
-        return _leaf(fields[step], rest) if step in fields else None  # type: ignore[index]
+        return _leaf(fields[step], rest) if step in fields else None
     if isinstance(info, inspect.ListType):
         return _leaf(info.item_type, rest)
     if isinstance(info, inspect.DictType):

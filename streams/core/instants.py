@@ -13,11 +13,8 @@ from streams.core.events import TIME_MS_MAX
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Real orders lie between 2000 and 2100: a number that does so in another unit was meant in it.
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000
-_IN_MS = {
-    "seconds": lambda number: number * 1000,
-    "microseconds": lambda number: number // 1000,
-    "nanoseconds": lambda number: number // 1_000_000,
-}
+# A second and its parts, by how many of them a second has.
+_UNITS = {"seconds": 1, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
 
 
 def format_instant(instant_ms: int) -> str:
@@ -33,8 +30,8 @@ def _format_minute(minute: int) -> str:
 
 def both_ways(number: int) -> str:
     """Write `1670315340000 (2022-12-06T08:29:00.000Z)`, or what the number looks like instead."""
-    for unit, in_ms in _IN_MS.items():
-        if _FIRST_MS <= in_ms(number) < _LAST_MS:
+    for unit, a_second in _UNITS.items():
+        if _FIRST_MS <= number * 1000 // a_second < _LAST_MS:
             return f"{number} (these look like {unit}; times are epoch milliseconds)"
     if not 0 <= number <= TIME_MS_MAX:
         # A record's own timestamp may be any number.

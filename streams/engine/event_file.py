@@ -9,22 +9,46 @@ import msgspec
 
 from streams.core.clock import NEVER_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
-from streams.core.words import shortened
+from streams.core.text import without_mark
 from streams.engine.records import InRecord
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 
-_HINT = 'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}'
+LINE_HINT = 'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}'
 
 # Records in offset order, by topic and partition.
 Log = dict[tuple[str, int], list[InRecord]]
 
 
+class EventFile(NamedTuple):
+    """A log, and where its records stand in the file."""
+
+    log: Log
+    numbers: dict[tuple[str, int], list[int]]
+    """Line numbers, which count from 1, as `log` has the records."""
+
+    def disorder(self) -> tuple[int, int] | None:
+        """Find the first line that is older than one before it in its topic partition.
+
+        Returns:
+            Its number, and that of the later one; `None` if all lines are in time order.
+        """
+        found = []
+        for place, records in self.log.items():
+            latest = 0
+            for index, record in enumerate(records):
+                if record.timestamp < records[latest].timestamp:
+                    found.append((self.numbers[place][index], self.numbers[place][latest]))
+                    break
+                latest = index
+        return min(found, default=None)
+
+
 class BadLine(ValueError):
     """An input line that is no event line, or does not fit the others; `number` counts from 1."""
 
-    def __init__(self, number: int, message: str, hint: str = _HINT) -> None:
+    def __init__(self, number: int, message: str, hint: str = LINE_HINT) -> None:
         super().__init__(f"line {number}: {message}")
         self.number = number
         self.hint = hint
@@ -42,11 +66,11 @@ class _Envelope(msgspec.Struct):
 
 
 class _Line(NamedTuple):
-    """One parsed line; `partition` None means the default."""
+    """One parsed line; `partition` None means the default, `timestamp` None that it has none."""
 
     number: int
     topic: str
-    timestamp: int
+    timestamp: int | None
     partition: int | None
     key: bytes | None
     raw: bytes
@@ -57,14 +81,26 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 def read_log(lines: Iterable[bytes]) -> Log:
+    """Read JSON lines as `read_events` does, without their numbers."""
+    return read_events(lines).log
+
+
+def read_events(lines: Iterable[bytes], by_time: bool = False) -> EventFile:
     """Read JSON lines; every one gets its partition and offset, exemptions without one fan out.
 
+    A line that has no timestamp, and no usable time of its own, gets that of the record before it:
+    its event is refused for what it lacks.
+
+    Args:
+        by_time: Sort the lines by timestamp; those of one instant stay in their order.
+
     Raises:
-        BadLine: A line is no event line, or an order stands in two partitions.
+        BadLine: A line is not an event line, or an order stands in two partitions.
     """
-    return _lay_out(
-        [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    )
+    parsed = [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if by_time:
+        parsed.sort(key=lambda line: line.timestamp or 0)
+    return _lay_out(parsed)
 
 
 def before(records: list[InRecord], until: int | None) -> list[InRecord]:
@@ -78,7 +114,7 @@ def before(records: list[InRecord], until: int | None) -> list[InRecord]:
     return records
 
 
-def _lay_out(lines: list[_Line]) -> Log:
+def _lay_out(lines: list[_Line]) -> EventFile:
     """Give every line its partition and offset; exemptions without one fan out."""
     of_order: dict[str, int] = {}
     partitions: dict[int, None] = {}
@@ -101,6 +137,7 @@ def _lay_out(lines: list[_Line]) -> Log:
             )
     everywhere = sorted(partitions) or [0]
     log: Log = {}
+    numbers: dict[tuple[str, int], list[int]] = {}
     for line in lines:
         if line.partition is not None or line.topic != _EXEMPTIONS:
             targets = [line.partition or 0]
@@ -115,13 +152,17 @@ def _lay_out(lines: list[_Line]) -> Log:
                 targets = everywhere
         for partition in targets:
             records = log.setdefault((line.topic, partition), [])
-            records.append(InRecord(len(records), line.timestamp, line.key, line.raw))
-    return log
+            timestamp = line.timestamp
+            if timestamp is None:
+                timestamp = records[-1].timestamp if records else 0
+            records.append(InRecord(len(records), timestamp, line.key, line.raw))
+            numbers.setdefault((line.topic, partition), []).append(line.number)
+    return EventFile(log, numbers)
 
 
 def _parse_line(number: int, text: bytes) -> _Line:
     try:
-        line = _decode_envelope(text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text)
+        line = _decode_envelope(without_mark(text) if number == 1 else text)
     except (ValueError, RecursionError) as error:
         raise BadLine(number, f"not an event line: {error}") from None
     raw = bytes(line.value)
@@ -137,22 +178,10 @@ def _parse_line(number: int, text: bytes) -> _Line:
     timestamp = line.timestamp
     if timestamp is None:
         timestamp = own_time(line.topic, value)
-    if timestamp is None:
-        raise BadLine(number, _no_time(line.topic))
     return _Line(
         number, line.topic, timestamp, line.partition,
         None if key is None else key.encode(), raw, value,
     )  # fmt: skip
-
-
-def _no_time(topic: str) -> str:
-    """Say why a line without a timestamp cannot default to its event's own time."""
-    if topic in _RANKS:
-        field = OWN_TIME_FIELDS[_RANKS[topic]]
-        return f"`timestamp` is missing and the value has no usable `{field}` to stand in for it"
-    return (
-        f"`timestamp` is missing, and {shortened(topic)} is no input topic with a time of its own"
-    )
 
 
 def lenient(raw: bytes) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import INPUT_TOPICS
 from streams.core.outputs import DeadLetter, FrontierMark, Source
 from streams.core.policy import Policy
-from streams.engine.event_file import Log, before, read_log
+from streams.engine.event_file import EventFile, Log, before, read_events
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord, columns
 from streams.engine.shops_task import ShopsTask
@@ -22,6 +23,7 @@ from streams.engine.shops_task import ShopsTask
 _OUTPUTS_PER_STEP = 50_000
 
 ORDERS, SHOPS = 0, 1
+_LINE = attrgetter("line")
 
 
 class _Emission(NamedTuple):
@@ -34,7 +36,35 @@ class _Emission(NamedTuple):
     record: OutRecord
 
 
+class Refusal(NamedTuple):
+    """The dead letters of one reason: how many, and the first of them in the file."""
+
+    reason: str
+    records: int
+    line: int
+    topic: str
+    detail: str
+
+
+class Simulation(NamedTuple):
+    """What comes out of a file, and what a person should know of what went in."""
+
+    lines: list[bytes]
+    """JSON lines `{"key", "topic", "value"}` in emission order."""
+    refusals: list[Refusal]
+    """By reason, in the order of their first lines."""
+    disorder: tuple[int, int] | None
+    """See `EventFile.disorder`."""
+
+
 def simulate(lines: Iterable[bytes], policy: Policy, until: int | None = None) -> list[bytes]:
+    """Judge a log of events as `simulate_file` does; return what comes out."""
+    return simulate_file(lines, policy, until).lines
+
+
+def simulate_file(
+    lines: Iterable[bytes], policy: Policy, until: int | None = None, by_time: bool = False
+) -> Simulation:
     """Judge a log of events.
 
     Args:
@@ -43,14 +73,13 @@ def simulate(lines: Iterable[bytes], policy: Policy, until: int | None = None) -
         until: Leave out records with an effective timestamp at or after this instant and fire the
             timers due before it (grace included); `None` takes all records and fires every
             determination, warning, closure and settlement timer.
-
-    Returns:
-        JSON lines `{"key", "topic", "value"}` in emission order.
+        by_time: Sort the lines by timestamp first.
 
     Raises:
-        BadLine: A line is no event line, or an order stands in two partitions.
+        BadLine: A line is not an event line, or an order stands in two partitions.
     """
-    log = read_log(lines)
+    file = read_events(lines, by_time)
+    log = file.log
     emissions = _strangers(log, until)
     for stage, partition, checkpoint in judge_log(log, policy, until):
         emissions += [
@@ -59,7 +88,26 @@ def simulate(lines: Iterable[bytes], policy: Policy, until: int | None = None) -
             if record.topic != SHOP_VIOLATIONS
         ]
     emissions.sort(key=lambda emission: emission[:4])
-    return [_printed(emission.record) for emission in emissions]
+    return Simulation(
+        [_printed(emission.record) for emission in emissions],
+        _refusals(file, [emission.record for emission in emissions]),
+        file.disorder(),
+    )
+
+
+def _refusals(file: EventFile, records: Iterable[OutRecord]) -> list[Refusal]:
+    """Count the dead letters by reason."""
+    by_reason: dict[str, list[Refusal]] = {}
+    for record in records:
+        if record.topic != "dead-letter":
+            continue
+        letter = msgspec.json.decode(record.value, type=DeadLetter)
+        source = letter.source
+        line = file.numbers[source.topic, source.partition][source.offset]
+        entry = Refusal(letter.reason, 1, line, source.topic, letter.detail)
+        by_reason.setdefault(letter.reason, []).append(entry)
+    firsts = [min(found, key=_LINE)._replace(records=len(found)) for found in by_reason.values()]
+    return sorted(firsts, key=_LINE)
 
 
 def judge_log(log: Log, policy: Policy, until: int | None) -> Iterator[tuple[int, int, Checkpoint]]:
@@ -113,7 +161,7 @@ def _strangers(log: Log, until: int | None) -> list[_Emission]:
         for record in before(records, until):
             effective = max(effective, record.timestamp)
             value = DeadLetter(
-                detail=f"{topic} is no input topic",
+                detail=f"{topic} is not an input topic",
                 raw=base64.b64encode(record.value or b"").decode(),
                 reason="unknown-topic",
                 source=Source(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streams.core.errors import UserError
 from streams.core.policy import Policy, PolicyError, parse_policy
+from streams.core.text import NotUtf8Error, without_mark
 
 
 def policy_names() -> list[str]:
@@ -27,13 +28,15 @@ def load_policy(name_or_file: str) -> Policy:
         return parse_policy(packaged.read_text(encoding="utf-8"), f"{name_or_file}.toml")
     path = Path(name_or_file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = without_mark(path.read_bytes()).decode()
     except FileNotFoundError:
         raise UserError(
             f"no policy or file named {name_or_file}", f"policies: {', '.join(policy_names())}", 2
         ) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "give a TOML file, or a name", 2) from None
+    except NotUtf8Error as error:
+        raise PolicyError(f"{path}: {error}", "a policy is TOML") from None
     except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: not TOML: {error}", "save it as UTF-8") from None
     return parse_policy(text, str(path))

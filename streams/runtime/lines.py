@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from io import BufferedIOBase, UnsupportedOperation
 
+from streams.core.text import without_mark
+
 # Some thousand events: enough for a transaction to be cheap, few enough to hold.
 _CHUNK_BYTES = 1024 * 1024
 # Twice the largest event a topic takes: an endless line must not fill the memory.
@@ -23,6 +25,7 @@ async def line_batches(stream: BufferedIOBase) -> AsyncIterator[list[tuple[int, 
 
     Raises:
         LineTooLongError: A line is longer than any event may be.
+        NotUtf8Error: A byte order mark says that the text is in another encoding.
     """
     rest, number = b"", 0
     while True:
@@ -34,6 +37,8 @@ async def line_batches(stream: BufferedIOBase) -> AsyncIterator[list[tuple[int, 
         if len(rest) > _LINE_BYTES_MAX:
             number += len(lines) + 1
             raise LineTooLongError(f"line {number} is longer than any event may be")
+        if lines and number == 0:
+            lines[0] = without_mark(lines[0])
         batch = [(at, line) for at, line in enumerate(lines, number + 1) if line.strip()]
         number += len(lines)
         if batch:

@@ -166,11 +166,17 @@ def test_a_line_whose_value_cannot_be_read_is_left_to_the_check() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"{", "no event line: Input data was truncated"),
-        (b'{"topic": "first-scan", "raw": "x"}', "no event line: .*missing required field `value`"),
+        (b"{", "not an event line: Input data was truncated"),
+        (
+            b'{"topic": "first-scan", "raw": "x"}',
+            "not an event line: .*missing required field `value`",
+        ),
         (b'{"topic": "first-scam", "value": {}}', "first-scam is no input topic"),
         (line("x" * 1_000_000, {}), "^x{60}… is no input topic"),
-        (b'{"topic": "first-scan", "value": {}, "timestamp": -1}', "no event line: .*timestamp"),
+        (
+            b'{"topic": "first-scan", "value": {}, "timestamp": -1}',
+            "not an event line: .*timestamp",
+        ),
     ],
 )
 def test_what_is_no_line_of_a_log_is_told(text: bytes, message: str) -> None:

@@ -183,8 +183,8 @@ def test_what_is_no_file_is_told(shipclock: Shipclock, tmp_path: Path) -> None:
     empty.write_bytes(b"\n\n")
     for path, message in (
         (tmp_path / "nowhere", "No such file or directory"),
-        (tmp_path, "is no plain file"),
-        (pipe, "is no plain file"),
+        (tmp_path, "is not a plain file"),
+        (pipe, "is not a plain file"),
         (empty, "there is no event in it"),
     ):
         finished = shipclock("dead-letters", "resend", str(path), *NOBODY)

@@ -14,7 +14,17 @@ from streams.core.instants import both_ways
 from streams.core.policy import PolicyError
 from streams.engine.simulate import simulate
 from tests.unit.samples import (
-    DAY_MS, PLACED_AT, POLICY, appeal, closed, exemption, line, paid, policy_with, raw, scan,
+    DAY_MS,
+    PLACED_AT,
+    POLICY,
+    appeal,
+    closed,
+    exemption,
+    line,
+    paid,
+    policy_with,
+    raw,
+    scan,
 )  # fmt: skip
 
 FLOOR = "1262304000000 (2010-01-01T00:00:00.000Z)"
@@ -123,8 +133,10 @@ def test_a_basket_of_two_shops_is_told_to_be_split() -> None:
     assert letters(first, line("order-paid", paid(shop_id="S2"))) == [
         (
             "conflict",
-            "another order-paid of this order stands, of shop S1; an order has one shop: send a "
-            "basket of several shops as one order a shop",
+            (
+                "another order-paid of this order stands, of shop S1; an order has one shop: send "
+                "a basket of several shops as one order a shop"
+            ),
         )
     ]
     assert letters(first, line("order-paid", paid(paid_amount=1))) == [
@@ -145,9 +157,11 @@ def test_strangers_are_told_how_to_come() -> None:
     assert letters(late) == [
         (
             "too-late",
-            "the order is not known, and 1670315340000 (2022-12-06T08:29:00.000Z) lies before "
-            "1670401740000 (2022-12-07T08:29:00.000Z): facts this old need record timestamps of "
-            "their own time, and must come in time order",
+            (
+                "the order is not known, and 1670315340000 (2022-12-06T08:29:00.000Z) lies before "
+                "1670401740000 (2022-12-07T08:29:00.000Z): facts this old need record timestamps "
+                "of their own time, and must come in time order"
+            ),
         )
     ]
     alone = line("first-scan", scan())

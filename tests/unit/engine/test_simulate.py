@@ -77,12 +77,6 @@ def sources(outputs: list[Output]) -> list[tuple[str, int, int]]:
         (line("first-scan", {}, timestamp=1.5), "at `$.timestamp`"),
         (line("first-scan", {}, timestamp=253_402_300_800_000), "at `$.timestamp`"),
         (line("first-scan", scan(), timestamp=YEAR_9999_MS), "at `$.timestamp`"),
-        (line("first-scan", {"order_id": "O1"}), "`timestamp` is missing"),
-        (line("first-scan", scan(scanned_at="now")), "`timestamp` is missing"),
-        (line("first-scan", scan(scanned_at=YEAR_9999_MS)), "`timestamp` is missing"),
-        (line("first-scan", None), "`timestamp` is missing"),
-        (line("elsewhere", scan()), "`timestamp` is missing"),
-        (raw({"topic": "first-scan", "raw": "x"}), "`timestamp` is missing"),
     ],
 )
 def test_line_that_is_no_event_line_is_told_by_number(bad: bytes, message: str) -> None:
