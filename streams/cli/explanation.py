@@ -143,6 +143,12 @@ class _Teller:
             )
         if it.forgotten:
             yield Line("The order has been forgotten since: nothing can change it any more.", "bad")
+        if it.stale:
+            yield Line(
+                "Its last state is older than what was written since: what stands and is charged "
+                "is as written, and later facts are not known here.",
+                "bad",
+            )
 
     # Facts
 
@@ -272,8 +278,12 @@ class _Teller:
         if one.standing:
             if one.expected == "stands":
                 return f"STANDS: {why}", "bad"
+            if self._explanation.stale:
+                return "STANDS, as was written", "bad"
             return f"STANDS, though by these rules it would not: {why}", "bad"
         if one.expected == "stands":
+            if self._explanation.stale and one.history:
+                return "stands no more, as was written", "good"
             return f"does not stand, though by these rules it would: {why}", "bad"
         if one.expected == "pending":
             return f"not due yet: {why}", "plain"
@@ -302,6 +312,8 @@ class _Teller:
             return f"to be charged at {self._at(charge.settles_at)}"
         if charge.status == "waiting":
             return "the shop's account has not come to this yet"
+        if charge.status == "gone":
+            return "nothing is booked, and the account has forgotten why"
         if charge.status == "free":
             return "not charged, the rules it was determined by had no account"
         if charge.status != "capped":

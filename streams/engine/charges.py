@@ -8,13 +8,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streams.core.clock import Calendar
-from streams.core.order import Occurrence
 from streams.core.outputs import Penalty
 from streams.core.policy import DepositRules, PointsRules, Policy
 from streams.core.shop import WALK_ORDER, Violation
 from streams.engine.evidence import Evidence
 
-Status = Literal["charged", "capped", "settles", "waiting", "free", "none"]
+Status = Literal["charged", "capped", "settles", "waiting", "gone", "free", "none"]
 
 
 class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,7 +21,8 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `charged`: it stands and is booked. `settles`: it will be, at `settles_at`. `capped`: of the
     `limit` an order, day or week has, `used` was used up before it. `waiting`: the account has not
-    come to the violation, or to its end, yet. `free`: the rules that determined it kept no account.
+    come to the violation, or to its end, yet. `gone`: the account came to it and has forgotten it
+    since, and no entry of it is left. `free`: the rules that determined it kept no account.
     `none`: it does not stand and owes nothing.
     """
 
@@ -44,19 +44,20 @@ class ShopAccount:
     def __init__(self, evidence: Evidence, policy: Policy) -> None:
         self._penalties = evidence.penalties
         self._state = evidence.state
+        self._forgotten = evidence.forgotten
+        self._account_until_ms = evidence.account_until_ms
         self._policy = policy
         self._calendar = Calendar(policy.time_zone)
         standing = [one for one in evidence.violations.values() if one.standing]
         self._standing = sorted(standing, key=WALK_ORDER)
 
-    def charges(self, violation_id: str, occurrence: Occurrence | None) -> list[Charge]:
-        """Tell what a violation costs on each account; `occurrence` is the order's view of it."""
+    def charges(self, violation_id: str, revision: int, *, standing: bool) -> list[Charge]:
+        """Tell what a violation costs on each account, by the order's view of it."""
         entries = [one for one in self._penalties if one.violation_id == violation_id]
-        if occurrence is None and not entries:
+        if not revision and not entries:
             return []
         violation = next((one for one in self._standing if one.violation_id == violation_id), None)
-        told = self._state is None or self._state.told
-        wanted = occurrence.revision if occurrence is not None and occurrence.standing else 0
+        wanted = revision if standing else 0
         taken = violation.revision if violation is not None else 0
         charges = []
         for account, rules in (("points", self._policy.points), ("deposit", self._policy.deposit)):
@@ -67,13 +68,22 @@ class ShopAccount:
                 account="points" if account == "points" else "deposit",
                 balance=sum(entry.amount for entry in own),
                 entries=own,
-                status="none" if wanted == taken else "waiting" if told else "free",
+                status="none" if wanted == taken else self._untaken(entries),
                 unit=rules.unit,
             )
+            if violation is None and wanted and charge.balance:
+                charge = replace(charge, status="charged")
             if violation is not None and wanted == taken:
                 charge = self._standing_charge(charge, rules, violation)
             charges.append(charge)
         return charges
+
+    def _untaken(self, entries: list[Penalty]) -> Status:
+        """Say why the account does not have what stands."""
+        if self._forgotten:
+            return "gone" if self._account_until_ms else "waiting"
+        told = self._state is None or self._state.told or entries
+        return "waiting" if told else "free"
 
     def _standing_charge(
         self, charge: Charge, rules: PointsRules | DepositRules, violation: Violation

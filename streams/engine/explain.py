@@ -145,6 +145,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     policy: str
     processed_until: int | None
     refused: list[DeadLetter]
+    stale: bool
+    """More was written after the state that there is: what stands is what was written."""
     time_zone: str
     totals: dict[str, int]
     """What the journal holds of the order, by unit."""
@@ -157,25 +159,27 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
         ValueError: The evidence holds no such order.
     """
     state, order = evidence.known()
-    kinds = dict.fromkeys([*policy.violations, *(one.kind for one in evidence.timeouts)])
+    names = dict.fromkeys([*policy.violations, *(one.kind for one in evidence.timeouts)])
     account = ShopAccount(evidence, policy)
     totals: dict[str, int] = {}
     for entry in evidence.penalties:
         totals[entry.unit] = totals.get(entry.unit, 0) + entry.amount
+    kinds = [_explain_kind(kind, evidence, policy, account) for kind in names]
     return Explanation(
         account_until=_until(evidence.account_until_ms),
         bans=evidence.bans,
-        closes_at=_closes_at(policy, order, state),
+        closes_at=None if evidence.forgotten else _closes_at(policy, order, evidence),
         closures=evidence.closures,
         facts=_facts(state),
         forgotten=evidence.forgotten,
         judged_by=evidence.judged_by or policy.label,
-        kinds=[_explain_kind(kind, evidence, policy, account) for kind in kinds],
+        kinds=kinds,
         order={"order_id": evidence.order_id}
         | {field: getattr(order, field) for field in Order.__struct_fields__},
         policy=policy.label,
         processed_until=_until(evidence.processed_until_ms),
         refused=evidence.dead_letters,
+        stale=_is_stale(evidence, state),
         time_zone=str(policy.time_zone),
         totals=totals,
     )
@@ -206,10 +210,41 @@ def _named(fact: Fact) -> dict[str, Any]:
     return dict(zip(names, fact[1:], strict=True))
 
 
-def _closes_at(policy: Policy, order: Order, state: OrderState) -> int | None:
-    if policy.closure is None or state.closed_original:
+def _closes_at(policy: Policy, order: Order, evidence: Evidence) -> int | None:
+    state, _ = evidence.known()
+    if policy.closure is None or state.closed_original or evidence.closures:
         return None
     return _until(closure_due(policy.closure, order.placed_at, state))
+
+
+def _is_stale(evidence: Evidence, state: OrderState) -> bool:
+    """Look whether something was written that the state does not know of.
+
+    A state that is determined and forgotten within one checkpoint is never written, and outputs are
+    read after the state.
+    """
+    if evidence.closures and not state.closed_original:
+        return True
+    return any(
+        _written(evidence, one.kind, one.occurrence) > _held(state, one.kind, one.occurrence)
+        for one in evidence.timeouts
+    )
+
+
+def _held(state: OrderState, kind: str, number: int) -> tuple[int, bool]:
+    """Tell revision and whether it is revoked, as the state has them; larger is newer."""
+    occurrence = find_occurrence(state, kind, number)
+    return (0, True) if occurrence is None else (occurrence.revision, not occurrence.standing)
+
+
+def _written(evidence: Evidence, kind: str, number: int) -> tuple[int, bool]:
+    """Tell the same as the outputs have it."""
+    found = [
+        (one.revision, one.revoked_at is not None)
+        for one in evidence.timeouts
+        if one.kind == kind and one.occurrence == number
+    ]
+    return max(found, default=(0, True))
 
 
 def _until(instant: int) -> int | None:
@@ -250,7 +285,7 @@ def _explain_kind(
     determinations = []
     for number in range(1, max([*numbers, 0 if rules is None else rules.occurrences_max]) + 1):
         violation_id = f"{evidence.order_id}:{kind}:{number}"
-        occurrence = find_occurrence(state, kind, number)
+        revision, revoked = max(_held(state, kind, number), _written(evidence, kind, number))
         due = None
         if rules is not None and deadline is not None:
             due = occurrence_due(rules, deadline, number)
@@ -260,13 +295,13 @@ def _explain_kind(
             expected = _expected(due, stop, violation_id in appeals, judged_below)
         determinations.append(
             Determination(
-                charges=account.charges(violation_id, occurrence),
+                charges=account.charges(violation_id, revision, standing=not revoked),
                 due=due,
                 expected=expected,
                 history=[one for one in history if one.occurrence == number],
                 number=number,
-                revision=0 if occurrence is None else occurrence.revision,
-                standing=occurrence is not None and occurrence.standing,
+                revision=revision,
+                standing=not revoked,
                 violation_id=violation_id,
             )
         )

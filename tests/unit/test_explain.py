@@ -376,3 +376,48 @@ def test_an_instant_beyond_the_calendar_is_never() -> None:
     forever = exemption(effect={"extend_to": 253_402_300_799_999})
     told_text = text(explained(line("order-paid", paid()), line("exemption-granted", forever)))
     assert "extends it to never" in told_text
+
+
+# A state that is older than what was written
+
+
+def torn(until: int) -> Evidence:
+    """Gather what is written of an order to the end, and its state as of an instant before."""
+    lines = [line("order-paid", paid())]
+    whole = evidence_of_events(lines, POLICY, None, "O1")
+    earlier = evidence_of_events(lines, POLICY, until, "O1")
+    whole.state = earlier.state
+    return whole
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_outputs_that_are_newer_than_the_state_are_what_stands(forgotten: bool) -> None:
+    """As when an order is determined and forgotten within one checkpoint: one story, right sums."""
+    evidence = torn(DEADLINE - 1)
+    evidence.forgotten = forgotten
+    if forgotten:
+        evidence.violations.clear()
+    explanation = explain(evidence, POLICY)
+    found = determinations(explanation)
+    assert [one.standing for one in found] == [True, True, True]
+    assert explanation.totals == {"tenth-point:B": 3, "CNY": 2000}
+    assert explanation.stale
+    statuses = [[charge.status for charge in one.charges] for one in found]
+    third = ["charged", "gone" if forgotten else "capped"]
+    assert statuses == [["charged", "charged"], ["charged", "charged"], third]
+    told_text = text(explanation)
+    assert "3 late-scan violations stand, charged 0.3 B points and 20.00 CNY." in told_text
+    assert "what stands and is charged is as written" in told_text
+    assert "had no account" not in told_text
+    assert ("closes by itself" in told_text) is False
+
+
+def test_a_revocation_that_is_newer_than_the_state_counts() -> None:
+    """The facts that brought it about are not known, and it is not called wrong for that."""
+    lines = [line("order-paid", paid()), line("first-scan", scan(), timestamp=DEADLINE + DAY_MS)]
+    evidence = evidence_of_events(lines, POLICY, None, "O1")
+    assert any(one.revoked_at is not None for one in evidence.timeouts)
+    evidence.state = evidence_of_events(lines, POLICY, DEADLINE + 1, "O1").state
+    first = determinations(explain(evidence, POLICY))[0]
+    assert (first.standing, first.revision) == (False, 1)
+    assert "stands no more, as was written" in text(explain(evidence, POLICY))
