@@ -138,7 +138,7 @@ def measure(bootstrap: str, partitions: int) -> dict[str, object]:
     rss, cpu_s = process.memory_info().rss, sum(process.cpu_times()[:2])
     tasks, wall_s, stall_s = asyncio.run(restored(bootstrap, partitions))
     grown = process.memory_info().rss - rss
-    count = sum(task.open_orders for task in tasks)
+    count = sum(task.states for task in tasks)
     return {
         "states": count,
         "wall_s": round(wall_s, 2),

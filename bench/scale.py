@@ -282,7 +282,7 @@ def fill(bootstrap: str, partitions: Sequence[int], states: int, start_ms: int) 
     ]
     grown = psutil.Process().memory_info().rss - rss
     collected = pauses.collected()
-    check("judged", sum(task.open_orders for task in tasks), sum(
+    check("judged", sum(task.states for task in tasks), sum(
         len(range(partition, states, PARTITIONS)) for partition in partitions))  # fmt: skip
     return Filled(grown, **collected)
 

@@ -211,7 +211,7 @@ class OrdersTask(PartitionTask):
         return self._frontier.reached_ms
 
     @property
-    def open_orders(self) -> int:
+    def states(self) -> int:
         """Orders whose state is kept."""
         return len(self._store.packed)
 

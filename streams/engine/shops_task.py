@@ -228,6 +228,12 @@ class ShopsTask(PartitionTask):
             stage.restore_ban(ban.shop_id, ban.product_id)
 
     @property
+    def states(self) -> int:
+        """Violations, waiting items and bans as of the last checkpoint."""
+        changes = self._changes
+        return len(changes.violations) + len(changes.pending) + len(changes.bans)
+
+    @property
     def policy(self) -> str:
         """The policy judged by, `name@version`."""
         return self._policy.label

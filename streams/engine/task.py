@@ -29,6 +29,11 @@ class PartitionTask(ABC):
 
     @property
     @abstractmethod
+    def states(self) -> int:
+        """How many states the task keeps."""
+
+    @property
+    @abstractmethod
     def pending(self) -> int:
         """Outputs and states that wait for the next checkpoint."""
 

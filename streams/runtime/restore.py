@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from aiokafka import TopicPartition
 
@@ -27,15 +27,8 @@ class LargeTask(Task, Protocol):
     def restored_in_parts(self) -> Iterator[None]: ...
 
 
-class Restored(NamedTuple):
-    """How many records a changelog held, and up to where it is decided."""
-
-    records: int
-    end: int
-
-
-async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> Restored:
-    """Feed the task its changelog.
+async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
+    """Feed the task its changelog; return up to where the changelog is decided.
 
     The end does not move if the caller has fenced the last owner. Another's changelog may grow
     meanwhile: it is read until no transaction of it is read in part.
@@ -55,7 +48,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
     try:
         consumer.assign([tp])
         begin = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
+        end: int = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, begin)
         count = 0
         next_progress = time.monotonic() + _PROGRESS_INTERVAL_S
@@ -81,6 +74,6 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
                 await asyncio.sleep(0)
         else:
             task.restored()
-        return Restored(count, end)
+        return end
     finally:
         await consumer.stop()

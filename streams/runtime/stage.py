@@ -24,6 +24,9 @@ class Task(Protocol):
     def frontier_ms(self) -> int: ...
 
     @property
+    def states(self) -> int: ...
+
+    @property
     def policy(self) -> str: ...
 
     @property

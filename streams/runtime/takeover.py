@@ -15,7 +15,7 @@ from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused
 from streams.runtime.logs import event, warn
 from streams.runtime.positions import Positions
-from streams.runtime.restore import Restored, restore
+from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import LiveTask, Stage, Task
 
@@ -67,7 +67,7 @@ class Takeover:
         try:
             async with self._restoring:
                 await transactions.start()
-                task, restored, begun = await self._restore(transactions)
+                task, begun = await self._restore(transactions)
                 if isinstance(task, LiveTask):
                     # The broker's answer carries its clock: ours is compared before it is used.
                     await transactions.commit(task.again())
@@ -78,7 +78,7 @@ class Takeover:
             warn(log, "policy-changed", stage=self._stage.name, partition=self._number,
                  before=task.restored_policy, now=task.policy,
                  detail="each order is judged anew at its next event or timer")  # fmt: skip
-        if restored.records >= _FREEZE_STATES_MIN:
+        if task.states >= _FREEZE_STATES_MIN:
             # Restored states live long: no full collection need look at them again. What a former
             # life has left must not stay with them.
             gc.collect()
@@ -88,25 +88,23 @@ class Takeover:
             "restored",
             stage=self._stage.name,
             partition=self._number,
-            states=restored.records,
+            states=task.states,
             seconds=time.monotonic() - started_s,
         )
         return Life(task, transactions, begun)
 
-    async def _restore(
-        self, transactions: Transactions
-    ) -> tuple[Task, Restored, Mapping[str, int]]:
+    async def _restore(self, transactions: Transactions) -> tuple[Task, Mapping[str, int]]:
         task = self._stage.new_task(self._number, self._counts)
         try:
-            restored = await restore(self._settings, self._stage, self._number, task)
+            decided_to = await restore(self._settings, self._stage, self._number, task)
             if task.restored_policy is None and self._number:
                 # Nothing says how many partitions there were: the first one knows.
                 first = self._stage.new_task(0, self._counts)
                 await restore(self._settings, self._stage, 0, first)
                 del first
-            begun = await self._positions.check(task, restored.end)
+            begun = await self._positions.check(task, decided_to)
         except (CorruptChangelog, PartitionRefused):
             # Or we were asleep meanwhile, and what we read is half another owner's.
             await transactions.prove_ownership(await self._positions.committed())
             raise
-        return task, restored, begun
+        return task, begun

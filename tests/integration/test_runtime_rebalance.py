@@ -16,7 +16,7 @@ import streams.runtime.takeover
 import tests.integration.test_runtime_worker as live
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
-from streams.runtime.restore import Restored, restore
+from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
 from tests.integration.processes import still_running
@@ -50,7 +50,7 @@ async def test_kept_partitions_go_on_while_moved_ones_restore(
     restoring, go_on = asyncio.Event(), asyncio.Event()
     joining = False
 
-    async def slow(settings: Settings, stage: Stage, partition: int, task: Task) -> Restored:
+    async def slow(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
         if joining:
             restoring.set()
             await go_on.wait()

@@ -38,6 +38,7 @@ class Counter:
 
     policy = restored_policy = "none@1"
     policy_changed = False
+    states = 0
 
     def __init__(self, inputs: Sequence[str], partition: int) -> None:
         self.inputs, self.partition = inputs, partition

@@ -29,7 +29,7 @@ def sale(count: int) -> OrdersTask:
         records.append(InRecord(number, PLACED_AT, order_id.encode(), value))
     task.offer("order-paid", columns(records), now_ms=DEADLINE)
     work_off(task, PLACED_AT + 1)
-    assert task.open_orders == count
+    assert task.states == count
     return task
 
 

@@ -123,7 +123,7 @@ def test_record_at_the_frontier_waits() -> None:
     assert task.step(MANY, mark=False) is None
     complete(task, PLACED_AT + 1)
     assert step(task).offsets == [("order-paid", 1)]
-    assert (task.buffered, task.frontier_ms, task.open_orders) == (0, PLACED_AT + 1, 1)
+    assert (task.buffered, task.frontier_ms, task.states) == (0, PLACED_AT + 1, 1)
 
 
 def test_held_records_are_not_among_the_offsets() -> None:
@@ -134,7 +134,7 @@ def test_held_records_are_not_among_the_offsets() -> None:
     complete(task, PLACED_AT + 1)
     checkpoint = step(task)
     assert checkpoint.offsets == [("order-paid", 1)]
-    assert (task.buffered, task.open_orders) == (2, 1)
+    assert (task.buffered, task.states) == (2, 1)
     again = restored([*checkpoint.changelog.items()])
     assert again.next_offsets == dict.fromkeys(INPUT_TOPICS, 0) | {"order-paid": 1}
 
@@ -204,7 +204,7 @@ def test_garbage_does_not_stop_the_partition() -> None:
     checkpoint = step(task)
     assert topics_of(checkpoint) == ["dead-letter", "dead-letter"]
     assert [each.key for each in checkpoint.outputs] == [b"\xff", b"\xff"]
-    assert (checkpoint.offsets, task.open_orders) == ([("order-paid", 3)], 1)
+    assert (checkpoint.offsets, task.states) == ([("order-paid", 3)], 1)
 
 
 def refused(*values: Value) -> list[tuple[str, int]]:
@@ -274,7 +274,7 @@ def test_drain_fires_all_but_retention() -> None:
     task.drain()
     expected = ["deadline-warning"] * 2 + ["timeout"] * 3 + ["order-closure"]
     assert topics_of(step(task)) == expected
-    assert task.open_orders == 1
+    assert task.states == 1
 
 
 def test_forgotten_order_leaves_a_tombstone_and_a_word_to_the_shop() -> None:
@@ -288,7 +288,7 @@ def test_forgotten_order_leaves_a_tombstone_and_a_word_to_the_shop() -> None:
     assert checkpoint.changelog[b"O1"] is None
     items = [each.value for each in checkpoint.outputs if each.topic == SHOP_VIOLATIONS]
     assert b'"type":"released"' in items[0]
-    assert task.open_orders == 0
+    assert task.states == 0
 
 
 # Marks
@@ -345,7 +345,7 @@ def test_restored_task_goes_on_where_the_first_stopped() -> None:
     """Orders, timers, exemptions, offsets and frontier come back."""
     task = restored(worked())
     assert task.frontier_ms == PLACED_AT + 1
-    assert task.open_orders == 2
+    assert task.states == 2
     task.offer("order-paid", columns([record("order-paid", paid("O3"), offset=2)]), LATER)
     complete(task, LATER)
     timeouts = [json.loads(each.value) for each in step(task).outputs if each.topic == "timeout"]
@@ -372,7 +372,7 @@ def test_changelog_may_come_in_chunks_and_with_old_states() -> None:
     for entry in ((b"O1", b"an old state"), (b"O0", b"gone"), (b"O0", None), *changelog):
         task.restore([entry])
     task.restored()
-    assert task.open_orders == 2
+    assert task.states == 2
 
 
 @pytest.mark.parametrize("lost", [b"O1", b"\x00exemption:X1", META_KEY])
@@ -446,7 +446,7 @@ def test_restore_may_be_finished_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     task.restore(changelog)
     assert len(list(task.restored_in_parts())) >= len(changelog)
     whole = restored(changelog)
-    assert (task.open_orders, task.frontier_ms) == (whole.open_orders, whole.frontier_ms)
+    assert (task.states, task.frontier_ms) == (whole.states, whole.frontier_ms)
     for each in (task, whole):
         complete(each, LATER + 10 * DAY_MS)
     assert step(task) == step(whole)
@@ -699,10 +699,10 @@ def test_order_that_comes_to_rest_at_the_instant_of_its_timer_is_forgotten() -> 
     offer(task, "order-closed", closed(closed_at=closed_at), timestamp=closed_at)
     complete(task, closed_at + 1)
     step(task)
-    assert task.open_orders == 1
+    assert task.states == 1
     complete(task, PLACED_AT + 151 * DAY_MS)
     step(task)
-    assert task.open_orders == 0
+    assert task.states == 0
 
 
 def test_damaged_state_of_another_policy_is_named() -> None:

@@ -47,11 +47,11 @@ def test_live_copy_of_an_order_paid_far_ahead_revives_nothing() -> None:
     task.offer("order-paid", columns([record("order-paid", order)]), PLACED_AT)
     task.offer("first-scan", columns([record("first-scan", scan())]), PLACED_AT)
     assert work(task, PLACED_AT + 8 * DAY_MS) == []
-    assert task.open_orders == 1
+    assert task.states == 1
     copy = record("order-paid", order, offset=1)
     task.offer("order-paid", columns([copy]), PLACED_AT + 8 * DAY_MS + HOUR_MS)
     assert work(task, PLACED_AT + 9 * DAY_MS) == []
-    assert (task.open_orders, task.buffered) == (1, 0)
+    assert (task.states, task.buffered) == (1, 0)
 
 
 def work(task: OrdersTask, now_ms: int) -> list[OutRecord]:

@@ -532,3 +532,13 @@ def test_unknown_form_of_our_own_message_stops_the_partition(value: bytes) -> No
     task.offer(SHOP_VIOLATIONS, columns([InRecord(0, NOON, b"S1", value)]), now_ms=0)
     with pytest.raises(CorruptChangelog, match=r"shop-violations\[0\] offset 0, key b'S1'"):
         task.step(MANY, mark=False)
+
+
+def test_states_are_counted_and_not_the_records_of_the_changelog() -> None:
+    """A key that was written again, or taken away, is not one more of them."""
+    task = new_task()
+    offer(task, *(determined(n, at=NOON + n) for n in (1, 2, 3)))
+    changelog = list(step_to(task, NOON + 4).changelog.items())
+    count = task.states
+    assert count == len(changelog) - 1
+    assert restored([*changelog, *changelog]).states == count

@@ -21,7 +21,6 @@ from streams.runtime.errors import TopicRecreated
 from streams.runtime.failures import Failures
 from streams.runtime.logs import Standing
 from streams.runtime.partition import Partition
-from streams.runtime.restore import Restored
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
@@ -34,6 +33,7 @@ class Task:
 
     policy = restored_policy = "p@1"
     policy_changed = False
+    states = 0
     frontier_ms = pending = 0
 
     def __init__(self, number: int, at: int) -> None:
@@ -126,11 +126,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             await asyncio.sleep(0)
             made.on_close()
 
-    async def restore(settings: Settings, stage: Stage, number: int, task: Task) -> Restored:
+    async def restore(settings: Settings, stage: Stage, number: int, task: Task) -> int:
         await asyncio.sleep(0)
         made.restored.append(number)
         made.on_restore(number)
-        return Restored(0, 0)
+        return 0
 
     monkeypatch.setattr(takeover, "Transactions", Transactions)
     monkeypatch.setattr(takeover, "restore", restore)
@@ -345,3 +345,22 @@ async def test_an_idle_slack_is_not_a_backlog(
     monkeypatch.setattr(Partition, "frontier_ms", frontier_ms)
     assert part._interval_s() == seconds
     await part.close()
+
+
+class HoldsStates(Task):
+    """Has fewer states than its changelog has records."""
+
+    states = 7
+
+
+async def test_restored_says_how_many_states_there_are(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not how many records the changelog held."""
+    caplog.set_level("INFO", "streams")
+    world.kind = HoldsStates
+    partition = world.partition(0)
+    await until(lambda: partition.ready)
+    await partition.close()
+    (line,) = [one.getMessage() for one in caplog.records if "restored" in one.getMessage()]
+    assert "states=7" in line
