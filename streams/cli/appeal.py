@@ -48,6 +48,7 @@ def appeal(
     import msgspec
 
     from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
+    from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
     from streams.core.events import AppealDecided
 
@@ -67,6 +68,8 @@ def appeal(
     )
     value = msgspec.json.encode(decided)
     event = checked(Decoder(load_policy(policy)), "appeal-decided", value, now)
+    event = event._replace(homes=homes_of(connection, [decided.order_id]))
     publish_one(connection, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")
     told_of_refusals()
+    told_of_unknown([decided.order_id], event.homes)

@@ -30,6 +30,7 @@ from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.outputs import DeadLetterReason
 from streams.core.words import counted
+from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
@@ -183,6 +184,41 @@ def resend(
             err=True,
         )
     told_of_refusals()
+
+
+@app.command()
+@connected
+def skip(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="An input topic.")],
+    partition: Annotated[int, typer.Argument(min=0, metavar="PARTITION")],
+    offset: Annotated[
+        int,
+        typer.Argument(min=0, metavar="OFFSET", help="As the worker's log names it."),
+    ],
+    *,
+    connection: Connection,
+    app_id: Annotated[str, typer.Option(help="As given to the workers.")] = "shipclock",
+) -> None:
+    """Let workers go on past one batch of records that cannot be read.
+
+    A partition stops at such a batch, as what it holds may decide on fines: first have its facts
+    sent again. The worker then writes the batch's raw bytes as a dead letter, `unreadable`, and
+    goes on, within seconds; nothing else is skipped. A batch that can be read is refused.
+    """
+    from aiokafka import TopicPartition
+
+    from streams.runtime.skipping import skip as skip_batch
+
+    if topic != SHOP_VIOLATIONS:
+        input_topic(topic)
+    place = TopicPartition(topic, partition)
+    with tidied_up():
+        batch = asyncio.run(skip_batch(connection, app_id, place, offset))
+    typer.echo(
+        f"workers of {app_id} skip offsets {batch.first}-{batch.last} of {topic}[{partition}]: "
+        f"{printable(batch.detail)}"
+    )
+    typer.echo("note: its facts are not judged unless they are sent again", err=True)
 
 
 class _Chosen(NamedTuple):

@@ -110,6 +110,7 @@ def exempt(
     import msgspec
 
     from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
+    from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
     from streams.core.events import ExemptionGranted, Scope
 
@@ -160,6 +161,8 @@ def exempt(
     if dry_run:
         typer.echo(value)
         return
+    if orders:
+        event = event._replace(homes=homes_of(connection, orders))
     copies, partitions = publish_one(connection, event)
     typer.echo(
         f"exemption {exemption_id}: published to {copies} of "
@@ -167,6 +170,7 @@ def exempt(
     )
     typer.echo(value)
     told_of_refusals()
+    told_of_unknown(orders or (), event.homes)
 
 
 def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect:

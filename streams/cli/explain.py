@@ -9,13 +9,13 @@ import typer
 
 from streams.cli.connecting import connected
 from streams.cli.event_files import event_lines
-from streams.cli.interrupt import tidied_up
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
     instant,
 )
 from streams.cli.printable import printable, printable_json
+from streams.cli.reading import read_logs
 from streams.core.errors import UserError
 from streams.core.words import counted, shortened
 from streams.kafka.connection import Connection
@@ -69,28 +69,9 @@ def explain(
 
 
 def _from_kafka(connection: Connection, order_id: str) -> Evidence:
-    import asyncio
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from streams.codec.state import StateVersionError
     from streams.runtime.lookup import look_up
 
-    console = Console(stderr=True)
-    try:
-        with (
-            tidied_up(),
-            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-        ):
-            task = bar.add_task("Reading the logs", total=None)
-
-            def show(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
-
-            return asyncio.run(look_up(connection, order_id, show))
-    except StateVersionError as error:
-        raise UserError(str(error), "a newer shipclock wrote it: explain with that one") from None
+    return read_logs(lambda show, note: look_up(connection, order_id, show, note))
 
 
 def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:

@@ -40,6 +40,14 @@ def worker(
             help="A topic read to its end counts as read up to this long ago.",
         ),
     ] = 500,
+    refuse_wrong_partition: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-wrong-partition",
+            help="Make records in another partition than their key's dead letters; without it they "
+            "are judged where they are, and reported.",
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(min=1, max=WORKERS_MAX, help="Processes; one a core.")
     ] = 1,
@@ -93,6 +101,7 @@ def worker(
         connection=connection,
         app_id=app_id,
         idle_slack_ms=idle_slack,
+        refuse_wrong_partition=refuse_wrong_partition,
         probe_interval_ms=probe_ms,
         metrics_port=metrics_port,
         accepted_topics=frozenset(accept_topic or ()),

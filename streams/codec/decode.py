@@ -25,7 +25,7 @@ from streams.core.events import (
     TrackingNumberUploaded,
 )
 from streams.core.instants import both_ways
-from streams.core.outputs import DeadLetterReason
+from streams.core.outputs import DeadLetterReason, RefusedValue
 from streams.core.policy import Policy
 
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)
@@ -63,6 +63,8 @@ class Decoder:
         """
         if value is None:
             raise Refused("malformed", "the record has no value")
+        if type(value) is RefusedValue:
+            raise Refused(value.reason, value.detail)
         if len(value) > VALUE_BYTES_MAX:
             raise Refused("invalid", f"a value of {len(value)} bytes is too large")
         try:

@@ -19,6 +19,7 @@ from streams.core.outputs import (
     OrderClosure,
     Output,
     Refund,
+    RefusedValue,
     RevocationReason,
     Source,
     Timeout,
@@ -110,7 +111,7 @@ def dead_letter(
     raw: bytes | None, reason: DeadLetterReason, detail: str, log_time: int,
 ) -> Output:  # fmt: skip
     """Set a record aside with the reason: whole, unless no topic could hold it."""
-    raw = raw or b""
+    raw = raw.raw if type(raw) is RefusedValue else raw or b""
     if len(raw) > VALUE_BYTES_MAX:
         digest = hashlib.sha256(raw).hexdigest()
         detail += f"; raw has the first {VALUE_BYTES_MAX} of {len(raw)} bytes, SHA-256 {digest}"

@@ -23,7 +23,31 @@ DeadLetterReason = Literal[
     "conflict",
     "no-order",
     "too-late",
+    "unreadable",
+    "wrong-partition",
 ]
+
+
+class RefusedValue(bytes):
+    """The value of a record that was refused before it was decoded, behind a byte of its own.
+
+    That byte keeps whatever reads JSON from taking the value for an event.
+    """
+
+    reason: DeadLetterReason
+    detail: str
+
+    @classmethod
+    def of(cls, raw: bytes, reason: DeadLetterReason, detail: str) -> RefusedValue:
+        """Mark a value."""
+        value = cls(b"\0" + raw)
+        value.reason, value.detail = reason, detail
+        return value
+
+    @property
+    def raw(self) -> bytes:
+        """The value as it was."""
+        return self[1:]
 
 
 class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -12,8 +12,10 @@ from streams.codec.state import StateVersionError
 from streams.core import announce
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.outputs import (
+    DeadLetterReason,
     Determined,
     FrontierMark,
+    RefusedValue,
     Released,
     Revoked,
     ShopItem,
@@ -324,10 +326,14 @@ class ShopsTask(PartitionTask):
                     f"{SHOP_VIOLATIONS}[{self.partition}] offset {offset}, key {key!r}: "
                     f"what stands there cannot be read: {error}; run the program that wrote it"
                 ) from error
+            reason: DeadLetterReason = "malformed"
+            detail = str(error)
+            if isinstance(value, RefusedValue):
+                reason, detail = value.reason, value.detail
             self._stage.outputs.append(
                 announce.dead_letter(
                     self.partition, SHOP_VIOLATIONS, offset, timestamp, key, value,
-                    "malformed", str(error), timestamp,
+                    reason, detail, timestamp,
                 )
             )  # fmt: skip
             return

@@ -6,23 +6,23 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator
 from heapq import heapify, heappop, heapreplace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.core.outputs import DeadLetter
 from streams.engine.evidence import DEAD_LETTERS
+from streams.engine.records import InRecord
 from streams.kafka.connection import Connection
 from streams.runtime.client import connected, count_of, let_go
+from streams.runtime.lean import AsColumns, columns, lean, readable
 
 _FETCH_WAIT_MS = 500
 # A broker that goes away while it is read is given this long to come back.
 _PATIENCE_S = 20.0
 
 _decode = msgspec.json.Decoder(DeadLetter).decode
-
-_Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 
 class Letter(NamedTuple):
@@ -51,16 +51,18 @@ async def dead_letters(
     """
     async with connected(connection) as counts:
         places = [TopicPartition(DEAD_LETTERS, n) for n in range(count_of(DEAD_LETTERS, counts))]
+        mark = AsColumns() if lean() else None
         consumer = connection.consumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
+            value_deserializer=mark,
         )
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await consumer.start()
                 ends = await _seek(consumer, places, since_ms)
-            logs = [_records(consumer, tp, end) for tp, end in ends.items()]
+            logs = [_records(consumer, mark, tp, end) for tp, end in ends.items()]
             heads = [
                 (record.timestamp, number, record)
                 for number, log in enumerate(logs)
@@ -92,23 +94,33 @@ async def _seek(
 
 
 async def _records(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, end: int
-) -> AsyncIterator[_Record]:
-    """Read one partition up to an offset; the fetches of the others wait meanwhile."""
+    consumer: AIOKafkaConsumer, mark: AsColumns | None, tp: TopicPartition, end: int
+) -> AsyncIterator[InRecord]:
+    """Read one partition up to an offset; the fetches of the others wait meanwhile.
+
+    A batch that cannot be read is one record without key and value.
+    """
     position = await consumer.position(tp)
     while position < end:
         async with asyncio.timeout(_PATIENCE_S):
-            batch: list[_Record] = []
-            while not batch and (position := await consumer.position(tp)) < end:
-                batch = (await consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)).get(tp, [])
-        for record in batch:
-            if record.offset < end:
-                yield record
+            fetched: dict[TopicPartition, list[Any]] = {}
+            while not fetched and (position := await consumer.position(tp)) < end:
+                if mark is not None:
+                    mark.begin()
+                fetched = await consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)
+        read, unread = readable(fetched)
+        if tp in read:
+            for record in map(InRecord, *columns(read[tp])):
+                if record.offset < end:
+                    yield record
+        if tp in unread:
+            consumer.seek(tp, unread[tp].last + 1)
+            yield InRecord(unread[tp].first, unread[tp].timestamp, None, None)
 
 
-def _letter(record: _Record) -> Letter | None:
+def _letter(record: InRecord) -> Letter | None:
     try:
-        letter = _decode(record.value)
+        letter = _decode(record.value or b"")
         raw = base64.b64decode(letter.raw, validate=True)
     except (ValueError, TypeError):
         return None

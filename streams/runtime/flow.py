@@ -54,6 +54,8 @@ class Flow:
         self._held = {topic: _Held() for topic in self.read_to}
         self._newest_ms = dict.fromkeys(self.read_to, -1)
         self._resting: set[str] = set()
+        self.stuck: set[str] = set()
+        """Topics that rest before a batch that cannot be read."""
         self._sent = self._taken = self._seen = self._worked_off = 0
 
     def start(self, offsets: Mapping[str, int], last_ms: Mapping[str, int]) -> None:
@@ -63,6 +65,7 @@ class Flow:
             self._held[topic] = _Held()
             self._newest_ms[topic] = last_ms.get(topic, -1)
         self._resting.clear()
+        self.stuck.clear()
         self._sent = self._taken = self._seen = self._worked_off = 0
 
     # --- between the source and the task
@@ -119,7 +122,7 @@ class Flow:
             if held.bytes > share and (self.pending or self._newest_ms[topic] > slowest_ms):
                 resting.add(topic)
         self._resting = resting
-        return resting
+        return resting | self.stuck
 
     def crowded(self, share: int, bytes_max: int) -> list[tuple[str, int]]:
         """Return the slowest topics if too much is held at one instant of them, and that instant.

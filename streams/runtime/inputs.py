@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streams.engine.records import Columns
 from streams.kafka.topic_ids import topic_ids
 from streams.runtime.errors import WorkerError
-from streams.runtime.lean import as_it_is, columns, lean
+from streams.runtime.lean import AsColumns, Unread, columns, lean, readable
+from streams.runtime.logs import reason
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
+from streams.runtime.unreadable import skips_group
 
 Records = dict[TopicPartition, Columns]
 
 _CLOSE_TIMEOUT_S = 1.5
+
+
+class Fetched(NamedTuple):
+    """What has arrived, and behind it the batches that cannot be read, at most one a partition."""
+
+    records: Records
+    unread: dict[TopicPartition, Unread]
 
 
 class Inputs:
@@ -33,7 +43,9 @@ class Inputs:
         self._stage = stage
         self._connection = connection = settings.connection
         self.group_id = f"{settings.app_id}-{stage.name}"
+        self._skips_group = skips_group(settings.app_id)
         self._fetch_wait_ms = settings.fetch_wait_ms
+        self._mark = AsColumns(settings.inflated_bytes_max) if lean() else None
         common = {
             "client_id": self.group_id,
             "enable_auto_commit": False,
@@ -41,7 +53,7 @@ class Inputs:
         }
         self._consumer = connection.consumer(
             group_id=self.group_id,
-            value_deserializer=as_it_is if lean() else None,
+            value_deserializer=self._mark,
             # Where to read is ours to say: the client must not skip what was deleted.
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -86,19 +98,53 @@ class Inputs:
         closing.append(asyncio.create_task(_quietly(self._admin.close())))
         await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
 
-    async def fetch(self) -> Records:
+    async def fetch(self) -> Fetched:
         """Return what has arrived; wait a little if nothing has.
 
         Raises OffsetOutOfRangeError, with the positions concerned as its argument, if the broker
         has not (any more) what comes next.
         """
+        if self._mark is not None:
+            self._mark.begin()
         try:
             fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
         except NoOffsetForPartitionError:
             # It looked for a committed offset before its owner had said from where to read.
-            return {}
-        arrived = ((tp, columns(records)) for tp, records in fetched.items())
-        return {tp: records for tp, records in arrived if records.offsets}
+            return Fetched({}, {})
+        except OffsetOutOfRangeError:
+            raise
+        except Exception:
+            if self._mark is not None:
+                raise
+            # The client gives up all for one batch, and does not say which.
+            fetched = await self._fetch_each()
+        read, unread = readable(fetched)
+        arrived = ((tp, columns(records)) for tp, records in read.items())
+        return Fetched({tp: records for tp, records in arrived if records.offsets}, unread)
+
+    async def _fetch_each(self) -> dict[TopicPartition, list[object]]:
+        """Return what has arrived, partition by partition, as the plain client reads it."""
+        fetched: dict[TopicPartition, list[object]] = {}
+        for tp in self._consumer.assignment():
+            try:
+                fetched |= await self._consumer.getmany(tp, timeout_ms=0)
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError):
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it concerns this partition alone
+                at = await self.position(tp)
+                fetched[tp] = [Unread(at, at, 0, b"", reason(exc))]
+        return fetched
+
+    async def skips(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return, where a person has given one, the first offset of the batch to be skipped."""
+        answer = await self._admin.list_consumer_group_offsets(
+            self._skips_group, partitions=list(tps)
+        )
+        return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+
+    def pass_over(self, tp: TopicPartition, batch: Unread) -> None:
+        """Read on behind a batch."""
+        self._consumer.seek(tp, batch.last + 1)
 
     async def position(self, tp: TopicPartition) -> int:
         """Return the offset after the last one read, past transaction markers too."""

@@ -4,25 +4,33 @@ Reading, it builds an object of eleven fields for every record, of which a worke
 restore two, and takes a turn of a generator for each; writing, it makes a call around the one that
 appends. Leaving that out means reaching into private classes, so this module holds all of it, and
 `lean` says whether the installed version is the one it was written for. The plain path stays:
-`columns`, `entries` and `fill` do the same either way. A batch that is plain is read by compiled
-code, where that is installed.
+`columns`, `entries` and `fill` do the same either way. Compiled code reads the records, where that
+is installed.
+
+What of a batch cannot be read ends no reading: `Unread` comes in its place, behind the records
+before it, and the position stays before it.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
 from aiokafka.consumer import fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
+from streams.core.outputs import RefusedValue
 from streams.engine.records import Columns
-from streams.runtime.logs import warn
+from streams.runtime.inflate import INFLATED_BYTES_MAX, NotInflated, inflate
+from streams.runtime.logs import reason, warn
+from streams.runtime.salvage import NotTold, Parts, salvage
 
 try:
     from streams.runtime import native
@@ -34,7 +42,14 @@ else:
 log = logging.getLogger(__name__)
 
 Entry = tuple[bytes, bytes | None]
+Place = TypeVar("Place")
 
+# Where the parts of a batch stand.
+_MAGIC_AT, _ATTRIBUTES_AT, _OLD_ATTRIBUTES_AT, _HEAD_BYTES = 16, 21, 17, 61
+_LAST, _COUNT = struct.Struct(">i8xq"), struct.Struct(">i")
+_CODEC = 0x07
+# The version whose batches hold records; before it they were messages.
+_MAGIC_OF_RECORDS = 2
 _KNOWN_VERSION = "0.14."
 _NO_HEADERS: list[tuple[str, bytes]] = []
 _PARAMETERS = [
@@ -43,14 +58,46 @@ _PARAMETERS = [
 ]  # fmt: skip
 
 
-def as_it_is(value: bytes | None) -> bytes | None:
-    """Mark a consumer whose records come in columns, by batches: pass as value deserializer."""
-    return value
+class Mark:
+    """Marks a consumer whose records come by whole batches: pass as value deserializer.
+
+    Args:
+        limit: The most bytes a batch may inflate to. About as much is inflated between two calls of
+            `begin`: what was fetched beyond it is fetched again.
+    """
+
+    def __init__(self, limit: int = INFLATED_BYTES_MAX) -> None:
+        self.limit = self.left = limit
+
+    def __call__(self, value: bytes | None) -> bytes | None:
+        """Leave a value as it is: the plain path calls this for each."""
+        return value
+
+    def begin(self) -> None:
+        """Begin to fetch."""
+        self.left = self.limit
 
 
-def as_entries(value: bytes | None) -> bytes | None:
-    """Mark a consumer whose records come as entries of a changelog, (key, value), by batches."""
-    return value
+class AsColumns(Mark):
+    """Records come in columns."""
+
+
+class AsEntries(Mark):
+    """Records come as entries of a changelog, (key, value)."""
+
+
+class Unread(NamedTuple):
+    """A batch that cannot be read, as it stands in the log.
+
+    `raw` is empty where the client has not said which bytes it stumbled over.
+    """
+
+    first: int
+    last: int
+    timestamp: int
+    """The latest of its records, as its head says."""
+    raw: bytes
+    detail: str
 
 
 class _Response(MemoryRecords):  # type: ignore[misc]
@@ -79,34 +126,36 @@ class _Batch:
     def __iter__(self) -> Iterator[_Batch]:
         yield self
 
-    def _read(self, first: int) -> Any:
-        """Read with compiled code, `None` where that cannot be."""
-        return None if NOT_COMPILED_WHY else native.columns(*self._raw, first)
+    def read(self, first: int, mark: Mark) -> Parts:
+        """Give the records from offset `first` on.
 
-    def columns(self, first: int) -> Columns:
-        """Give the records from offset `first` on, by column."""
-        found = self._read(first)
-        if found is not None:
-            return Columns(*found)
+        Raises:
+            NotInflated, NotTold: They cannot be read.
+        """
+        response, begin, end = self._raw
         batch = self._batch
-        records, base, end = list(batch), batch.base_offset, batch.next_offset
-        if base >= first and len(records) == end - base:
-            offsets = list(range(base, end))
-        else:
-            records = [record for record in records if record.offset >= first]
-            offsets = [record.offset for record in records]
-        return _columns(offsets, records)
-
-    def entries(self, first: int) -> list[Entry]:
-        """Give keys and values of the records from offset `first` on."""
-        found = self._read(first)
-        if found is not None:
-            _, _, keys, values = found
-            return list(zip(keys, values, strict=True))
-        batch = self._batch
-        if batch.base_offset >= first:
-            return [(record.key, record.value) for record in batch]
-        return [(record.key, record.value) for record in batch if record.offset >= first]
+        if response[begin + _MAGIC_AT] < _MAGIC_OF_RECORDS:
+            _check_old(response[begin:end], mark)
+        elif codec := response[begin + _ATTRIBUTES_AT + 1] & _CODEC:
+            body = inflate(codec, memoryview(response)[begin + _HEAD_BYTES : end], mark.limit)
+            mark.left -= len(body)
+            response = _inflated(response[begin : begin + _HEAD_BYTES], body)
+            begin, end, batch = 0, len(response), None
+        if not NOT_COMPILED_WHY:
+            found = native.columns(response, begin, end, first)
+            if found is not None:
+                return found
+        raw = response[begin:end]
+        try:
+            records = list(batch or DefaultRecordBatch(raw))
+        except Exception as error:  # noqa: BLE001 - the client may stumble over anything in it
+            if raw[_MAGIC_AT] < _MAGIC_OF_RECORDS:
+                raise NotTold(reason(error)) from None
+            found = salvage(raw, first)
+            if type(mark) is AsEntries and RefusedValue in map(type, found[3]):
+                raise NotTold(f"a record in it is not valid: {reason(error)}") from None
+            return found
+        return _parts([record for record in records if record.offset >= first])
 
 
 class _Batches:
@@ -114,15 +163,26 @@ class _Batches:
 
     def __init__(self, records: _Response) -> None:
         self._records = records
-        self._at = 0
+        self._begin = self._end = 0
         self.has_next = records.has_next
 
     def next_batch(self) -> Any:
-        batch = self._records.next_batch()
         # Each begins with its first offset, eight bytes, and the length of what follows, four.
-        raw, begin = self._records.raw, self._at
-        self._at += 12 + int.from_bytes(raw[begin + 8 : begin + 12], "big")
-        return batch if batch.is_control_batch else _Batch(batch, (raw, begin, self._at))
+        raw, begin = self._records.raw, self._end
+        self._begin = begin
+        self._end += 12 + int.from_bytes(raw[begin + 8 : begin + 12], "big")
+        batch = self._records.next_batch()
+        return batch if batch.is_control_batch else _Batch(batch, (raw, begin, self._end))
+
+    def unread(self, detail: str, *, whole: bool) -> Unread:
+        """Give the last batch as one that cannot be read; one not `whole` may lie about itself."""
+        raw = self._records.raw[self._begin : self._end]
+        first = int.from_bytes(raw[:8], "big")
+        if len(raw) < _HEAD_BYTES or raw[_MAGIC_AT] < _MAGIC_OF_RECORDS:
+            return Unread(first, first, 0, raw, detail)
+        (delta, latest), (count,) = _LAST.unpack_from(raw, 23), _COUNT.unpack_from(raw, 57)
+        last = first + delta if whole or delta == count - 1 >= 0 else first
+        return Unread(first, last, latest, raw, detail)
 
 
 class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
@@ -135,19 +195,64 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        if self._value_deserializer in (as_it_is, as_entries):
+        if isinstance(self._value_deserializer, Mark):
             self._records = _Batches(self._records)
 
     def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._value_deserializer, Mark):
+            return self._whole(self._value_deserializer)
         return self if self._records_iterator is None else self._records_iterator
 
+    def _whole(self, mark: Mark) -> Iterator[Any]:
+        """Give batches until there are none, too much was inflated, or one cannot be read."""
+        while mark.left > 0:
+            try:
+                found = next(self._records_iterator)
+            except StopIteration:
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch alone
+                found = self._records.unread(reason(error), whole=False)
+            yield found
+            if type(found) is Unread:
+                return
+
     def _consumer_record(self, tp: Any, record: Any) -> Any:
-        mark = self._value_deserializer
-        if mark is as_it_is:
-            return record.columns(self.next_fetch_offset)
-        if mark is as_entries:
-            return record.entries(self.next_fetch_offset)
-        return super()._consumer_record(tp, record)
+        mark, first = self._value_deserializer, self.next_fetch_offset
+        if not isinstance(mark, Mark):
+            return super()._consumer_record(tp, record)
+        try:
+            parts = record.read(first, mark)
+            if type(mark) is AsColumns:
+                return Columns(*parts)
+            _, _, keys, values = parts
+            return list(zip(keys, values, strict=True))
+        except (NotInflated, NotTold) as error:
+            # The client reads on behind this.
+            record.offset = first - 1
+            return self._records.unread(str(error), whole=True)
+
+
+def _inflated(head: bytes, body: bytes) -> bytes:
+    """Put together a batch that is not compressed."""
+    batch = bytearray(head)
+    batch[8:12] = (len(head) + len(body) - 12).to_bytes(4, "big")
+    batch[_ATTRIBUTES_AT + 1] &= ~_CODEC
+    return bytes(batch) + body
+
+
+def _check_old(batch: bytes, mark: Mark) -> None:
+    """Bound what a message of the two old versions inflates to; the client reads it.
+
+    Raises:
+        NotInflated: It is too much, or cannot be decompressed.
+    """
+    codec = batch[_OLD_ATTRIBUTES_AT] & _CODEC
+    if not codec:
+        return
+    # Behind the attributes and, since version 1, a timestamp: key and value, each with its length.
+    at = _OLD_ATTRIBUTES_AT + 1 + 8 * batch[_MAGIC_AT]
+    at += 4 + max(0, int.from_bytes(batch[at : at + 4], "big", signed=True)) + 4
+    mark.left -= len(inflate(codec, memoryview(batch)[at:], mark.limit))
 
 
 def lean() -> bool:
@@ -187,15 +292,15 @@ def fill(batch: BatchBuilder, entries: Iterator[Entry], timestamp: int) -> Entry
 def columns(records: Sequence[Any]) -> Columns:
     """Give fetched records by column, whichever way they came."""
     if not (records and type(records[0]) is Columns):
-        return _columns([record.offset for record in records], records)
+        return Columns(*_parts(records))
     if len(records) == 1:
         return records[0]
     return Columns(*(list(chain.from_iterable(parts)) for parts in zip(*records, strict=True)))
 
 
-def _columns(offsets: list[int], records: Sequence[Any]) -> Columns:
-    return Columns(
-        offsets,
+def _parts(records: Sequence[Any]) -> Parts:
+    return (
+        [record.offset for record in records],
         [record.timestamp for record in records],
         [record.key for record in records],
         [record.value for record in records],
@@ -207,3 +312,12 @@ def entries(records: Sequence[Any]) -> Sequence[Sequence[Entry]]:
     if records and type(records[0]) is list:
         return records
     return [[(record.key, record.value) for record in records]]
+
+
+def readable(
+    fetched: Mapping[Place, list[Any]],
+) -> tuple[dict[Place, list[Any]], dict[Place, Unread]]:
+    """Part what was fetched from the batches that cannot be read, at most one a partition."""
+    unread = {tp: records[-1] for tp, records in fetched.items() if type(records[-1]) is Unread}
+    read = {tp: records[:-1] if tp in unread else records for tp, records in fetched.items()}
+    return {tp: records for tp, records in read.items() if records}, unread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,7 +31,11 @@ _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 
 
 class InputEvent(NamedTuple):
-    """A valid event, ready to be sent; `order_ids` are those an exemption's scope names."""
+    """A valid event, ready to be sent.
+
+    `order_ids` are those an exemption's scope names; `homes` are the partitions in which some
+    orders are known, for those that are not where their keys belong.
+    """
 
     topic: str
     key: bytes
@@ -39,6 +43,7 @@ class InputEvent(NamedTuple):
     timestamp_ms: int
     order_ids: tuple[str, ...] | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    homes: Mapping[str, int] = {}
 
 
 class _Keys(Struct):
@@ -73,10 +78,13 @@ def _key(topic: str, value: bytes) -> bytes:
 def targets(event: InputEvent, partitions: int, partition_of: KeyPartitioner) -> list[int]:
     """Partitions an event goes to: its key's; for an exemption its orders', or all of them."""
     if event.topic != _EXEMPTIONS or event.order_ids == ():
-        return [partition_of(event.key, partitions)]
+        return [event.homes.get(event.key.decode(), partition_of(event.key, partitions))]
     if event.order_ids is None:
         return list(range(partitions))
-    return sorted({partition_of(order_id.encode(), partitions) for order_id in event.order_ids})
+    return sorted({
+        event.homes.get(order_id, partition_of(order_id.encode(), partitions))
+        for order_id in event.order_ids
+    })  # fmt: skip
 
 
 class Publisher:

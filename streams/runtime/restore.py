@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from aiokafka import TopicPartition
 
-from streams.runtime.lean import as_entries, entries, lean
+from streams.runtime.errors import PartitionRefused
+from streams.runtime.lean import AsEntries, entries, lean, readable
 from streams.runtime.logs import event
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
@@ -34,6 +35,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
     meanwhile: it is read until no transaction of it is read in part.
     """
     tp = TopicPartition(stage.changelog, partition)
+    mark = AsEntries(settings.inflated_bytes_max) if lean() else None
     consumer = settings.connection.consumer(
         client_id=f"{settings.app_id}-{stage.name}-{partition}-restore",
         enable_auto_commit=False,
@@ -42,7 +44,7 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
         request_timeout_ms=settings.request_timeout_ms,
         fetch_max_wait_ms=settings.fetch_wait_ms,
-        value_deserializer=as_entries if lean() else None,
+        value_deserializer=mark,
     )
     await consumer.start()
     try:
@@ -57,11 +59,20 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
             if position > end:
                 end = (await consumer.end_offsets([tp]))[tp]
                 continue
+            if mark is not None:
+                mark.begin()
             fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
-            for records in fetched.values():
+            read, unread = readable(fetched)
+            for records in read.values():
                 for batch in entries(records):
                     task.restore(batch)
                     count += len(batch)
+            if tp in unread:
+                raise PartitionRefused(
+                    f"the changelog {tp.topic}[{tp.partition}] cannot be read at offset "
+                    f"{unread[tp].first}: {unread[tp].detail}",
+                    "see Batches that cannot be read in docs/semantics.md",
+                )
             position = await consumer.position(tp)
             if time.monotonic() > next_progress and position < end:
                 next_progress += _PROGRESS_INTERVAL_S

@@ -17,12 +17,14 @@ from streams.runtime.batches import KeyPartitioner
 from streams.runtime.clock import iso
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost
-from streams.runtime.inputs import Inputs, Records, keys_moved
+from streams.runtime.inputs import Fetched, Inputs, keys_moved
 from streams.runtime.logs import Standing, duration, error, event, ranges, reason, warn
 from streams.runtime.partition import Partition
+from streams.runtime.placement import Placement
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.runtime.stragglers import Stragglers
+from streams.runtime.unreadable import RETRY_S, UnreadableBatches
 from streams.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._lag = 0
         self._counters = Counters(stage.name)
         self._stragglers = Stragglers(stage.name, settings.idle_slack_ms)
+        self._placement = Placement(stage.name, settings.refuse_wrong_partition)
+        self._unreadable = UnreadableBatches(stage.name)
         self._away = Standing()
         self._silence = Standing()
         self._ahead = Standing()
@@ -87,6 +91,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 asyncio.create_task(self._ask_for_ends()),
                 asyncio.create_task(self._summarise()),
                 asyncio.create_task(self._watch_topics()),
+                asyncio.create_task(self._read_again()),
             ]
             for helper in helpers:
                 helper.add_done_callback(self._ended)
@@ -130,12 +135,18 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         if ready and clock.asks():
             ready[0].ask_time()
 
-    async def _pump(self, fetched: Records) -> None:
+    async def _pump(self, fetched: Fetched) -> None:
         now_ms = self._settings.clock.now_ms()
         # Before anything is awaited: what follows was read in these lives.
         lives = {part: part.incarnation for part in self._partitions.values()}
         news: dict[Partition, list[tuple[str, Columns]]] = {}
-        for tp, records in fetched.items():
+
+        def deliver(part: Partition, tp: TopicPartition, records: Columns) -> None:
+            self._stragglers.note(tp, records.timestamps, part.judged_to_ms)
+            part.flow.delivered(tp.topic, records, min(max(records.timestamps), now_ms))
+            news.setdefault(part, []).append((tp.topic, records))
+
+        for tp, records in fetched.records.items():
             part = self._partitions.get(tp.partition)
             # What arrives before its owner has restored is read again from where that begins.
             if part is None or not part.ready:
@@ -143,9 +154,18 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if records.offsets[0] < part.flow.read_to[tp.topic]:
                 part.fail(PositionLost(f"{_name(tp)} came again from offset {records.offsets[0]}"))
                 continue
-            self._stragglers.note(tp, records.timestamps, part.judged_to_ms)
-            part.flow.delivered(tp.topic, records, min(max(records.timestamps), now_ms))
-            news.setdefault(part, []).append((tp.topic, records))
+            deliver(part, tp, self._placement.check(tp, records, self._counts))
+        for tp, batch in fetched.unread.items():
+            part = self._partitions.get(tp.partition)
+            if part is None or not part.ready:
+                continue
+            stand_in = self._unreadable.stand_in(tp, batch)
+            if stand_in is None:
+                part.flow.stuck.add(tp.topic)
+                part.regulate()
+            else:
+                self._inputs.pass_over(tp, batch)
+                deliver(part, tp, stand_in)
         completed, as_of_ms = await self._completed()
         for part in news.keys() | completed.keys():
             if lives.get(part) != part.incarnation:
@@ -222,6 +242,23 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._unanswered = False
                 self._silence.over()
                 self._ends = answer
+
+    async def _read_again(self) -> None:
+        """Try again to read the batches that could not be read, or skip them if that was asked."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            stuck = [part for part in self._partitions.values() if part.flow.stuck]
+            if not stuck:
+                continue
+            with contextlib.suppress(KafkaError):
+                self._unreadable.skips = await self._inputs.skips(
+                    TopicPartition(topic, part.number)
+                    for part in stuck
+                    for topic in part.flow.stuck
+                )
+            for part in stuck:
+                part.flow.stuck.clear()
+                part.regulate()
 
     async def _watch_topics(self) -> None:
         """Notice added partitions, whose keys have moved away from their state, and other topics.
@@ -316,6 +353,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         stage = self._stage.name
         metrics.LAG.labels(stage).set(self._lag)
         metrics.PARTITIONS.labels(stage).set(len(ready))
+        metrics.UNREADABLE.labels(stage).set(sum(len(part.flow.stuck) for part in ready))
         metrics.FRONTIER.labels(stage).set(min((part.frontier_ms for part in ready), default=0))
         metrics.FRONTIER_AHEAD.labels(stage).set(self._ahead_ms() / 1000)
 

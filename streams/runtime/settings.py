@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from streams.kafka.connection import Connection
 from streams.runtime.clock import TrustedClock
+from streams.runtime.inflate import INFLATED_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,9 @@ class Settings:
 
     clock: TrustedClock = field(default_factory=TrustedClock)
     """What time it is for the events; timeouts of the transport go by the machine's."""
+    refuse_wrong_partition: bool = False
+    """Make records in another partition than their key's dead letters. Off: facts whose producers
+    all agree on another hash are judged well, and refused would be missing."""
     idle_slack_ms: int = 500
     """A topic read to its end counts as read up to this long ago: the time a record may take from
     its timestamp to the log."""
@@ -72,6 +76,10 @@ class Settings:
     fetch_partition_bytes: int = 512 * 1024
     fetch_bytes_max: int = 8 * 1024 * 1024
     """One response: what a pause may throw away, and what is decoded in one go."""
+    inflated_bytes_max: int = INFLATED_BYTES_MAX
+    """What one compressed batch may inflate to, and about what a stage inflates in one go: some
+    dozen times the largest batch a topic takes, and far less than a few kilobytes can become. A
+    batch beyond it counts as unreadable."""
     fetch_wait_ms: int = 100
     """A resumed partition waits for the fetch in flight, so it is short."""
     batch_bytes: int = 512 * 1024

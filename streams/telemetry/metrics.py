@@ -68,7 +68,8 @@ OUTPUTS = Counter(
 TRANSACTIONS = Counter("shipclock_transactions", "Transactions committed.", ["stage"])
 FAILURES = Counter(
     "shipclock_failures",
-    "Times a partition had to begin again from the log: fenced, refused, failed or broken.",
+    "Times a partition had to begin again from the log (fenced, refused, failed or broken), or met "
+    "a batch it cannot read (unreadable).",
     ["stage", "kind"],
 )
 BEHIND_FRONTIER = Counter(
@@ -76,8 +77,18 @@ BEHIND_FRONTIER = Counter(
     "Records whose timestamp lay behind the frontier when they were read: late evidence.",
     ["topic"],
 )
+WRONG_PARTITION = Counter(
+    "shipclock_wrong_partition_records",
+    "Records in another partition than the one their key belongs in by Kafka's default hash.",
+    ["topic"],
+)
 PARTITIONS = Gauge(
     "shipclock_partitions", "Partitions this worker has restored and processes.", ["stage"]
+)
+UNREADABLE = Gauge(
+    "shipclock_unreadable_batches",
+    "Batches that cannot be read, each of which holds up its partition.",
+    ["stage"],
 )
 LAG = Gauge("shipclock_lag_records", "Offsets between what was read and the ends.", ["stage"])
 FRONTIER = Gauge(
@@ -98,7 +109,8 @@ CLOCK_TRUSTED = Gauge(
     [],
 )
 _ALL = (
-    RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, PARTITIONS, LAG, FRONTIER,
+    RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, WRONG_PARTITION,
+    PARTITIONS, UNREADABLE, LAG, FRONTIER,
     FRONTIER_AHEAD, CLOCK_TRUSTED,
 )  # fmt: skip
 

@@ -20,7 +20,10 @@ TESTS = {
         "tests/unit/engine/test_native.py",
         "tests/property/test_bulk.py",
     ),
-    "streams/runtime/native.pyx": ("tests/unit/test_lean.py",),
+    "streams/runtime/native.pyx": (
+        "tests/unit/test_lean.py",
+        "tests/unit/runtime/test_placement.py",
+    ),
 }
 COPIED = ("streams", "tests", "schemas", "pyproject.toml", "hatch_build.py")
 
@@ -92,16 +95,21 @@ _ENGINE = {
 _READING = {
     "batch-outside": ("columns", "not 0 <= begin <= end <= PyBytes_GET_SIZE(response)", "False"),
     "batch-magic": ("columns", "or batch[_MAGIC_AT] != 2", ""),
-    "batch-compressed": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 8"),
-    "batch-append-time": ("", "_APPEND_TIME = 0x0F", "_APPEND_TIME = 7"),
+    "batch-compressed": ("", "_COMPRESSION = 0x07", "_COMPRESSION = 0x06"),
+    "batch-append-time": ("columns", "_MAX_TIMESTAMP_AT if appended", "_MAX_TIMESTAMP_AT if False"),
+    "record-append-time": ("columns", "began if appended", "began if False"),
     "batch-not-whole": ("columns", "if c.at != c.end:", "if False:"),
     "attributes": ("_read_attributes", "or c.at[0] >= 0x80", ""),
     "headers-count": ("_skip_headers", "or count < 0", ""),
-    "headers-name": ("_skip_headers", "if at[byte] >= 0x80:", "if False:"),
     "headers-none": ("_skip_headers", "or size < 0", ""),
     "headers-end": ("_skip_headers", "return c.at == c.end", "return True"),
     "records-before": ("columns", "if offset >= first:", "if True:"),
     "bytes-below": ("_read_bytes", "or size[0] < -1", ""),
+    "hash-of-three-left": ("_murmur2", "if size == 3:", "if False:"),
+    "hash-of-two-left": ("_murmur2", "if size >= 2:", "if size == 2:"),
+    "hash-of-one-left": ("_murmur2", "if size >= 1:", "if size == 1:"),
+    "key-of-none": ("misplaced", "type(key) is bytes and", ""),
+    "no-partitions": ("misplaced", "if not partitions:", "if False:"),
 }  # fmt: skip
 MUTANTS = {
     name: (source, *edit)

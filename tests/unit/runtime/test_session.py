@@ -15,6 +15,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from streams.core.outputs import RefusedValue
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, columns
 from streams.policies import load_policy
@@ -22,6 +23,8 @@ from streams.runtime import session, source
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, WorkerError
 from streams.runtime.flow import Flow
+from streams.runtime.inputs import Fetched
+from streams.runtime.lean import Unread
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.telemetry import metrics
@@ -34,6 +37,7 @@ def unused(partition: int, counts: Mapping[str, int]) -> Any:
     raise AssertionError
 
 
+SKIPPED = 7
 STAGE = Stage("bench", (TOPIC, OTHER), (), "changelog", (), unused)
 
 
@@ -60,6 +64,12 @@ class Inputs:
         self.sought.append(partition)
 
     def rest(self, partition: int, resting: Iterable[str]) -> None: ...
+
+    async def skips(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, SKIPPED)
+
+    def pass_over(self, tp: TopicPartition, batch: Unread) -> None:
+        self.positions[tp] = batch.last + 1
 
 
 class Owner:
@@ -189,7 +199,7 @@ async def test_records_behind_what_was_judged_are_told(
     await assign(joined)
     owners(joined)[0].judged_to_ms = 1_700_000_000_000
     rows = columns([InRecord(offset, 1_690_000_000_000, b"k", b"v") for offset in range(5)])
-    await joined._pump({TopicPartition(TOPIC, number): rows for number in range(2)})
+    await joined._pump(Fetched({TopicPartition(TOPIC, number): rows for number in range(2)}, {}))
     assert f"behind-frontier stage=bench topic={TOPIC} partitions=0 records=5 " in caplog.text
 
 
@@ -198,8 +208,8 @@ async def test_records_that_come_again_are_not_processed_twice(joined: session.S
     await assign(joined)
     tp = TopicPartition(TOPIC, 0)
     rows = [InRecord(offset, 1, b"k", b"v") for offset in range(5)]
-    await joined._pump({tp: columns(rows)})
-    await joined._pump({tp: columns(rows[3:])})
+    await joined._pump(Fetched({tp: columns(rows)}, {}))
+    await joined._pump(Fetched({tp: columns(rows[3:])}, {}))
     part = owners(joined)[0]
     assert [type(exc) for exc in part.failures] == [PositionLost]
     assert len(part.batches) == 1
@@ -247,6 +257,57 @@ async def test_a_topic_that_ends_before_what_was_read_is_another_one(
     joined._ends = answer
     assert await joined._completed() == ({}, 500)
     assert owners(joined)[0].shrunken == [(TOPIC, 10, 3)]
+
+
+BATCH = Unread(SKIPPED, SKIPPED + 2, 1_000, b"raw", "why")
+
+
+async def test_unreadable_batch_holds_up_its_topic_in_its_partition_alone(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was read before it is handed over; it is counted each time, and logged once."""
+    await assign(joined)
+    tp = TopicPartition(TOPIC, 0)
+    count = metrics.FAILURES.labels("bench", "unreadable").value
+    rows = columns([InRecord(SKIPPED - 1, 1_000, b"k", b"v")])
+    await joined._pump(Fetched({tp: rows}, {tp: BATCH}))
+    await joined._pump(Fetched({}, {tp: BATCH}))
+    stuck, other = owners(joined)[0], owners(joined)[1]
+    assert [news for news, *_ in stuck.batches] == [[(TOPIC, rows)]]
+    assert stuck.flow.resting(10**9) == {TOPIC}
+    assert other.flow.resting(10**9) == set()
+    assert metrics.FAILURES.labels("bench", "unreadable").value == count + 2
+    joined._measure()
+    assert metrics.UNREADABLE.labels("bench").value == 1
+    (told,) = [one for one in caplog.records if one.getMessage().startswith("unreadable")]
+    assert told.levelno == logging.ERROR
+    for part in (f"topic={TOPIC} partition=0", f"offset={SKIPPED}", "why", "dead-letters skip"):
+        assert part in told.getMessage()
+
+
+async def test_batch_that_may_be_skipped_is_one_refused_record(
+    joined: session.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the last offset, so that the next owner begins behind it, and the batch's bytes."""
+    await assign(joined)
+    monkeypatch.setattr(session, "RETRY_S", 0.01)
+    tp = TopicPartition(TOPIC, 0)
+    await joined._pump(Fetched({}, {tp: BATCH}))
+    again = asyncio.create_task(joined._read_again())
+    await asyncio.sleep(0.1)
+    again.cancel()
+    part = owners(joined)[0]
+    assert part.flow.stuck == set()
+    other = Unread(SKIPPED - 1, SKIPPED, 1_000, b"raw", "why")
+    await joined._pump(Fetched({}, {tp: other}))
+    assert part.flow.stuck == {TOPIC}
+    await joined._pump(Fetched({}, {tp: BATCH}))
+    ((((topic, records),), *_),) = part.batches
+    assert (topic, records.offsets, records.timestamps) == (TOPIC, [SKIPPED + 2], [1_000])
+    (value,) = records.values
+    assert type(value) is RefusedValue
+    assert (value.raw, value.reason) == (b"raw", "unreadable")
+    assert inputs_of(joined).positions[tp] == part.flow.read_to[TOPIC] == SKIPPED + 3
 
 
 async def test_an_unexpected_exception_restarts_the_session(

@@ -1,0 +1,63 @@
+"""Let a worker go on past one batch that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.kafka.connection import Connection
+from streams.runtime.client import CONNECT_TIMEOUT_S, ClientError, connected, count_of, let_go
+from streams.runtime.lean import AsColumns, Unread, lean, readable
+from streams.runtime.unreadable import skips_group
+
+_FETCH_WAIT_MS = 500
+
+
+async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: int) -> Unread:
+    """Keep, for the workers of an app id, that the batch at an offset may be skipped; return it.
+
+    Raises:
+        ClientError: There is no such batch, or it can be read; or the broker cannot be reached.
+    """
+    name = f"{tp.topic}[{tp.partition}]"
+    async with connected(connection) as counts:
+        if not tp.partition < (count := count_of(tp.topic, counts)):
+            raise ClientError(f"{tp.topic} has no partition {tp.partition}", f"it has {count}")
+        if not lean():
+            raise ClientError("this aiokafka cannot tell batches apart", "install version 0.14")
+        mark = AsColumns()
+        consumer = connection.consumer(
+            group_id=skips_group(app_id),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            value_deserializer=mark,
+        )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                consumer.assign([tp])
+                begin = (await consumer.beginning_offsets([tp]))[tp]
+                end = (await consumer.end_offsets([tp]))[tp]
+                if not begin <= offset < end:
+                    raise ClientError(
+                        f"{name} has no offset {offset}", f"it has those from {begin} to {end - 1}"
+                    )
+                consumer.seek(tp, offset)
+                fetched: dict[TopicPartition, list[object]] = {}
+                while not fetched and await consumer.position(tp) < end:
+                    mark.begin()
+                    fetched = await consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)
+                read, unread = readable(fetched)
+                if tp in read or tp not in unread:
+                    raise ClientError(
+                        f"{name} can be read at offset {offset}, so nothing is skipped",
+                        "give the offset that the worker's log names",
+                    )
+                batch = unread[tp]
+                await consumer.commit({tp: OffsetAndMetadata(batch.first, "")})
+        finally:
+            await let_go(consumer.stop())
+    return batch
