@@ -173,7 +173,7 @@ def resend(
     total = asyncio.run(repaired.check())
     if not total:
         raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
-    sent = publish_all(connection, repaired.batches())
+    sent = publish_all(connection, repaired.batches)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
     if repaired.old:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,8 +21,12 @@ from streams.core.words import counted
 from streams.engine.event_file import LINE_HINT, lenient, own_time
 
 if TYPE_CHECKING:
+    from streams.cli.past import Past
     from streams.kafka.connection import Connection
     from streams.runtime.publish import InputEvent
+
+
+Batches = Callable[[], "AsyncIterator[list[InputEvent]]"]
 
 
 class _Logged(msgspec.Struct):
@@ -90,8 +94,12 @@ def publish_one(connection: Connection, event: InputEvent) -> tuple[int, int]:
         return asyncio.run(publish())
 
 
-def publish_all(connection: Connection, batches: AsyncIterator[list[InputEvent]]) -> Counter[str]:
+def publish_all(connection: Connection, batches: Batches, past: Past | None = None) -> Counter[str]:
     """Send batches as they come, each as a whole; return how many events of each topic.
+
+    Args:
+        batches: Gives them from the beginning, each time it is called.
+        past: What is to be done where workers have judged later times already.
 
     Raises:
         UserError: The cluster cannot be reached or refuses, or the batches end in this error; it
@@ -103,19 +111,28 @@ def publish_all(connection: Connection, batches: AsyncIterator[list[InputEvent]]
     from streams.runtime.publish import publisher
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events sent"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} {task.description}"))
     sent: Counter[str] = Counter()
 
     async def publish() -> None:
         with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("", total=None)
+            *columns, TimeElapsedColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
+        ) as bar:  # fmt: skip
+            task = bar.add_task("events sent", total=None)
+
+            def note(events: Iterable[InputEvent]) -> None:
+                before = sent.total()
+                sent.update(event.topic for event in events)
+                bar.advance(task, sent.total() - before)
+
             async with publisher(connection) as connected:
-                async for batch in batches:
-                    await connected.publish(batch)
-                    sent.update(event.topic for event in batch)
-                    bar.advance(task, len(batch))
+                if past is None or not await past.send(connection, connected, batches, note):
+                    async for batch in batches():
+                        if past is not None:
+                            past.check(batch)
+                        await connected.publish(batch)
+                        note(batch)
 
     try:
         with tidied_up():

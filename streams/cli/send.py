@@ -58,6 +58,15 @@ def send(
         ),
     ] = None,
     *,
+    into_the_past: Annotated[
+        bool,
+        typer.Option(
+            "--into-the-past",
+            help="Load files of events from a time that running workers have judged already: all "
+            "evidence first, payments when workers have taken it, each stamped with the time of "
+            "sending.",
+        ),
+    ] = False,
     connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
@@ -68,6 +77,9 @@ def send(
     whole, or not at all if a worker would refuse an event of it. An exemption goes to the
     partitions of the orders it names, or else to all, at once. What only the orders' history
     decides (conflict, no-order, too-late) shows later, in `shipclock dead-letters`.
+
+    Lines, and events with a --timestamp, of a time that workers have judged already are refused
+    without --into-the-past: orders would be fined before their scans are read.
     """
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
@@ -84,8 +96,17 @@ def send(
     arguments = values or ["-"]
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
-    reader = _Reader(Decoder(load_policy(policy)), topic, at)
-    sent = publish_all(connection, reader.batches(arguments))
+    rules = load_policy(policy)
+    reader = _Reader(Decoder(rules), topic, at)
+    streamed = "-" in arguments
+    if into_the_past and streamed:
+        raise UserError("--into-the-past reads events twice", "give a file, not -", exit_code=2)
+    past = None
+    if into_the_past or at is not None or any(map(reader.has_lines, arguments)):
+        from streams.cli.past import Past
+
+        past = Past(rules, paced=into_the_past, again=not streamed)
+    sent = publish_all(connection, lambda: reader.batches(arguments), past)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))
     if sent:
@@ -102,15 +123,16 @@ class _Reader:
 
     async def batches(self, arguments: list[str]) -> AsyncIterator[list[InputEvent]]:
         """Yield what is sent together: the events given in full, then lines as they come."""
-        whole = [one for one in arguments if not self._has_lines(one)]
+        whole = [one for one in arguments if not self.has_lines(one)]
         if whole:
             yield [self._event(_content(one)) for one in whole]
         for argument in arguments:
-            if self._has_lines(argument):
+            if self.has_lines(argument):
                 async for batch in self._lines(argument.removeprefix("@")):
                     yield batch
 
-    def _has_lines(self, argument: str) -> bool:
+    def has_lines(self, argument: str) -> bool:
+        """Tell whether an argument gives events line by line."""
         one_event = argument.endswith(".json") and self._topic is not None
         return argument == "-" or (argument.startswith("@") and not one_event)
 

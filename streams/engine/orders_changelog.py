@@ -89,6 +89,12 @@ def known_ids(meta: Meta) -> dict[str, str]:
     }
 
 
+def peek_meta(partition: int, value: bytes) -> Meta:
+    """Read the checkpoint's own record of whatever app it is, and however many partitions."""
+    meta = read_stored(_decode_meta, ORDERS_CHANGELOG, partition, META_KEY, value)
+    return read_meta(partition, value, meta.app_id, meta.partitions)
+
+
 def read_exemption(partition: int, key: bytes, value: bytes) -> ExemptionGranted:
     """Read an exemption granted before."""
     return read_stored(_decode_exemption, ORDERS_CHANGELOG, partition, key, value)

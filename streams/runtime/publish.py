@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec import Struct
 
@@ -99,12 +99,19 @@ class Publisher:
         """Partition count of a topic, which must exist."""
         return count_of(topic, self._counts)
 
+    def knows(self, topic: str) -> bool:
+        """Whether a topic exists."""
+        return topic in self._counts
+
     def targets(self, event: InputEvent) -> list[int]:
         """Partitions an event goes to."""
         return targets(event, self.partitions(event.topic), self._partition_of)
 
-    async def publish(self, events: Sequence[InputEvent]) -> None:
+    async def publish(self, events: Sequence[InputEvent]) -> dict[TopicPartition, int]:
         """Send a batch in one transaction, each topic partition's records in the order given.
+
+        Returns:
+            For each topic partition the offset after the last of its records.
 
         Raises:
             ClientError: A topic does not exist; nothing was sent.
@@ -112,7 +119,7 @@ class Publisher:
         placed = [(event, partition) for event in events for partition in self.targets(event)]
         try:
             async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
-                await self._send(placed)
+                return await self._send(placed)
         except BaseException:
             # Readers wait for an open transaction. A broken producer cannot abort; the broker does.
             with contextlib.suppress(KafkaError, IllegalOperation, AssertionError, TimeoutError):
@@ -120,7 +127,7 @@ class Publisher:
                     await self._producer.abort_transaction()
             raise
 
-    async def _send(self, placed: list[tuple[InputEvent, int]]) -> None:
+    async def _send(self, placed: list[tuple[InputEvent, int]]) -> dict[TopicPartition, int]:
         producer = self._producer
         await producer.begin_transaction()
         sent = [
@@ -135,8 +142,9 @@ class Publisher:
             for event, partition in placed
         ]
         # The client would commit without a batch that the broker refused.
-        await asyncio.gather(*sent)
+        answers = await asyncio.gather(*sent)
         await producer.commit_transaction()
+        return {answer.topic_partition: answer.offset + 1 for answer in answers}
 
 
 @contextlib.asynccontextmanager

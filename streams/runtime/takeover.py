@@ -70,7 +70,7 @@ class Takeover:
                 task, begun = await self._restore(transactions)
                 if isinstance(task, LiveTask):
                     # The broker's answer carries its clock: ours is compared before it is used.
-                    await transactions.commit(task.again())
+                    await transactions.commit(task.checkpoint(mark=False) or task.again())
         except BaseException:
             await transactions.close()
             raise
