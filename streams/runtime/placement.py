@@ -83,13 +83,13 @@ class Placement:
         return records._replace(values=values)
 
     def _misplaced(self, tp: TopicPartition, records: Columns, partitions: int) -> list[int]:
-        keys = list(records.keys)
         if tp.topic == _EXEMPTIONS:
             return [
                 place
                 for place, value in enumerate(records.values)
                 if not _reaches(value, tp.partition, partitions)
             ]
+        keys = records.keys if isinstance(records.keys, list) else list(records.keys)
         if not self._all:
             place = records.offsets[0] % len(keys)
             return [place] if misplaced(keys[place : place + 1], tp.partition, partitions) else []

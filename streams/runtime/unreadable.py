@@ -34,6 +34,7 @@ class UnreadableBatches:
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._standing = Standing()
+        self._failures = metrics.FAILURES.labels(stage, "unreadable")
         self.skips: Mapping[TopicPartition, int] = {}
         """Per topic partition the first offset of the batch that may be skipped."""
 
@@ -50,7 +51,7 @@ class UnreadableBatches:
             detail = f"the batch of offsets {offsets} was skipped by hand: {batch.detail}"
             value = RefusedValue.of(batch.raw, "unreadable", detail)
             return Columns([batch.last], [batch.timestamp], [None], [value])
-        metrics.FAILURES.labels(self._stage, "unreadable").inc()
+        self._failures.inc()
         if self._standing.news(f"{tp.topic} {tp.partition}"):
             error(log, "unreadable", **where, offset=batch.first, offsets=offsets,
                   bytes=len(batch.raw), detail=batch.detail, retry_s=RETRY_S,

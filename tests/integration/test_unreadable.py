@@ -225,6 +225,9 @@ def test_bomb_holds_up_its_partition_alone_until_it_is_skipped(
     refused = shown(connection, *place, str(offset + 30), *app)
     assert isinstance(refused.exception, UserError)
     assert "can be read" in refused.exception.message
+    nowhere = shown(connection, "dead-letters", "skip", "order-paid", "9", "0", *app)
+    assert isinstance(nowhere.exception, UserError)
+    assert nowhere.exception.message == "order-paid has no partition 9"
     worker.kill()
     skipped = shown(connection, *place, str(offset), *app)
     assert skipped.exit_code == 0, skipped

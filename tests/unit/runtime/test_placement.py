@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
+from itertools import islice
+from types import FrameType
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -37,7 +41,7 @@ def test_compiled_hash_is_the_clients(keys: list[bytes | None], partitions: int)
 def keys_of(partition: int, count: int) -> list[bytes | None]:
     """Return keys that belong in a partition."""
     found = (b"O%d" % number for number in range(10**6))
-    return [key for key in found if partition_of(key, PARTITIONS) == partition][:count]
+    return list(islice((key for key in found if partition_of(key, PARTITIONS) == partition), count))
 
 
 def columns(keys: list[bytes | None]) -> Columns:
@@ -143,3 +147,28 @@ def test_without_compiled_code_one_record_of_a_fetch_is_looked_at(
 def test_compiled_hash_wants_a_partition_count() -> None:
     """None is no reason to divide by it."""
     assert placement.misplaced([b"k"], 0, 0) == []
+
+
+@pytest.mark.skipif(bool(NOT_COMPILED_WHY), reason="nothing is compiled here")
+def test_many_records_are_no_more_python_than_few() -> None:
+    """A hash is some nanoseconds of compiled code: no instruction runs for each record."""
+
+    def cost(count: int) -> int:
+        made, records = Placement("orders", refuse=False), columns(keys_of(3, count))
+        executed = 0
+
+        def count_one(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal executed
+            frame.f_trace_opcodes = True
+            executed += event == "opcode"
+            return count_one
+
+        before = sys.gettrace()
+        sys.settrace(count_one)
+        try:
+            made.check(TopicPartition("first-scan", 3), records, COUNTS)
+        finally:
+            sys.settrace(before)
+        return executed
+
+    assert 0 < cost(1_000) == cost(10) < 200

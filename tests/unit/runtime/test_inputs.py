@@ -1,0 +1,68 @@
+"""Fetching by a client of which only its public parts are known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from streams.engine.records import Columns
+from streams.runtime import inputs
+from streams.runtime.lean import Unread
+from streams.runtime.settings import Settings
+from streams.runtime.stage import Stage
+
+GOOD, BAD = TopicPartition("in", 0), TopicPartition("in", 1)
+RECORD = SimpleNamespace(offset=4, timestamp=1, key=b"k", value=b"v")
+
+
+class Client:
+    """Stumbles over one partition whenever that is read, and hands out nothing then."""
+
+    error: Exception = UnicodeDecodeError("utf-8", b"\xf6", 0, 1, "why")
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def assignment(self) -> set[TopicPartition]:
+        return {GOOD, BAD}
+
+    async def position(self, tp: TopicPartition) -> int:
+        return 7
+
+    async def getmany(self, *places: TopicPartition, timeout_ms: int) -> dict[Any, list[Any]]:
+        if BAD in (places or (GOOD, BAD)):
+            raise self.error
+        return {GOOD: [RECORD]}
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> inputs.Inputs:
+    """Give a stage's inputs over a client whose version is not known."""
+    monkeypatch.setattr(inputs, "lean", lambda: False)
+
+    class Connection:
+        bootstrap = "nowhere:1"
+        consumer = admin = Client
+
+    settings = Settings(connection=Connection())  # type: ignore[arg-type]
+    return inputs.Inputs(settings, Stage("bench", ("in",), (), "changelog", (), lambda *_: None))  # type: ignore[arg-type, return-value]
+
+
+async def test_client_that_stumbles_is_asked_partition_by_partition(plain: inputs.Inputs) -> None:
+    """The others go on; which bytes it was is not known, so nothing can be skipped."""
+    fetched = await plain.fetch()
+    assert fetched.records == {GOOD: Columns([4], [1], [b"k"], [b"v"])}
+    assert fetched.unread == {BAD: Unread(7, 7, 0, b"", fetched.unread[BAD].detail)}
+    assert "UnicodeDecodeError" in fetched.unread[BAD].detail
+
+
+async def test_position_that_is_gone_is_not_a_batch_that_cannot_be_read(
+    plain: inputs.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session finds out what was lost."""
+    monkeypatch.setattr(Client, "error", OffsetOutOfRangeError({BAD: 7}))
+    with pytest.raises(OffsetOutOfRangeError):
+        await plain.fetch()
