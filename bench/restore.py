@@ -36,6 +36,7 @@ from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
+from streams.runtime.progress import Progress
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -164,7 +165,7 @@ async def restored(bootstrap: str, partitions: int) -> tuple[list[OrdersTask], f
             task = stage.new_task(partition, counts)
             assert isinstance(task, OrdersTask)
             tasks.append(task)
-            await restore(settings, stage, partition, task)
+            await restore(settings, stage, partition, task, Progress(stage.name, partition))
 
     ticks: list[float] = [time.monotonic()]
     ticking = asyncio.create_task(tick(ticks))

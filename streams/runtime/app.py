@@ -15,8 +15,9 @@ from streams.core.policy import Policy
 from streams.engine.compiled import NOT_COMPILED_WHY
 from streams.runtime import frame, lean
 from streams.runtime.errors import WorkerError
-from streams.runtime.logs import Standing, event, warn
+from streams.runtime.logs import event, warn
 from streams.runtime.partition import Batch
+from streams.runtime.reach import Reach
 from streams.runtime.settings import Settings
 from streams.runtime.source import Source
 from streams.runtime.stage import Stage
@@ -54,8 +55,7 @@ class WorkerApp(frame.App):
             **frame.settings(),
         )
         frame.without_kafka(self)
-        self._bootstrap = settings.connection.bootstrap
-        self._unreachable = Standing()
+        self._reach = Reach(settings.connection.bootstrap)
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
         self.sources = [self._add_stage(settings, stage) for stage in stages]
 
@@ -72,7 +72,7 @@ class WorkerApp(frame.App):
             stage,
             channel,
             self._on_fatal,
-            self._on_unreachable,
+            self._reach,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -80,14 +80,6 @@ class WorkerApp(frame.App):
     def _on_fatal(self, exc: WorkerError) -> None:
         if not self.fatal.done():
             self.fatal.set_result(exc)
-
-    def _on_unreachable(self, detail: str) -> None:
-        """Say for all stages, once a minute, that the broker is away."""
-        if self._unreachable.news("broker"):
-            hint = "trying again; one on this machine: shipclock broker start"
-            warn(
-                log, "broker-unreachable", bootstrap=self._bootstrap, detail=detail, hint=hint
-            )  # fmt: skip
 
     async def on_first_start(self) -> None:
         """Leave out Faust's data folders: nothing of ours lies on disk."""

@@ -14,12 +14,12 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
-    KafkaTimeoutError,
     ProducerFenced,
 )
 from aiokafka.structs import RecordMetadata
 
 from streams.engine.records import Checkpoint
+from streams.kafka.waiting import close_quietly, within
 from streams.runtime.batches import BatchWriter, KeyPartitioner
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -30,8 +30,6 @@ _FENCED = (
 )  # fmt: skip
 
 _BY_BROKER = 1
-
-_background: set[asyncio.Task[None]] = set()
 
 
 class Transactions:
@@ -127,18 +125,14 @@ class Transactions:
 
     async def close(self) -> None:
         """Abort what is open and disconnect, without waiting long for a broker that is away."""
-        closing = asyncio.create_task(self._close())
-        _background.add(closing)
-        closing.add_done_callback(_background.discard)
-        await asyncio.wait([closing], timeout=self._settings.stop_timeout_ms / 1000)
+        await close_quietly(self._close(), self._producer, self._settings.stop_timeout_ms)
 
     async def _close(self) -> None:
         if self._open:
             # A fenced or broken producer cannot abort; the next owner's start does it.
             with contextlib.suppress(KafkaError, IllegalOperation, AssertionError):
                 await self._producer.abort_transaction()
-        with contextlib.suppress(KafkaError):
-            await self._producer.stop()
+        await self._producer.stop()
 
     @contextlib.asynccontextmanager
     async def _guarded(self, sent: Sequence[asyncio.Future[object]] = ()) -> AsyncIterator[None]:
@@ -149,10 +143,8 @@ class Transactions:
         only as the cause of what it raises, or of what it tells the batches `sent`.
         """
         try:
-            async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
+            async with within(self._settings.transaction_timeout_ms, "a transaction"):
                 yield
-        except TimeoutError:
-            raise KafkaTimeoutError("no answer to a transaction") from None
         except (KafkaError, IllegalOperation) as exc:
             answered = [
                 future.exception() for future in sent if future.done() and not future.cancelled()

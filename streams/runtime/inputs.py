@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from streams.engine.records import Columns
 from streams.kafka.topic_ids import topic_ids
+from streams.kafka.waiting import close_quietly, within
 from streams.runtime.errors import WorkerError
 from streams.runtime.lean import AsColumns, Unread, columns, lean, readable
 from streams.runtime.logs import reason
@@ -22,7 +27,7 @@ from streams.runtime.unreadable import skips_group
 
 Records = dict[TopicPartition, Columns]
 
-_CLOSE_TIMEOUT_S = 1.5
+_CLOSE_LIMIT_MS = 1_500
 
 
 class Fetched(NamedTuple):
@@ -46,6 +51,12 @@ class Inputs:
         self._skips_group = skips_group(settings.app_id)
         self._fetch_wait_ms = settings.fetch_wait_ms
         self._mark = AsColumns(settings.inflated_bytes_max) if lean() else None
+        self._answer_ms = settings.answer_limit_ms
+        self._join_ms = settings.join_limit_ms
+        self._fetch_ms = settings.fetch_limit_ms
+        self._fetched_at: dict[TopicPartition, tuple[int | None, float]] = {}
+        """When each topic partition was last fetched: the client's stamp, and since when it stands,
+        in seconds."""
         common = {
             "client_id": self.group_id,
             "enable_auto_commit": False,
@@ -80,23 +91,25 @@ class Inputs:
 
         Raises WorkerError if topics are missing or not co-partitioned, KafkaError without a broker.
         """
-        await self._admin.start()
-        counts = await self._partition_counts()
-        await self._ends.start()
+        async with within(self._answer_ms, "connecting and listing the topics"):
+            await self._admin.start()
+            counts = await self._partition_counts()
+            await self._ends.start()
         return counts
 
     async def join(self, listener: ConsumerRebalanceListener) -> None:
         """Join the group; the listener is called before this returns."""
         self._consumer.subscribe(list(self._stage.inputs), listener=listener)
-        await self._consumer.start()
+        async with within(self._join_ms, f"joining the group {self.group_id}"):
+            await self._consumer.start()
 
     async def close(self) -> None:
         """Leave the group and disconnect, without waiting long for a broker that is away."""
-        closing = [
-            asyncio.create_task(_quietly(client.stop())) for client in (self._consumer, self._ends)
-        ]
-        closing.append(asyncio.create_task(_quietly(self._admin.close())))
-        await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
+        await asyncio.gather(
+            close_quietly(self._consumer.stop(), self._consumer, _CLOSE_LIMIT_MS),
+            close_quietly(self._ends.stop(), self._ends, _CLOSE_LIMIT_MS),
+            close_quietly(self._admin.close(), self._admin, _CLOSE_LIMIT_MS),
+        )
 
     async def fetch(self) -> Fetched:
         """Return what has arrived; wait a little if nothing has.
@@ -107,11 +120,12 @@ class Inputs:
         if self._mark is not None:
             self._mark.begin()
         try:
-            fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+            async with within(self._join_ms, f"an assignment by the group {self.group_id}"):
+                fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
         except NoOffsetForPartitionError:
             # It looked for a committed offset before its owner had said from where to read.
             return Fetched({}, {})
-        except OffsetOutOfRangeError:
+        except (OffsetOutOfRangeError, KafkaTimeoutError):
             raise
         except Exception:
             if self._mark is not None:
@@ -127,8 +141,9 @@ class Inputs:
         fetched: dict[TopicPartition, list[object]] = {}
         for tp in self._consumer.assignment():
             try:
-                fetched |= await self._consumer.getmany(tp, timeout_ms=0)
-            except (OffsetOutOfRangeError, NoOffsetForPartitionError):
+                async with within(self._join_ms, f"an assignment by the group {self.group_id}"):
+                    fetched |= await self._consumer.getmany(tp, timeout_ms=0)
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError, KafkaTimeoutError):
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, it concerns this partition alone
                 at = await self.position(tp)
@@ -137,9 +152,10 @@ class Inputs:
 
     async def skips(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return, where a person has given one, the first offset of the batch to be skipped."""
-        answer = await self._admin.list_consumer_group_offsets(
-            self._skips_group, partitions=list(tps)
-        )
+        async with within(self._answer_ms, f"the offsets of the group {self._skips_group}"):
+            answer = await self._admin.list_consumer_group_offsets(
+                self._skips_group, partitions=list(tps)
+            )
         return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
 
     def pass_over(self, tp: TopicPartition, batch: Unread) -> None:
@@ -148,26 +164,33 @@ class Inputs:
 
     async def position(self, tp: TopicPartition) -> int:
         """Return the offset after the last one read, past transaction markers too."""
-        return int(await self._consumer.position(tp))
+        async with within(self._answer_ms, f"the position in {tp.topic}[{tp.partition}]"):
+            return int(await self._consumer.position(tp))
 
     async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Ask for the ends, open transactions included."""
-        ends: dict[TopicPartition, int] = await self._ends.end_offsets(list(tps))
+        async with within(self._answer_ms, "the ends of the topics"):
+            ends: dict[TopicPartition, int] = await self._ends.end_offsets(list(tps))
         return ends
 
     async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Ask for the first offsets that retention has left."""
-        begins: dict[TopicPartition, int] = await self._ends.beginning_offsets(list(tps))
+        async with within(self._answer_ms, "the beginnings of the topics"):
+            begins: dict[TopicPartition, int] = await self._ends.beginning_offsets(list(tps))
         return begins
 
     async def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed offsets, without those it has not."""
-        answer = await self._admin.list_consumer_group_offsets(self.group_id, partitions=list(tps))
+        async with within(self._answer_ms, f"the offsets of the group {self.group_id}"):
+            answer = await self._admin.list_consumer_group_offsets(
+                self.group_id, partitions=list(tps)
+            )
         return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
 
     async def topic_ids(self) -> dict[str, str]:
         """Ask for the id of each input topic that exists; nothing if the broker has no ids."""
-        return await topic_ids(self._admin, self._stage.inputs)
+        async with within(self._answer_ms, "the ids of the topics"):
+            return await topic_ids(self._admin, self._stage.inputs)
 
     def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
         """Read a partition of all topics on from these offsets."""
@@ -193,12 +216,35 @@ class Inputs:
         owned = {tp.topic for tp in self.owned(partition)}
         return [topic for topic in self._stage.inputs if topic not in owned]
 
+    def check_fetching(self, now_s: float, answered: bool) -> None:
+        """Raise KafkaError if the client has ceased to fetch.
+
+        Its fetching ends without a word when something in it fails that it does not expect.
+
+        Args:
+            now_s: The time of a monotonic clock.
+            answered: Whether the broker answers others; without that nobody fetches.
+        """
+        assigned, paused = self._consumer.assignment(), self._consumer.paused()
+        before = self._fetched_at
+        self._fetched_at = now = {}
+        for tp in assigned - paused:
+            stamp = self._consumer.last_poll_timestamp(tp)
+            known, since_s = before.get(tp, (stamp, now_s))
+            now[tp] = (stamp, now_s if stamp != known or not answered else since_s)
+            if now_s - now[tp][1] > self._fetch_ms / 1000:
+                raise KafkaError(
+                    f"{tp.topic}[{tp.partition}] was not fetched for {self._fetch_ms / 1000:g} s "
+                    "although the broker answers"
+                )
+
     async def check_counts(self, before: Mapping[str, int]) -> None:
         """Compare the partition counts that decide where a key belongs with those at the start.
 
         Raises WorkerError if one has changed: facts of an order known here go elsewhere now.
         """
-        counts = await self._listed()
+        async with within(self._answer_ms, "listing the topics"):
+            counts = await self._listed()
         changed = [
             f"{topic} had {before[topic]} and has {counts[topic]}"
             for topic in (*self._stage.inputs, self._stage.changelog)
@@ -242,8 +288,3 @@ def keys_moved(detail: str) -> WorkerError:
         "other partitions than their state, so nothing more is judged",
         hint="see Partition counts in docs/semantics.md",
     )
-
-
-async def _quietly(stopping: object) -> None:
-    with contextlib.suppress(KafkaError):
-        await stopping  # type: ignore[misc]

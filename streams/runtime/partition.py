@@ -9,15 +9,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from aiokafka.errors import KafkaError
+
 from streams.engine.records import Columns
+from streams.kafka.waiting import cancelled
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicRecreated
 from streams.runtime.failures import Failures
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import Standing, warn
+from streams.runtime.logs import Standing, reason, warn
 from streams.runtime.positions import Positions
+from streams.runtime.progress import Progress
+from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
 from streams.runtime.stage import LiveTask, Stage, Task, TimedTask
 from streams.runtime.takeover import Life, Takeover
@@ -53,7 +58,7 @@ class Partition:
         partition_of: KeyPartitioner,
         counters: Counters,
         restoring: asyncio.Semaphore,
-        away: Standing,
+        reports: Reports,
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self.number = number
@@ -66,8 +71,13 @@ class Partition:
         self._inputs = inputs
         self._counters = counters
         self._positions = Positions(stage, inputs, number, settings.accepted_topics)
+        self.progress = Progress(stage.name, number)
+        self.processed: dict[str, int] = {}
+        """For each input the offset up to which it is committed, once that is known."""
+        self.lag = 0
+        """Offsets between what was read (before it is ready: committed) and the ends."""
         self._takeover = Takeover(
-            settings, stage, number, counts, partition_of, self._positions, restoring
+            settings, stage, number, counts, partition_of, self._positions, restoring, self.progress
         )
         self._life: Life | None = None
         self._live: LiveTask | None = None
@@ -76,7 +86,8 @@ class Partition:
         self._broken: Exception | None = None
         self._recreated: TopicRecreated | None = None
         """What ends every life from then on."""
-        self._failures = Failures(settings, stage, number, away)
+        self._ended = ended
+        self._failures = Failures(settings, stage, number, reports)
         self._crowds = Standing()
         self._closing = asyncio.Event()
         self._held = False
@@ -89,7 +100,7 @@ class Partition:
         self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
         self._marked_slot = 0
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
-        self._loop.add_done_callback(ended)
+        self._loop.add_done_callback(self._on_end)
 
     @property
     def frontier_ms(self) -> int:
@@ -185,30 +196,47 @@ class Partition:
             await asyncio.wait([self._loop], timeout=timeout_s)
         self._loop.cancel()
         await asyncio.wait([self._loop], timeout=timeout_s)
+        self.progress.ready()
 
     # --- the loop
+
+    def _on_end(self, loop: asyncio.Task[None]) -> None:
+        """Report an end that is not meant: it would leave a partition that nobody works on."""
+        if not self._closing.is_set():
+            self._ended(loop)
 
     async def _run(self) -> None:
         while not self._closing.is_set():
             pause_s = 0.0
             try:
                 await self._work(await self._open())
-            except Exception as exc:  # noqa: BLE001 - what nobody expected is told, and tried again
-                pause_s = self._failures.report(exc)
-                if isinstance(exc, TopicRecreated):
-                    self._recreated = exc
-                # Its frames hold the task, and clients may hold it for long.
-                exc.__traceback__ = None
+            except asyncio.CancelledError:
+                if cancelled():
+                    raise
+                pause_s = self._give_up(KafkaError("the client gave up"))
+            except Exception as exc:  # noqa: BLE001 - reported, and tried again
+                pause_s = self._give_up(exc)
             finally:
                 self._wake.clear()
                 await self._drop()
             # Closing ends the pause, and so does a rebalance that leaves us the partition.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
-            # Amid one it may be another's already, who must not be fenced.
+            # During one it may be another's already, who must not be fenced.
             while self._held and not self._closing.is_set():
+                self.progress.begin("the end of a rebalance")
                 self._wake.clear()
                 await self._wake.wait()
+
+    def _give_up(self, exc: Exception) -> float:
+        """Report what ended a life; return how long to wait before the next, in seconds."""
+        pause_s = self._failures.report(exc)
+        self.progress.begin(f"another try after {reason(exc)}")
+        if isinstance(exc, TopicRecreated):
+            self._recreated = exc
+        # Its frames hold the task, and clients may hold it for long.
+        exc.__traceback__ = None
+        return pause_s
 
     async def _open(self) -> Life:
         """Take the partition over, and begin to read."""
@@ -218,7 +246,9 @@ class Partition:
         task = life.task
         self._live = task if isinstance(task, LiveTask) else None
         self.flow.start(life.begun, task.last_ms if isinstance(task, TimedTask) else {})
+        self.processed = dict(life.begun)
         self.ready = True
+        self.progress.ready()
         self._wake.set()
         self._inputs.seek(self.number, life.begun)
         self.regulate()
@@ -309,6 +339,7 @@ class Partition:
             await life.transactions.commit(checkpoint)
             self._time_asked = False
             self._committed_s = time.monotonic()
+            self.processed |= checkpoint.offsets
             self._counters.wrote(checkpoint)
             self._failures.over()
         self._idle.set()

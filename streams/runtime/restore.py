@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
+from streams.kafka.waiting import close_quietly, within
 from streams.runtime.errors import PartitionRefused
 from streams.runtime.lean import AsEntries, entries, lean, readable
 from streams.runtime.logs import event
+from streams.runtime.progress import Progress
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
 
@@ -28,11 +31,16 @@ class LargeTask(Task, Protocol):
     def restored_in_parts(self) -> Iterator[None]: ...
 
 
-async def restore(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
+async def restore(
+    settings: Settings, stage: Stage, partition: int, task: Task, progress: Progress
+) -> int:
     """Feed the task its changelog; return up to where the changelog is decided.
 
     The end does not move if the caller has fenced the last owner. Another's changelog may grow
-    meanwhile: it is read until no transaction of it is read in part.
+    meanwhile: it is read until no transaction of it is read in part. It may take as long as it
+    advances.
+
+    Raises KafkaError if the broker does not answer, or nothing was read for the limit.
     """
     tp = TopicPartition(stage.changelog, partition)
     mark = AsEntries(settings.inflated_bytes_max) if lean() else None
@@ -46,22 +54,32 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
         fetch_max_wait_ms=settings.fetch_wait_ms,
         value_deserializer=mark,
     )
-    await consumer.start()
+    name = f"{tp.topic}[{tp.partition}]"
+
+    async def end_now() -> int:
+        async with within(settings.answer_limit_ms, f"the end of {name}"):
+            return int((await consumer.end_offsets([tp]))[tp])
+
     try:
-        consumer.assign([tp])
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        end: int = (await consumer.end_offsets([tp]))[tp]
+        async with within(settings.answer_limit_ms, f"the beginning of {name}"):
+            await consumer.start()
+            consumer.assign([tp])
+            begin = (await consumer.beginning_offsets([tp]))[tp]
+        end = await end_now()
         consumer.seek(tp, begin)
         count = 0
         next_progress = time.monotonic() + _PROGRESS_INTERVAL_S
         position = begin
+        advanced_s = time.monotonic()
         while position != end:
             if position > end:
-                end = (await consumer.end_offsets([tp]))[tp]
+                end = await end_now()
                 continue
+            progress.restoring(end - position, end - begin)
             if mark is not None:
                 mark.begin()
-            fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
+            async with within(settings.answer_limit_ms, f"records of {name}"):
+                fetched = await consumer.getmany(tp, timeout_ms=settings.fetch_wait_ms)
             read, unread = readable(fetched)
             for records in read.values():
                 for batch in entries(records):
@@ -73,7 +91,14 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
                     f"{unread[tp].first}: {unread[tp].detail}",
                     "see Batches that cannot be read in docs/semantics.md",
                 )
-            position = await consumer.position(tp)
+            async with within(settings.answer_limit_ms, f"the position in {name}"):
+                before, position = position, await consumer.position(tp)
+            if position != before:
+                advanced_s = time.monotonic()
+            elif time.monotonic() > advanced_s + settings.restore_stall_limit_ms / 1000:
+                raise KafkaTimeoutError(
+                    f"nothing was read of {name} for {settings.restore_stall_limit_ms / 1000:g} s"
+                )
             if time.monotonic() > next_progress and position < end:
                 next_progress += _PROGRESS_INTERVAL_S
                 percent = 100 * (position - begin) // (end - begin)
@@ -87,4 +112,4 @@ async def restore(settings: Settings, stage: Stage, partition: int, task: Task) 
             task.restored()
         return end
     finally:
-        await consumer.stop()
+        await close_quietly(consumer.stop(), consumer, settings.stop_timeout_ms)

@@ -13,36 +13,36 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import Columns
+from streams.kafka.waiting import within
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.clock import iso
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost
 from streams.runtime.inputs import Fetched, Inputs, keys_moved
-from streams.runtime.logs import Standing, duration, error, event, ranges, reason, warn
+from streams.runtime.logs import Standing, error, event, ranges, reason, warn
 from streams.runtime.partition import Partition
 from streams.runtime.placement import Placement
+from streams.runtime.reach import Reach
+from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.runtime.stragglers import Stragglers
 from streams.runtime.unreadable import RETRY_S, UnreadableBatches
-from streams.telemetry import metrics
+from streams.runtime.watch import Watch
 
 log = logging.getLogger(__name__)
 
-# A stage that idles says so once a minute.
-_QUIET_S, _QUIET_RECORDS = 60.0, 1_000
-# The frontier lies the slack behind the clock; of two machines' clocks one is ahead a little.
-_AHEAD_MS = 5_000
+_LOOK_S = 1.0
 # A topic partition's share of what may be held: some hundred records, some ten thousand.
 _SHARE_MIN, _SHARE_MAX = 256 * 1024, 2 * 1024 * 1024
 
 
 class Ends:
-    """Where the topics ended, who had read up to where, and when that was asked."""
+    """Where the topics ended, up to where they were read, and when that was asked."""
 
     def __init__(self, asked_ms: int, read_to: Mapping[TopicPartition, int]) -> None:
         self.asked_ms = asked_ms
         self.read_to = read_to
+        """Of partitions that are ready."""
         self.offsets: Mapping[TopicPartition, int] = {}
 
 
@@ -53,7 +53,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     after the instant was noted, so an answer that comes late says something old, never wrong.
     """
 
-    def __init__(self, settings: Settings, stage: Stage, channel: Any) -> None:
+    def __init__(self, settings: Settings, stage: Stage, channel: Any, reach: Reach) -> None:
         self._settings = settings
         self._stage = stage
         self._channel = channel
@@ -61,19 +61,25 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partition_of = KeyPartitioner()
         self._partitions: dict[int, Partition] = {}
         self._counts: dict[str, int] = {}
-        self._rebalancing = False
+        self._unassigned_s: float | None = time.monotonic()
+        """Since when an assignment is waited for, by the monotonic clock."""
+        self._unjoined = Standing()
         self._ending = False
         self._fault: BaseException | None = None
+        """Why the session must end."""
+        self._faulty = asyncio.Event()
         self._ends: Ends | None = None
-        self._lag = 0
+        self._committed: dict[TopicPartition, int] = {}
+        """The group's offsets, of partitions that have not been ready yet."""
         self._counters = Counters(stage.name)
         self._stragglers = Stragglers(stage.name, settings.idle_slack_ms)
         self._placement = Placement(stage.name, settings.refuse_wrong_partition)
         self._unreadable = UnreadableBatches(stage.name)
-        self._away = Standing()
-        self._silence = Standing()
-        self._ahead = Standing()
         self._clock_trusted = True
+        self._reports = Reports(log, stage.name)
+        self._watch = Watch(settings, stage, self._partitions, self._counters, self._reports)
+        self._reach = reach
+        self._answered_s = time.monotonic()
         self._unanswered = False
         """Whether the broker gave no answer when it was last asked for the ends."""
         self._closing: set[asyncio.Task[None]] = set()
@@ -83,20 +89,23 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises WorkerError if the worker cannot work at all, KafkaError without a broker.
         """
-        helpers: list[asyncio.Task[None]] = []
+        helpers = [asyncio.create_task(self._look())]
         try:
             self._counts = await self._inputs.open()
+            self._reach.found(self._stage.name)
             await self._inputs.join(self)
-            helpers = [
+            self._answered_s = time.monotonic()
+            helpers += [
+                asyncio.create_task(self._keep_reading()),
                 asyncio.create_task(self._ask_for_ends()),
-                asyncio.create_task(self._summarise()),
                 asyncio.create_task(self._watch_topics()),
                 asyncio.create_task(self._read_again()),
             ]
             for helper in helpers:
                 helper.add_done_callback(self._ended)
-            while True:
-                await self._read()
+            await self._faulty.wait()
+            if self._fault is not None:
+                raise self._fault
         finally:
             # The group may still assign partitions to us, until we have left it.
             self._ending = True
@@ -104,12 +113,30 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 helper.cancel()
             closing = [part.close() for part in self._partitions.values()]
             self._partitions.clear()
-            self._lag = 0
-            self._measure()
+            self._reports.flush()
+            self._watch.measure()
             await asyncio.gather(*closing, *self._closing)
             await self._inputs.close()
 
+    def _fail(self, exc: BaseException) -> None:
+        """End the session: another one begins."""
+        self._fault = self._fault or exc
+        self._faulty.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Let the end of what works for the session be its own: nothing may stand still unsaid."""
+        if not self._ending:
+            cancelled = task.cancelled()
+            self._fail(
+                KafkaError("the client gave up") if cancelled
+                else task.exception() or RuntimeError(f"{task.get_name()} has ended")
+            )  # fmt: skip
+
     # --- reading
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._read()
 
     async def _read(self) -> None:
         self._watch_clock()
@@ -118,8 +145,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         except OffsetOutOfRangeError as exc:
             self._lose(exc.args[0])
             return
-        if self._fault is not None:
-            raise self._fault
         await self._pump(fetched)
 
     def _watch_clock(self) -> None:
@@ -187,13 +212,17 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _completed(self) -> tuple[dict[Partition, list[str]], int]:
         """Return the topics read to their ends, as of when; nothing if no answer is new."""
         answer, self._ends = self._ends, None
-        if answer is None or self._rebalancing:
+        if answer is None or self._unassigned_s is not None:
             return {}, 0
         completed: dict[Partition, list[str]] = {}
-        lag = 0
+        lags = dict.fromkeys(self._partitions.values(), 0)
         for tp, end in answer.offsets.items():
             part = self._partitions.get(tp.partition)
-            if part is None or not part.ready:
+            if part is None:
+                continue
+            if not part.ready or tp not in answer.read_to:
+                begun = part.processed.get(tp.topic, self._committed.get(tp, end))
+                lags[part] += max(0, end - begun)
                 continue
             if end < answer.read_to[tp]:
                 part.shrunk(tp.topic, answer.read_to[tp], end)
@@ -203,44 +232,40 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             except IllegalStateError:
                 # A rebalance took the partition away while we looked.
                 continue
-            lag += max(0, behind)
+            lags[part] += max(0, behind)
             if behind <= 0:
                 completed.setdefault(part, []).append(tp.topic)
-        self._lag = lag
-        self._measure()
+        for part, lag in lags.items():
+            part.lag = lag
+        self._watch.measure()
         return completed, answer.asked_ms - self._settings.idle_slack_ms
-
-    def _ended(self, helper: asyncio.Task[None]) -> None:
-        """Let a fault be the session's end: without ends, say, time would stand still unsaid."""
-        if not helper.cancelled():
-            self._fault = helper.exception() or self._fault
 
     async def _ask_for_ends(self) -> None:
         while True:
             await asyncio.sleep(self._settings.probe_interval_ms / 1000)
-            read_to = {
-                tp: part.flow.read_to[tp.topic]
+            owned = [
+                (part, tp)
                 for part in self._partitions.values()
-                if part.ready
                 for tp in self._inputs.owned(part.number)
-            }
-            if not read_to:
-                self._lag = 0
-                self._measure()
+            ]
+            if not owned:
+                self._answered_s = time.monotonic()
                 continue
+            read_to = {tp: part.flow.read_to[tp.topic] for part, tp in owned if part.ready}
             answer = Ends(self._settings.clock.now_ms(), read_to)
             try:
-                answer.offsets = await self._inputs.end_offsets(read_to)
+                answer.offsets = await self._inputs.end_offsets([tp for _, tp in owned])
+                await self._ask_for_committed([part for part, _ in owned])
             except KafkaError as exc:
                 # Nothing is known to be read to its end, and time stands still.
                 self._unanswered = True
-                if self._silence.news("ends"):
-                    warn(log, "broker-unreachable", bootstrap=self._settings.connection.bootstrap,
-                         stage=self._stage.name, detail=reason(exc),
-                         hint="trying again; nothing is judged meanwhile")  # fmt: skip
+                self._reach.lost(self._stage.name, reason(exc))
+                if time.monotonic() > self._answered_s + self._settings.silence_limit_ms / 1000:
+                    raise
             else:
                 self._unanswered = False
-                self._silence.over()
+                self._answered_s = time.monotonic()
+                self._reach.found(self._stage.name)
                 self._ends = answer
 
     async def _read_again(self) -> None:
@@ -260,6 +285,43 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 part.flow.stuck.clear()
                 part.regulate()
 
+    async def _ask_for_committed(self, parts: Iterable[Partition]) -> None:
+        """Learn how far partitions that have not been ready are behind."""
+        unknown = [
+            tp
+            for part in dict.fromkeys(parts)
+            if not part.ready and not part.processed
+            for tp in self._inputs.owned(part.number)
+            if tp not in self._committed
+        ]
+        if unknown:
+            found = await self._inputs.committed(unknown)
+            begins = await self._inputs.beginning_offsets(unknown)
+            self._committed |= {tp: found.get(tp, begins[tp]) for tp in unknown}
+
+    async def _look(self) -> None:
+        """Report what stands still, and what was done."""
+        summed_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._watch.look()
+            now_s = time.monotonic()
+            waits = self._unassigned_s is not None
+            if self._unassigned_s is None:
+                self._unjoined.over()
+            elif (
+                now_s > self._unassigned_s + self._settings.unready_limit_ms / 1000
+                and self._unjoined.news("assignment")
+            ):
+                warn(log, "not-ready", stage=self._stage.name, for_s=now_s - self._unassigned_s,
+                     waits_for="an assignment by the group")  # fmt: skip
+            self._inputs.check_fetching(now_s, answered=not (self._unanswered or waits))
+            self._watch.measure()
+            if now_s >= summed_s + self._settings.summary_interval_ms / 1000:
+                summed_s = now_s
+                self._stragglers.tell()
+                self._watch.summarise(waits=waits or self._unanswered or not self._clock_trusted)
+
     async def _watch_topics(self) -> None:
         """Notice added partitions, whose keys have moved away from their state, and other topics.
 
@@ -277,16 +339,24 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Finish commits in flight and hold everything until the new assignment is known."""
-        self._rebalancing = True
+        self._unassigned_s = time.monotonic()
         try:
-            await asyncio.gather(*(part.hold() for part in self._partitions.values()))
+            await asyncio.gather(*(self._hold(part) for part in self._partitions.values()))
             for tp in revoked:
                 part = self._partitions.get(tp.partition)
                 if part is not None and part.ready:
                     with contextlib.suppress(IllegalStateError):
                         part.flow.passed(tp.topic, await self._inputs.position(tp))
         except Exception as exc:  # noqa: BLE001
-            self._fault = exc
+            self._fail(exc)
+
+    async def _hold(self, part: Partition) -> None:
+        """Give up a life that does not end its commit: its next owner fences it."""
+        try:
+            async with within(self._settings.rebalance_timeout_ms, "the end of a commit"):
+                await part.hold()
+        except KafkaError as exc:
+            part.fail(exc)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Go on with the partitions we keep, take over new ones, drop the rest."""
@@ -295,7 +365,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             self._take_over({tp.partition for tp in assigned})
         except Exception as exc:  # noqa: BLE001
-            self._fault = exc
+            self._fail(exc)
 
     def _take_over(self, numbers: set[int]) -> None:
         inputs = self._inputs
@@ -312,7 +382,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in sorted(numbers - kept):
             self._partitions[number] = Partition(
                 number, self._settings, self._stage, inputs, self._counts,
-                self._partition_of, self._counters, restoring, self._away, self._ended,
+                self._partition_of, self._counters, restoring, self._reports, self._ended,
             )  # fmt: skip
         held_max = self._settings.buffered_bytes_max // max(1, len(numbers))
         instant_max = self._settings.instant_bytes_max // max(1, len(numbers))
@@ -323,7 +393,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in kept:
             self._partitions[number].release()
         self._ends = None
-        self._rebalancing = False
+        self._committed.clear()
+        self._unassigned_s = None
         event(log, "assigned", stage=self._stage.name, partitions=ranges(numbers),
               kept=len(kept), new=len(numbers - kept), lost=len(lost))  # fmt: skip
         self._tell_missing(numbers, kept)
@@ -345,61 +416,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                   hint="compare with: shipclock topics check")  # fmt: skip
             for number in gone & kept:
                 self._partitions[number].fail(PartitionRefused(f"{topic} was deleted"))
-
-    # --- the summary and the metrics
-
-    def _measure(self) -> None:
-        ready = [part for part in self._partitions.values() if part.ready]
-        stage = self._stage.name
-        metrics.LAG.labels(stage).set(self._lag)
-        metrics.PARTITIONS.labels(stage).set(len(ready))
-        metrics.UNREADABLE.labels(stage).set(sum(len(part.flow.stuck) for part in ready))
-        metrics.FRONTIER.labels(stage).set(min((part.frontier_ms for part in ready), default=0))
-        metrics.FRONTIER_AHEAD.labels(stage).set(self._ahead_ms() / 1000)
-
-    def _ahead_ms(self) -> int:
-        """By how much the furthest partition has judged ahead of the clock: 0 when all is well."""
-        now_ms = self._settings.clock.now_ms()
-        if not self._settings.clock.trusted:
-            return 0
-        furthest_ms = max((part.frontier_ms for part in self._partitions.values()), default=0)
-        return ahead_ms if (ahead_ms := furthest_ms - now_ms) > _AHEAD_MS else 0
-
-    def _tell_ahead(self) -> bool:
-        """Say once a minute that the frontier lies ahead of the clock, and until when it stands."""
-        ahead_ms = self._ahead_ms()
-        if not ahead_ms:
-            self._ahead.over()
-        elif self._ahead.news("frontier"):
-            until_ms = self._settings.clock.now_ms() + ahead_ms
-            error(log, "frontier-ahead", stage=self._stage.name, by=duration(ahead_ms),
-                  until=iso(until_ms),
-                  detail="the clock was ahead when this was judged; nothing is judged until then",
-                  hint="see Clocks in docs/operations.md")  # fmt: skip
-        return ahead_ms > 0
-
-    async def _summarise(self) -> None:
-        since_s = time.monotonic()
-        while True:
-            await asyncio.sleep(self._settings.summary_interval_ms / 1000)
-            self._stragglers.tell()
-            ahead = self._tell_ahead()
-            done, interval_s = self._counters, time.monotonic() - since_s
-            if interval_s < _QUIET_S and done.records < _QUIET_RECORDS:
-                continue
-            since_s += interval_s
-            stage, partitions = self._stage.name, len(self._partitions)
-            if done.idle and (self._unanswered or ahead or not self._clock_trusted):
-                continue
-            if done.idle:
-                event(log, "idle", stage=stage, partitions=partitions, marks=done.marks,
-                      lag=self._lag, detail="no records came")  # fmt: skip
-            else:
-                event(log, "committed", stage=stage, partitions=partitions,
-                      records=done.records, outputs=done.outputs, states=done.states,
-                      transactions=done.transactions, lag=self._lag,
-                      records_per_s=round(done.records / interval_s))  # fmt: skip
-            done.clear()
 
 
 def _name(tp: TopicPartition) -> str:

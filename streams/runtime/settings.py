@@ -42,6 +42,24 @@ class Settings:
     metadata_max_age_ms: int = 30_000
     """How soon an input that was deleted and created again, or has more partitions, is noticed."""
     request_timeout_ms: int = 10_000
+    answer_limit_ms: int = 30_000
+    """Longest wait for the answer to one question, the client's own retries included: three request
+    timeouts, so that a broker that is restarted is waited for and one that hangs is not."""
+    join_limit_ms: int = 120_000
+    """Longest wait for an assignment, at the start and in a rebalance: all members may take the
+    rebalance timeout, and a coordinator that has just moved another one."""
+    silence_limit_ms: int = 60_000
+    """A session that for this long is not told where its topics end begins again with new clients:
+    commits fail after half of it, so nothing is lost that was still of use."""
+    fetch_limit_ms: int = 30_000
+    """A consumer that has fetched nothing for this long, though the broker answers others, does not
+    fetch any more; an idle one fetches ten times a second."""
+    restore_stall_limit_ms: int = 15_000
+    """A restore that has not advanced for this long begins again with a new client: a fetch takes
+    milliseconds, a broker that is restarted some seconds."""
+    unready_limit_ms: int = 30_000
+    """A partition that is assigned and not ready for longer is reported: a takeover takes seconds.
+    So is one that is ready and does not advance although there is something to read."""
     retry_backoff_ms: int = 50
     """aiokafka waits this long when the last transaction's markers are still being written; its
     default of 100 would show in every commit."""

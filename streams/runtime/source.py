@@ -10,9 +10,11 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from streams.kafka.waiting import cancelled, jittered
 from streams.runtime.errors import WorkerError, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason
+from streams.runtime.reach import Reach
 from streams.runtime.session import Session
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -37,7 +39,7 @@ class Source(Service):
         stage: Stage,
         channel: Any,
         on_fatal: Callable[[WorkerError], None],
-        on_unreachable: Callable[[str], None],
+        reach: Reach,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -45,7 +47,7 @@ class Source(Service):
         self._stage = stage
         self._channel = channel
         self._on_fatal = on_fatal
-        self._on_unreachable = on_unreachable
+        self._reach = reach
         self._refusals = Standing()
         self._broken_s = _BROKEN_S_MIN
         self._reading: asyncio.Task[None] | None = None
@@ -64,26 +66,28 @@ class Source(Service):
         while True:
             began_s = time.monotonic()
             try:
-                await Session(self._settings, self._stage, self._channel).run()
+                await Session(self._settings, self._stage, self._channel, self._reach).run()
             except WorkerError as exc:
                 self._on_fatal(exc)
                 return
-            except Exception as exc:  # noqa: BLE001 - what nobody expected is told, and tried again
+            except (Exception, asyncio.CancelledError) as exc:
+                if isinstance(exc, asyncio.CancelledError) and cancelled():
+                    raise
                 if time.monotonic() - began_s > _HEALTHY_S:
                     self._broken_s = _BROKEN_S_MIN
                     self._refusals.over()
-                pause_s = self._say(exc)
-            await asyncio.sleep(pause_s)
+                pause_s = self._report(exc)
+            await asyncio.sleep(jittered(pause_s))
 
-    def _say(self, exc: Exception) -> float:
-        """Tell what ended a session; return how long to wait before the next, in seconds."""
+    def _report(self, exc: BaseException) -> float:
+        """Log what ended a session; return how long to wait before the next, in seconds."""
         if refused := refusal(exc):
             if self._refusals.news(refused.detail):
                 error(log, "refused", stage=self._stage.name, detail=refused.detail,
                       hint=refused.hint, retry_s=_REFUSED_S)  # fmt: skip
             return _REFUSED_S
         if isinstance(exc, (KafkaError, OSError)):
-            self._on_unreachable(reason(exc))
+            self._reach.lost(self._stage.name, reason(exc))
             return _RETRY_S
         pause_s, self._broken_s = self._broken_s, min(2 * self._broken_s, _BROKEN_S_MAX)
         log.error("broken stage=%s retry_s=%s", self._stage.name, pause_s, exc_info=exc)

@@ -15,6 +15,7 @@ from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused
 from streams.runtime.logs import event, warn
 from streams.runtime.positions import Positions
+from streams.runtime.progress import Progress
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import LiveTask, Stage, Task
@@ -49,6 +50,7 @@ class Takeover:
         partition_of: KeyPartitioner,
         positions: Positions,
         restoring: asyncio.Semaphore,
+        progress: Progress,
     ) -> None:
         self._settings = settings
         self._stage = stage
@@ -57,6 +59,7 @@ class Takeover:
         self._partition_of = partition_of
         self._positions = positions
         self._restoring = restoring
+        self._progress = progress
 
     async def run(self) -> Life:
         """Begin a life; whoever gets it closes its transactions."""
@@ -65,7 +68,9 @@ class Takeover:
             self._settings, self._stage, self._number, self._counts, self._partition_of
         )
         try:
+            self._progress.begin("its turn to restore")
             async with self._restoring:
+                self._progress.begin("fencing the last owner")
                 await transactions.start()
                 task, begun = await self._restore(transactions)
                 if isinstance(task, LiveTask):
@@ -95,13 +100,16 @@ class Takeover:
 
     async def _restore(self, transactions: Transactions) -> tuple[Task, Mapping[str, int]]:
         task = self._stage.new_task(self._number, self._counts)
+        progress = self._progress
         try:
-            decided_to = await restore(self._settings, self._stage, self._number, task)
+            progress.begin("restoring")
+            decided_to = await restore(self._settings, self._stage, self._number, task, progress)
             if task.restored_policy is None and self._number:
                 # Nothing says how many partitions there were: the first one knows.
                 first = self._stage.new_task(0, self._counts)
-                await restore(self._settings, self._stage, 0, first)
+                await restore(self._settings, self._stage, 0, first, progress)
                 del first
+            progress.begin("comparing offsets")
             begun = await self._positions.check(task, decided_to)
         except (CorruptChangelog, PartitionRefused):
             # Or we were asleep meanwhile, and what we read is half another owner's.

@@ -82,15 +82,28 @@ WRONG_PARTITION = Counter(
     "Records in another partition than the one their key belongs in by Kafka's default hash.",
     ["topic"],
 )
-PARTITIONS = Gauge(
-    "shipclock_partitions", "Partitions this worker has restored and processes.", ["stage"]
-)
 UNREADABLE = Gauge(
     "shipclock_unreadable_batches",
     "Batches that cannot be read, each of which holds up its partition.",
     ["stage"],
 )
-LAG = Gauge("shipclock_lag_records", "Offsets between what was read and the ends.", ["stage"])
+ASSIGNED = Gauge(
+    "shipclock_partitions_assigned", "Partitions the group has assigned to this worker.", ["stage"]
+)
+READY = Gauge(
+    "shipclock_partitions_ready", "Partitions this worker has restored and processes.", ["stage"]
+)
+RESTORE_REMAINING = Gauge(
+    "shipclock_restore_remaining_offsets",
+    "Offsets of a partition's changelog that are still to be restored.",
+    ["stage", "partition"],
+)
+LAG = Gauge(
+    "shipclock_lag_records",
+    "Offsets between what was read and the ends; of a partition that is not ready, between what "
+    "was committed and the ends.",
+    ["stage"],
+)
 FRONTIER = Gauge(
     "shipclock_frontier_ms",
     "Epoch ms up to which the slowest of this worker's partitions has judged; 0 without one.",
@@ -110,8 +123,7 @@ CLOCK_TRUSTED = Gauge(
 )
 _ALL = (
     RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, WRONG_PARTITION,
-    PARTITIONS, UNREADABLE, LAG, FRONTIER,
-    FRONTIER_AHEAD, CLOCK_TRUSTED,
+    UNREADABLE, ASSIGNED, READY, RESTORE_REMAINING, LAG, FRONTIER, FRONTIER_AHEAD, CLOCK_TRUSTED,
 )  # fmt: skip
 
 

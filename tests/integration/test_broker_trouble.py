@@ -153,7 +153,7 @@ async def test_partitions_added_between_two_runs_are_refused(topics: str, tmp_pa
     async with worker(topics, tmp_path / "after") as running:
         for stage, partitions in stages.items():
             for number in range(partitions):
-                refused = f"refused stage={stage} partition={number} "
+                refused = f"refused stage={stage} partitions={number} "
                 await until(lambda refused=refused: refused in running.log)  # type: ignore[misc]
         assert await outputs(topics, expected.total()) == expected
         assert "restored stage=" not in running.log
@@ -180,7 +180,7 @@ async def test_a_deleted_output_topic_is_waited_for(
         await until(lambda: bench.total() == 10)
         await admin.delete_topics([topic])
         await bench.send(bench.inputs[0], 10, 10, old_ms())
-        await until(lambda: "failed stage=bench partition=0" in caplog.text, 40)
+        await until(lambda: "failed stage=bench partitions=0" in caplog.text, 40)
         await committed_to(bench, 10)
         await create_topics(admin, NewTopic(topic, 1, 1))
         await committed_to(bench, 20)

@@ -16,6 +16,7 @@ import streams.runtime.takeover
 import tests.integration.test_runtime_worker as live
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
+from streams.runtime.progress import Progress
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
@@ -50,11 +51,13 @@ async def test_kept_partitions_go_on_while_moved_ones_restore(
     restoring, go_on = asyncio.Event(), asyncio.Event()
     joining = False
 
-    async def slow(settings: Settings, stage: Stage, partition: int, task: Task) -> int:
+    async def slow(
+        settings: Settings, stage: Stage, partition: int, task: Task, progress: Progress
+    ) -> int:
         if joining:
             restoring.set()
             await go_on.wait()
-        return await restore(settings, stage, partition, task)
+        return await restore(settings, stage, partition, task, progress)
 
     monkeypatch.setattr(streams.runtime.takeover, "restore", slow)
     for partition in range(4):
@@ -117,7 +120,7 @@ async def test_a_fenced_owner_says_so_and_writes_nothing(
         second = Transactions(bench.settings, bench.stage, 0, counts, KeyPartitioner())
         await second.start()
         await bench.send(bench.inputs[0], 100, 50, old_ms())
-        await until(lambda: "fenced stage=bench partition=0" in caplog.text)
+        await until(lambda: "fenced stage=bench partitions=0" in caplog.text)
         await second.close()
         await until(lambda: bench.total() == 150)
         assert max(task.counts.get(b"k0", 0) for task in bench.tasks) == 2
@@ -148,7 +151,7 @@ async def test_a_dead_worker_is_started_again(topics: str) -> None:
         everybody = workers_of(supervisor)
         for index in (0, 1):
             await scraped(
-                port + index, lambda found: 'shipclock_partitions{stage="shops"}' in found
+                port + index, lambda found: 'shipclock_partitions_ready{stage="shops"}' in found
             )
         log = live.stop(process)
     assert len(everybody) == 2

@@ -490,7 +490,7 @@ async def test_what_no_retry_mends_is_refused(
         await until(lambda: "refused" in caplog.text)
         await asyncio.sleep(2)
         assert len(bench.tasks) == 1
-    assert re.search(r"refused stage=bench partition=0 .*MessageSizeTooLarge.* hint=", caplog.text)
+    assert re.search(r"refused stage=bench partitions=0 .*MessageSizeTooLarge.* hint=", caplog.text)
 
 
 @pytest.mark.long

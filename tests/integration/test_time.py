@@ -62,7 +62,7 @@ async def until(port: int, true: Callable[[dict[str, float]], bool]) -> dict[str
 
 def is_live(found: dict[str, float]) -> bool:
     """Tell whether all partitions are there and the frontier follows the clock."""
-    ready = found.get('shipclock_partitions{stage="orders"}') == PARTITIONS
+    ready = found.get('shipclock_partitions_ready{stage="orders"}') == PARTITIONS
     return ready and found['shipclock_frontier_ms{stage="orders"}'] > now_ms() - 5_000
 
 

@@ -398,6 +398,7 @@ class MemoryConsumer:
         self._heartbeat_s = heartbeat_interval_ms / 1000
         self._positions: dict[TopicPartition, int] | None = None
         self._paused: dict[TopicPartition, None] = {}
+        self._polled: dict[TopicPartition, int] = {}
         self._topics: list[str] = []
         self._listener: Any = None
         self._assigned = asyncio.Event()
@@ -439,6 +440,9 @@ class MemoryConsumer:
 
     def paused(self) -> set[TopicPartition]:
         return set(self._paused)
+
+    def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
+        return self._polled.get(tp)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._own(tp)[tp] = offset
@@ -484,6 +488,8 @@ class MemoryConsumer:
         except KafkaError:
             # The client's own fetcher tries again.
             answer = {}
+        else:
+            self._polled |= dict.fromkeys(wanted, int(self._network.loop.time() * 1000))
         # What was sought, paused or taken away meanwhile is thrown away.
         await self._assigned.wait()
         records: dict[TopicPartition, list[Any]] = {}

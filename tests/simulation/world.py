@@ -19,6 +19,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 
 import streams.engine.orders_task
+import streams.kafka.waiting
 import streams.runtime.partition
 import streams.runtime.session
 from streams.engine.records import SHOP_VIOLATIONS
@@ -26,6 +27,7 @@ from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.runtime.clock import TrustedClock
 from streams.runtime.errors import WorkerError
+from streams.runtime.reach import Reach
 from streams.runtime.source import Source
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
@@ -229,11 +231,10 @@ class World:
     async def _worker(self, stop: asyncio.Event) -> None:
         """Do what the app does: an agent and a source for each stage."""
         sources = []
+        reach = Reach("memory")
         for stage in self.stages:
             channel: asyncio.Queue[Any] = asyncio.Queue(_CHANNEL_BATCHES_MAX)
-            source = Source(
-                self.settings, stage, channel, self._on_fatal, self._on_unreachable, loop=self.loop
-            )
+            source = Source(self.settings, stage, channel, self._on_fatal, reach, loop=self.loop)
             asyncio.create_task(_agent(channel))  # noqa: RUF006 - the process keeps it
             await source.on_started()
             sources.append(source)
@@ -251,9 +252,6 @@ class World:
 
     def _on_fatal(self, exc: WorkerError) -> None:
         self.fail(f"a worker cannot work: {exc}")
-
-    def _on_unreachable(self, detail: str) -> None:
-        self.note("unreachable", detail)
 
     # --- accidents
 
@@ -452,6 +450,9 @@ def in_memory(world: World) -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if name.startswith("streams.runtime.") and getattr(module, "time", None) is time:
                 stack.enter_context(patch.object(module, "time", virtual_time))
+        stack.enter_context(
+            patch.object(streams.kafka.waiting, "_draw", random.Random(f"pause-{world.plan.seed}"))
+        )
         # So that the few records of a run are many.
         stack.enter_context(patch.object(streams.runtime.session, "_SHARE_MIN", 1))
         for name, most in zip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +20,9 @@ from streams.runtime import failures, takeover
 from streams.runtime.counters import Counters
 from streams.runtime.errors import TopicRecreated
 from streams.runtime.failures import Failures
-from streams.runtime.logs import Standing
 from streams.runtime.partition import Partition
+from streams.runtime.progress import Progress
+from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
@@ -58,6 +60,14 @@ class Task:
         return None
 
 
+class AtOnce(Reports):
+    """Reports that wait for nobody."""
+
+    def add(self, *line: Any, **fields: Any) -> None:
+        super().add(*line, **fields)
+        self.flush()
+
+
 class World:
     """What surrounds a partition: a log that is empty, and a producer that does what it should."""
 
@@ -75,6 +85,7 @@ class World:
         self.on_restore: Callable[[int], None] = lambda number: None
         self.on_close: Callable[[], None] = lambda: None
         self.ended: list[asyncio.Task[None]] = []
+        self.reports = AtOnce(logging.getLogger("streams.runtime.session"), "bench")
 
     def new_task(self, number: int, counts: Mapping[str, int]) -> Task:
         made = self.kind(number, self.at)
@@ -100,7 +111,7 @@ class World:
         return Partition(
             number, Settings(session_timeout_ms=10, stop_timeout_ms=100),
             Stage("bench", (TOPIC,), (), "changelog", (), new_task), inputs, {TOPIC: 2},
-            None, Counters("bench"), asyncio.Semaphore(1), Standing(), self.ended.append,  # type: ignore[arg-type]
+            None, Counters("bench"), asyncio.Semaphore(1), self.reports, self.ended.append,  # type: ignore[arg-type]
         )  # fmt: skip
 
 
@@ -126,7 +137,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             await asyncio.sleep(0)
             made.on_close()
 
-    async def restore(settings: Settings, stage: Stage, number: int, task: Task) -> int:
+    async def restore(
+        settings: Settings, stage: Stage, number: int, task: Task, progress: Progress
+    ) -> int:
         await asyncio.sleep(0)
         made.restored.append(number)
         made.on_restore(number)
@@ -254,7 +267,7 @@ async def test_who_was_overtaken_amid_its_restore_refuses_nothing(
 
     world.on_restore, world.overtaken = on_restore, True
     part = world.partition()
-    await until(lambda: "fenced stage=bench partition=0" in caplog.text)
+    await until(lambda: "fenced stage=bench partitions=0" in caplog.text)
     await part.close()
     assert "refused" not in caplog.text
 
@@ -271,7 +284,7 @@ async def test_a_partition_that_knows_nothing_asks_the_first_one(
 
     world.on_restore = on_restore
     part = world.partition(2)
-    await until(lambda: "refused stage=bench partition=2" in caplog.text)
+    await until(lambda: "refused stage=bench partitions=2" in caplog.text)
     assert world.restored[:2] == [2, 0]
     assert not part.ready
     await part.close()
@@ -299,6 +312,41 @@ async def test_the_end_of_its_loop_is_told(world: World, monkeypatch: pytest.Mon
     part.fail(KafkaError("away"))
     await until(lambda: bool(world.ended))
     assert isinstance(world.ended[0].exception(), ZeroDivisionError)
+
+
+async def test_a_client_that_cancels_itself_ends_a_life_and_not_the_partition(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has cancelled the partition: another life begins, and it is said."""
+
+    def on_restore(number: int) -> None:
+        if len(world.restored) == 1:
+            raise asyncio.CancelledError
+
+    world.on_restore = on_restore
+    part = world.partition()
+    await until(lambda: part.ready)
+    assert "failed stage=bench partitions=0 " in caplog.text
+    assert not world.ended
+    await part.close()
+    assert not world.ended
+
+
+async def test_what_a_partition_waits_for_is_known(world: World) -> None:
+    """Each step of taking over, and the failure it has to get over."""
+    steps: list[str] = []
+    world.on_restore = lambda number: steps.append(part.progress.step)
+    part = world.partition()
+    assert part.progress.step == "beginning"
+    await until(lambda: part.ready)
+    assert steps == ["restoring"]
+    assert part.progress.since_s is None
+    world.on_close = lambda: steps.append(part.progress.step)
+    part.fail(KafkaError("away"))
+    await until(lambda: len(steps) == 2)
+    assert steps[1] == "another try after KafkaError: away"
+    assert part.progress.since_s is not None
+    await part.close()
 
 
 async def gathering(world: World) -> Partition:

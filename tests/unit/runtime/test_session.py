@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,14 @@ from streams.core.outputs import RefusedValue
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, columns
 from streams.policies import load_policy
-from streams.runtime import session, source
+from streams.runtime import inputs, session, source, watch
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, WorkerError
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Fetched
 from streams.runtime.lean import Unread
+from streams.runtime.progress import Progress
+from streams.runtime.reach import Reach
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.telemetry import metrics
@@ -71,6 +74,8 @@ class Inputs:
     def pass_over(self, tp: TopicPartition, batch: Unread) -> None:
         self.positions[tp] = batch.last + 1
 
+    def check_fetching(self, now_s: float, answered: bool) -> None: ...
+
 
 class Owner:
     """A partition that notes what it is told."""
@@ -79,6 +84,9 @@ class Owner:
 
     def __init__(self, number: int, *_: object) -> None:
         self.number, self.ready, self.incarnation = number, True, 0
+        self.lag, self.processed = 0, dict[str, int]()
+        self.progress = Progress(STAGE.name, number)
+        self.progress.ready()
         self.flow = Flow(STAGE.inputs)
         self.failures: list[Exception] = []
         self.shrunken: list[tuple[str, int, int]] = []
@@ -95,6 +103,7 @@ class Owner:
         self.batches.append(news)
         return news
 
+    async def hold(self) -> None: ...
     def regulate(self) -> None: ...
     def release(self) -> None: ...
 
@@ -104,7 +113,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> session.Session:
     """Give a session that has joined its group, with partitions 0 and 1 assigned."""
     monkeypatch.setattr(session, "Inputs", Inputs)
     monkeypatch.setattr(session, "Partition", Owner)
-    made = session.Session(Settings(), STAGE, asyncio.Queue())
+    made = session.Session(Settings(), STAGE, asyncio.Queue(), Reach("broker:9092"))
     made._counts = dict.fromkeys(STAGE.inputs, 2)
     inputs_of(made).positions = {
         TopicPartition(topic, number): 0 for topic in STAGE.inputs for number in range(2)
@@ -324,7 +333,7 @@ async def test_an_unexpected_exception_restarts_the_session(
 
     monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=lambda: run(None)))
     monkeypatch.setattr(source, "_BROKEN_S_MIN", 0.01)
-    made = source.Source(Settings(), STAGE, None, pytest.fail, pytest.fail)
+    made = source.Source(Settings(), STAGE, None, pytest.fail, Reach("broker:9092"))
     await made.on_started()
     async with asyncio.timeout(10):
         while begun._value < 3:
@@ -358,7 +367,9 @@ def test_a_changed_state_is_traffic() -> None:
     assert (counters.idle, counters.states) == (False, 1)
 
 
-async def test_metrics_say_when_nothing_is_left(joined: session.Session) -> None:
+async def test_metrics_say_when_nothing_is_left(
+    joined: session.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a partition nobody asks for ends, and the last answer must not stand for ever."""
     await assign(joined)
     tps = list(inputs_of(joined).positions)
@@ -367,10 +378,10 @@ async def test_metrics_say_when_nothing_is_left(joined: session.Session) -> None
     await joined._completed()
     assert measured() == (2, 28)
     joined._partitions.clear()
-    joined._settings = Settings(probe_interval_ms=1)
-    asking = asyncio.create_task(joined._ask_for_ends())
+    monkeypatch.setattr(session, "_LOOK_S", 0.001)
+    looking = asyncio.create_task(joined._look())
     await asyncio.sleep(0.05)
-    asking.cancel()
+    looking.cancel()
     assert measured() == (0, 0)
 
 
@@ -400,6 +411,196 @@ async def test_a_broker_that_gives_no_answer_is_told(
 
 def measured() -> tuple[float, float]:
     """Return the metrics of partitions and lag."""
-    gauges = metrics.PARTITIONS, metrics.LAG
+    gauges = metrics.READY, metrics.LAG
     found = [gauge.labels("bench").value for gauge in gauges]
     return found[0], found[1]
+
+
+async def no_answer(*_: object) -> dict[TopicPartition, int]:
+    """Fail as a question to a broker that does not answer."""
+    raise KafkaTimeoutError("no answer")
+
+
+async def test_ends_that_nobody_tells_for_long_end_the_session(joined: session.Session) -> None:
+    """Its clients may be beyond help: time stands still until there are others."""
+    await assign(joined)
+    inputs_of(joined).end_offsets = no_answer  # type: ignore[attr-defined]
+    joined._settings = Settings(probe_interval_ms=1, silence_limit_ms=20)
+    joined._answered_s = time.monotonic()
+    asking = asyncio.create_task(joined._ask_for_ends())
+    asking.add_done_callback(joined._ended)
+    await asyncio.wait_for(joined._faulty.wait(), 10)
+    assert isinstance(joined._fault, KafkaTimeoutError)
+
+
+async def test_a_helper_that_the_client_cancels_ends_the_session(joined: session.Session) -> None:
+    """Without it nobody would ask for the ends, and time would stand still for ever."""
+    helper = asyncio.create_task(asyncio.sleep(60))
+    helper.add_done_callback(joined._ended)
+    await asyncio.sleep(0)
+    helper.cancel()
+    await asyncio.wait_for(joined._faulty.wait(), 10)
+    assert isinstance(joined._fault, KafkaError)
+
+
+async def test_lag_counts_partitions_that_are_not_ready(joined: session.Session) -> None:
+    """What nobody processes yet is behind most of all."""
+    await assign(joined)
+    waiting, restarted = owners(joined)[0], owners(joined)[1]
+    waiting.ready = restarted.ready = False
+    restarted.processed = dict.fromkeys(STAGE.inputs, 90)
+    tps = list(inputs_of(joined).positions)
+
+    async def at(asked: Iterable[TopicPartition], offset: int) -> dict[TopicPartition, int]:
+        return dict.fromkeys(asked, offset)
+
+    fake: Any = inputs_of(joined)
+    fake.end_offsets = lambda asked: at(asked, 100)
+    fake.committed = lambda asked: at([tp for tp in asked if tp.topic == TOPIC], 30)
+    fake.beginning_offsets = lambda asked: at(asked, 10)
+    joined._settings = Settings(probe_interval_ms=1)
+    asking = asyncio.create_task(joined._ask_for_ends())
+    while joined._ends is None:
+        await asyncio.sleep(0.001)
+    asking.cancel()
+    assert joined._ends.offsets.keys() == set(tps)
+    assert (await joined._completed())[0] == {}
+    assert (waiting.lag, restarted.lag) == (70 + 90, 10 + 10)
+    assert measured() == (0, 180)
+    assert metrics.ASSIGNED.labels("bench").value == 2
+
+
+async def test_what_is_not_ready_is_told_and_not_idle(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what it waits for, in one line for all that wait for the same, once a minute."""
+    caplog.set_level("INFO")
+    inputs_of(joined).positions |= {TopicPartition(topic, 2): 0 for topic in STAGE.inputs}
+    joined._counts = dict.fromkeys(STAGE.inputs, 3)
+    await assign(joined)
+    for number in (0, 1):
+        owners(joined)[number].ready = False
+        owners(joined)[number].progress.begin("restoring")
+        owners(joined)[number].progress.restoring(40, 100)
+    joined._watch._summed_s -= 100
+    for since_s in (1, 31, 31):
+        for number in (0, 1):
+            owners(joined)[number].progress.since_s = time.monotonic() - since_s
+        joined._watch.look()
+    joined._watch.summarise(waits=False)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line for line in told if not line.startswith("assigned")] == [
+        "not-ready stage=bench partitions=0-1 waits_for=restoring for_s=31.0 remaining=80 total=200"
+    ]
+    for number in (0, 1):
+        owners(joined)[number].ready = True
+        owners(joined)[number].progress.ready()
+    joined._watch._summed_s -= 100
+    joined._watch.summarise(waits=True)
+    assert "idle" not in caplog.text
+    joined._watch._summed_s -= 100
+    joined._watch.summarise(waits=False)
+    assert "idle stage=bench partitions=3 ready=3 marks=0 lag=0" in caplog.text
+
+
+async def test_what_is_ready_and_does_not_advance_is_told(
+    joined: session.Session, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a transaction that nobody ends, say: lag stands, and no record comes."""
+    now_s = [1_000.0]
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    await assign(joined)
+    standing, moving = owners(joined)[0], owners(joined)[1]
+    standing.lag = moving.lag = 5
+    for _ in range(35):
+        now_s[0] += 1
+        moving.flow.read_to[TOPIC] += 1
+        joined._watch.look()
+    told = [r.getMessage() for r in caplog.records if "standing-still" in r.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("standing-still stage=bench partitions=0 lag=5 for_s=31.0 ")
+    joined._watch._summed_s -= 100
+    joined._watch.summarise(waits=False)
+    assert "idle" not in caplog.text
+
+
+async def test_an_assignment_that_never_comes_is_told(
+    joined: session.Session, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance that does not end looks like an idle worker otherwise."""
+    monkeypatch.setattr(session, "_LOOK_S", 0.001)
+    await assign(joined)
+    await joined.on_partitions_revoked(set())
+    joined._unassigned_s = time.monotonic() - 31
+    looking = asyncio.create_task(joined._look())
+    await asyncio.sleep(0.05)
+    assert caplog.text.count("not-ready stage=bench for_s=31.") == 1
+    assert 'waits_for="an assignment by the group"' in caplog.text
+    looking.cancel()
+
+
+async def test_a_commit_that_does_not_end_does_not_hold_up_a_rebalance(
+    joined: session.Session,
+) -> None:
+    """The others of the group wait for it: that life is given up, its next owner fences it."""
+    await assign(joined)
+    stuck, other = owners(joined)[0], owners(joined)[1]
+    stuck.hold = asyncio.Event().wait  # type: ignore[method-assign]
+    joined._settings = Settings(rebalance_timeout_ms=10)
+    async with asyncio.timeout(5):
+        await joined.on_partitions_revoked(set())
+    assert [type(exc) for exc in stuck.failures] == [KafkaTimeoutError]
+    assert other.failures == []
+
+
+class Fetching:
+    """A consumer that is fetched or not; times are seconds."""
+
+    def __init__(self) -> None:
+        self.tp = TopicPartition(TOPIC, 0)
+        self.stamp = 1
+        self.resting = set[TopicPartition]()
+
+    def assignment(self) -> set[TopicPartition]:
+        return {self.tp}
+
+    def paused(self) -> set[TopicPartition]:
+        return self.resting
+
+    def last_poll_timestamp(self, tp: TopicPartition) -> int:
+        return self.stamp
+
+
+async def test_a_consumer_that_fetches_no_more_ends_the_session() -> None:
+    """Its fetching dies without a word; what rests, or has no broker, is not fetched either."""
+    consumer = Fetching()
+    connection: Any = SimpleNamespace(consumer=lambda **_: consumer, admin=lambda **_: None)
+    asked = inputs.Inputs(Settings(connection=connection, fetch_limit_ms=30_000), STAGE)
+    asked.check_fetching(0, answered=True)
+    asked.check_fetching(30, answered=True)
+    consumer.stamp = 2
+    asked.check_fetching(31, answered=True)
+    asked.check_fetching(61, answered=True)
+    asked.check_fetching(62, answered=False)
+    consumer.resting = {consumer.tp}
+    asked.check_fetching(100, answered=True)
+    consumer.resting = set()
+    asked.check_fetching(101, answered=True)
+    with pytest.raises(KafkaError, match=r"in-0\[0\] was not fetched for 30 s"):
+        asked.check_fetching(132, answered=True)
+
+
+async def test_a_broker_that_is_back_is_told(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once all stages have their answers again."""
+    caplog.set_level("INFO")
+    reach = Reach("broker:9092")
+    reach.found("orders")
+    reach.lost("orders", "away")
+    reach.lost("shops", "away")
+    reach.found("orders")
+    assert caplog.text.count("broker-unreachable bootstrap=broker:9092 stage=orders") == 1
+    assert "broker-back" not in caplog.text
+    reach.found("shops")
+    assert caplog.text.count("broker-back bootstrap=broker:9092 stage=shops away_s=0.0") == 1
