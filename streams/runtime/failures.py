@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
 from streams.kafka.waiting import jittered
 from streams.runtime.errors import PositionLost, refusal
@@ -53,7 +53,8 @@ class Failures:
         if isinstance(exc, (KafkaError, OSError, PositionLost)):
             self._count("failed")
             add(logging.WARNING, "failed", self._number, detail=reason(exc),
-                retrying="until it works")  # fmt: skip
+                retrying="until it works", shared=isinstance(exc, KafkaConnectionError)
+                )  # fmt: skip
             pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, _RETRY_S_MAX)
             return jittered(pause_s)
         self._count("broken")

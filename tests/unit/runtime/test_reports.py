@@ -1,0 +1,39 @@
+"""What a stage's partitions have in common to say."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from streams.runtime import logs
+from streams.runtime.reports import Reports
+
+
+def test_what_many_partitions_say_is_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, for those that come later too, and then once a minute for all of them."""
+    now_s = [100.0]
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    reports = Reports(logging.getLogger("streams.test"), "orders")
+
+    def told(*numbers: int, detail: str = "away", shared: bool = False) -> list[str]:
+        caplog.clear()
+        for number in numbers:
+            reports.add(logging.WARNING, "failed", number, detail=detail, shared=shared)
+        reports.flush()
+        return [record.getMessage() for record in caplog.records]
+
+    assert told(0, 1, 2) == ["failed stage=orders partitions=0-2 detail=away"]
+    assert told(0, 1) == []
+    assert told(7) == ["failed stage=orders partitions=0-1,7 detail=away"]
+    assert told(0, detail="other") == ["failed stage=orders partitions=0 detail=other"]
+    assert told(0, 7) == []
+    now_s[0] += 61
+    assert told(2) == ["failed stage=orders partitions=0,2,7 detail=away"]
+    assert told(0, 1, detail="all", shared=True) == [
+        "failed stage=orders partitions=0-1 detail=all"
+    ]
+    assert told(2, detail="all", shared=True) == []
+    reports.over()
+    assert told(2) == ["failed stage=orders partitions=2 detail=away"]
