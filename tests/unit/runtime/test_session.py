@@ -286,7 +286,7 @@ async def test_unreadable_batch_holds_up_its_topic_in_its_partition_alone(
     assert stuck.flow.resting(10**9) == {TOPIC}
     assert other.flow.resting(10**9) == set()
     assert metrics.FAILURES.labels("bench", "unreadable").value == count + 2
-    joined._measure()
+    joined._watch.measure()
     assert metrics.UNREADABLE.labels("bench").value == 1
     (told,) = [one for one in caplog.records if one.getMessage().startswith("unreadable")]
     assert told.levelno == logging.ERROR
