@@ -60,6 +60,13 @@ def worker(
             help="Serve metrics for Prometheus at 127.0.0.1; several workers take the next ports.",
         ),
     ] = None,
+    policy_change: Annotated[
+        bool,
+        typer.Option(
+            "--policy-change",
+            help="Replace the policy that live workers of the app id judge by; they end.",
+        ),
+    ] = False,
     accept_topic: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,6 +111,7 @@ def worker(
         refuse_wrong_partition=refuse_wrong_partition,
         probe_interval_ms=probe_ms,
         metrics_port=metrics_port,
+        policy_change=policy_change,
         accepted_topics=frozenset(accept_topic or ()),
     )
     fresh.become("streams.cli.worker_process", workers, stdin=pickle.dumps((settings, rules)))

@@ -106,7 +106,11 @@ def run_worker(settings: Settings, policy: Policy, parent: int | None = None) ->
     Args:
         parent: Descriptor that becomes readable when the supervising process has ended.
     """
-    run_stages(settings, product_stages(policy, settings.app_id), parent)
+    run_stages(
+        settings,
+        product_stages(policy, settings.app_id, policy_change=settings.policy_change),
+        parent,
+    )
 
 
 def run_stages(settings: Settings, stages: Sequence[Stage], parent: int | None = None) -> None:

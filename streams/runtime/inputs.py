@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
     KafkaError,
     KafkaTimeoutError,
     NoOffsetForPartitionError,
@@ -20,10 +23,13 @@ from streams.kafka.topic_ids import topic_ids
 from streams.kafka.waiting import close_quietly, within
 from streams.runtime.errors import WorkerError
 from streams.runtime.lean import AsColumns, Unread, columns, lean, readable
-from streams.runtime.logs import reason
+from streams.runtime.logs import reason, warn
+from streams.runtime.rules import Claim, Described, described
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.runtime.unreadable import skips_group
+
+log = logging.getLogger(__name__)
 
 Records = dict[TopicPartition, Columns]
 
@@ -69,7 +75,7 @@ class Inputs:
             auto_offset_reset="none",
             isolation_level="read_committed",
             # Partition p of all inputs lands on one member, as all have the same count.
-            partition_assignment_strategy=(RangePartitionAssignor,),
+            partition_assignment_strategy=(stage.rules or RangePartitionAssignor,),
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
@@ -98,10 +104,47 @@ class Inputs:
         return counts
 
     async def join(self, listener: ConsumerRebalanceListener) -> None:
-        """Join the group; the listener is called before this returns."""
+        """Join the group; the listener is called before this returns.
+
+        Raises WorkerError if live members judge by other rules, and this one is to change none.
+        """
+        if self._stage.rules is not None:
+            self._compare_rules(self._stage.rules.claim, described(await self._members()))
         self._consumer.subscribe(list(self._stage.inputs), listener=listener)
         async with within(self._join_ms, f"joining the group {self.group_id}"):
             await self._consumer.start()
+
+    async def _members(self) -> list[bytes]:
+        """Ask for the subscriptions of the group's members."""
+        try:
+            async with within(self._answer_ms, f"the members of the group {self.group_id}"):
+                answers = await self._admin.describe_consumer_groups([self.group_id])
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            # As on a new cluster. Should there be members: the group's leader compares, too.
+            return []
+        return [member[3] for answer in answers for group in answer.groups for member in group[5]]
+
+    def _compare_rules(self, ours: Claim, group: Described) -> None:
+        if group.silent:
+            warn(log, "older-workers", stage=self._stage.name, members=group.silent,
+                 detail="they do not say by which rules they judge; see that they are the same"
+                 )  # fmt: skip
+        others = [claim for claim in group.claims if claim.digest != ours.digest]
+        if others and not ours.changes:
+            raise other_rules(ours, others[0], self.group_id)
+        if others:
+            warn(log, "policy-change", stage=self._stage.name, before=others[0], now=ours,
+                 detail="the workers with the other rules end; each order known is judged by "
+                 "the new rules at its next event or timer, and what they do not uphold is "
+                 "revoked; orders that nothing touches keep what they have")  # fmt: skip
+
+    @property
+    def overruled(self) -> WorkerError | None:
+        """Why the group gives this worker no partitions, if other rules prevail in it."""
+        rules = self._stage.rules
+        if rules is None or rules.overruled is None:
+            return None
+        return other_rules(rules.claim, rules.overruled, self.group_id)
 
     async def close(self) -> None:
         """Leave the group and disconnect, without waiting long for a broker that is away."""
@@ -279,6 +322,15 @@ class Inputs:
                 hint="compare with: shipclock topics check",
             )
         return {topic: counts[topic] for topic in self._stage.topics}
+
+
+def other_rules(ours: Claim, theirs: Claim, group_id: str) -> WorkerError:
+    """Say that two sets of rules must not judge side by side."""
+    return WorkerError(
+        f"live workers of the group {group_id} judge by {theirs}, this one by {ours}",
+        hint="start all with the same policy; to change it, stop the others first, or start this "
+        'one with --policy-change; see "Changing the rules" in docs/operations.md',
+    )
 
 
 def keys_moved(detail: str) -> WorkerError:

@@ -362,6 +362,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         """Go on with the partitions we keep, take over new ones, drop the rest."""
         if self._ending:
             return
+        self._fault = self._inputs.overruled or self._fault
         try:
             self._take_over({tp.partition for tp in assigned})
         except Exception as exc:  # noqa: BLE001

@@ -21,6 +21,9 @@ class Settings:
     accepted_topics: frozenset[str] = frozenset()
     """Topics that were recreated, or lost records, and are read on as they are: `TOPIC=ID`."""
 
+    policy_change: bool = False
+    """Judge by this policy though live workers of the app id judge by another; they end."""
+
     clock: TrustedClock = field(default_factory=TrustedClock)
     """What time it is for the events; timeouts of the transport go by the machine's."""
     refuse_wrong_partition: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from streams.engine.records import Checkpoint, Columns
+from streams.runtime.rules import RulesAssignor
 
 
 class Task(Protocol):
@@ -78,6 +79,8 @@ class Stage:
     """Topics of another stage whose partition counts the task must know."""
     new_task: Callable[[int, Mapping[str, int]], Task]
     """Make the task of a partition, given the partition count of every topic of the stage."""
+    rules: RulesAssignor | None = None
+    """By which rules this process judges, so that its group judges by no others."""
 
     @property
     def topics(self) -> tuple[str, ...]:

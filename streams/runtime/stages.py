@@ -9,11 +9,19 @@ from streams.core.policy import Policy
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import ORDERS_CHANGELOG, SHOP_VIOLATIONS, SHOPS_CHANGELOG
 from streams.engine.shops_task import ShopsTask
+from streams.runtime.rules import RulesAssignor
 from streams.runtime.stage import Stage
 
 
-def product_stages(policy: Policy, app_id: str) -> tuple[Stage, Stage]:
-    """Return the orders stage and, behind it, the shops stage."""
+def product_stages(
+    policy: Policy, app_id: str, *, policy_change: bool = False
+) -> tuple[Stage, Stage]:
+    """Return the orders stage and, behind it, the shops stage.
+
+    Args:
+        policy_change: Replace other rules that are at work.
+    """
+    rules = RulesAssignor(policy.label, policy.digest, changes=policy_change)
 
     def orders_task(partition: int, counts: Mapping[str, int]) -> OrdersTask:
         return OrdersTask(
@@ -41,6 +49,7 @@ def product_stages(policy: Policy, app_id: str) -> tuple[Stage, Stage]:
         changelog=ORDERS_CHANGELOG,
         siblings=(),
         new_task=orders_task,
+        rules=rules,
     )
     shops = Stage(
         name="shops",
@@ -49,5 +58,6 @@ def product_stages(policy: Policy, app_id: str) -> tuple[Stage, Stage]:
         changelog=SHOPS_CHANGELOG,
         siblings=INPUT_TOPICS[:1],
         new_task=shops_task,
+        rules=rules,
     )
     return orders, shops

@@ -387,12 +387,14 @@ class MemoryConsumer:
         max_partition_fetch_bytes: int = 1_000_000,
         heartbeat_interval_ms: int = 1_000,
         request_timeout_ms: int,
+        partition_assignment_strategy: tuple[Any, ...] = (None,),
         **_: object,
     ) -> None:
         self._network = network
         self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
         self._kafka = network.kafka
         self._group_id = group_id
+        self._assignor = partition_assignment_strategy[0]
         self._committed = isolation_level == "read_committed"
         self._fetch_bytes = max_partition_fetch_bytes
         self._heartbeat_s = heartbeat_interval_ms / 1000
@@ -547,6 +549,7 @@ class MemoryConsumer:
                 for partition in joined.partitions
             }
             self._paused.clear()
+            self._assignor.on_assignment(joined.assignment)
             self._assigned.set()
             await self._tell("on_partitions_assigned", self.assignment())
             generation = joined.generation
@@ -556,7 +559,7 @@ class MemoryConsumer:
         while not self._closed.is_set():
             try:
                 joining = await self._call(
-                    "join", lambda: self._group.join(self._member, self._now_s)
+                    "join", lambda: self._group.join(self._member, self._now_s, self._assignor)
                 )
             except KafkaError:
                 await asyncio.sleep(_RETRY_S)
@@ -609,6 +612,7 @@ class MemoryAdmin:
     def __init__(self, network: Network, *, request_timeout_ms: int, **_: object) -> None:
         self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
         self._kafka = network.kafka
+        self._groups = network.groups
 
     async def start(self) -> None:
         await self._call("connect", lambda: None)
@@ -630,6 +634,23 @@ class MemoryAdmin:
             )
 
         return await self._call("topic-ids", ids)
+
+    async def describe_consumer_groups(self, group_ids: list[str]) -> list[Any]:
+        def describe() -> list[Any]:
+            found = [
+                (
+                    0,
+                    group,
+                    "",
+                    "",
+                    "",
+                    [("", "", "", said) for said in self._groups[group].subscriptions()],
+                )
+                for group in group_ids
+            ]
+            return [SimpleNamespace(groups=found)]
+
+        return await self._call("describe-groups", describe)
 
     async def list_consumer_group_offsets(
         self, group_id: str, partitions: list[TopicPartition]

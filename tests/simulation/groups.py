@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
 from aiokafka.errors import RebalanceInProgressError, UnknownMemberIdError
 
 
@@ -15,11 +20,23 @@ class Joined(NamedTuple):
 
     generation: int
     partitions: Sequence[int]
+    assignment: ConsumerProtocolMemberAssignment
+
+
+class _Counted(NamedTuple):
+    """The cluster as an assignor sees it: every topic has as many partitions."""
+
+    partitions: int
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return set(range(self.partitions))
 
 
 @dataclass
 class _Member:
     seen_s: float
+    assignor: Any
+    subscription: ConsumerProtocolMemberMetadata
     joining: asyncio.Future[Joined] | None = None
 
 
@@ -34,10 +51,16 @@ class Group:
         self._generation = 0
         self._rebalancing_since_s: float | None = None
 
-    def join(self, member: str, now_s: float) -> asyncio.Future[Joined]:
-        """Join or join again; the answer comes when all members have, or were given up."""
-        known = self._members.setdefault(member, _Member(now_s))
-        known.seen_s = now_s
+    def join(
+        self, member: str, now_s: float, assignor: Any = RangePartitionAssignor
+    ) -> asyncio.Future[Joined]:
+        """Join or join again; the answer comes when all members have, or were given up.
+
+        The first member leads: its assignor shares the partitions out.
+        """
+        subscription = assignor.metadata(["inputs"])
+        known = self._members.setdefault(member, _Member(now_s, assignor, subscription))
+        known.seen_s, known.subscription = now_s, subscription
         if known.joining is None:
             # A request that comes twice must not take the answer from the other.
             known.joining = asyncio.get_running_loop().create_future()
@@ -81,13 +104,22 @@ class Group:
     def _assign(self, now_s: float) -> None:
         self._rebalancing_since_s = None
         self._generation += 1
-        names = sorted(self._members)
-        start = 0
-        for index, name in enumerate(names):
-            share = self._partitions // len(names) + (index < self._partitions % len(names))
-            member = self._members[name]
+        if not self._members:
+            return
+        leader = next(iter(self._members.values()))
+        assigned = leader.assignor.assign(
+            _Counted(self._partitions),
+            {name: member.subscription for name, member in self._members.items()},
+        )
+        for name, member in self._members.items():
             member.seen_s = now_s
             waiting, member.joining = member.joining, None
             if waiting is not None and not waiting.done():
-                waiting.set_result(Joined(self._generation, range(start, start + share)))
-            start += share
+                partitions = [tp.partition for tp in assigned[name].partitions()]
+                waiting.set_result(Joined(self._generation, partitions, assigned[name]))
+
+    def subscriptions(self) -> list[bytes]:
+        """Return what the members sent, as a description of the group shows it."""
+        if self._rebalancing_since_s is not None:
+            return [b""] * len(self._members)
+        return [member.subscription.encode() for member in self._members.values()]

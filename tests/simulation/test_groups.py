@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka.errors import RebalanceInProgressError, UnknownMemberIdError
 
+from streams.runtime.rules import RulesAssignor
 from tests.simulation.groups import Group, Joined
+
+
+def shares(*joins: asyncio.Future[Joined]) -> list[tuple[int, list[int]]]:
+    """Return generation and partitions of each that has joined."""
+    return [(join.result().generation, list(join.result().partitions)) for join in joins]
 
 
 def new_group() -> Group:
@@ -19,7 +27,7 @@ async def test_members_share_the_partitions() -> None:
     joins = [group.join(name, 0.0) for name in ("a", "b")]
     assert not any(join.done() for join in joins)
     group.tick(0.1)
-    assert [join.result() for join in joins] == [Joined(1, range(3)), Joined(1, range(3, 5))]
+    assert shares(*joins) == [(1, [0, 1, 2]), (1, [3, 4])]
     group.heartbeat("a", 1, 0.2)
 
 
@@ -50,7 +58,7 @@ async def test_a_silent_member_loses_its_partitions() -> None:
     group.tick(2.5)
     again = group.join("a", 2.6)
     group.tick(2.7)
-    assert again.result() == Joined(2, range(5))
+    assert shares(again) == [(2, [0, 1, 2, 3, 4])]
     with pytest.raises(UnknownMemberIdError):
         group.heartbeat("b", 1, 3.0)
 
@@ -66,7 +74,7 @@ async def test_who_does_not_join_in_time_is_given_up() -> None:
             group.heartbeat("a", 1, second)
         group.tick(second)
     group.tick(4.1)
-    assert joined.result().partitions == range(5)
+    assert shares(joined) == [(2, [0, 1, 2, 3, 4])]
 
 
 async def test_who_leaves_is_not_waited_for() -> None:
@@ -78,4 +86,20 @@ async def test_who_leaves_is_not_waited_for() -> None:
     group.leave("b", 0.2)
     again = group.join("a", 0.3)
     group.tick(0.4)
-    assert again.result() == Joined(2, range(5))
+    assert shares(again) == [(2, [0, 1, 2, 3, 4])]
+
+
+async def test_the_leader_gives_partitions_to_one_set_of_rules() -> None:
+    """Whoever leads: the members' own assignor decides, and tells those it leaves out."""
+    group = new_group()
+    old, new = RulesAssignor("p@1", "d1"), RulesAssignor("p@2", "d2", changes=True)
+    group.join("a", 0.0, old)
+    group.tick(0.1)
+    assert len(group.subscriptions()) == 1
+    joins = [group.join("b", 1.0, new), group.join("a", 1.0, old)]
+    assert group.subscriptions() == [b"", b""]
+    group.tick(1.1)
+    assert shares(*joins) == [(2, [0, 1, 2, 3, 4]), (2, [])]
+    old.on_assignment(joins[1].result().assignment)
+    assert old.overruled is not None
+    assert old.overruled.policy == "p@2"

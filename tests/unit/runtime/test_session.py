@@ -47,6 +47,8 @@ STAGE = Stage("bench", (TOPIC, OTHER), (), "changelog", (), unused)
 class Inputs:
     """A group membership in which everything asked for is answered from a dictionary."""
 
+    overruled: WorkerError | None = None
+
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self.positions: dict[TopicPartition, int] = {}
         self.sought: list[int] = []
@@ -604,3 +606,10 @@ async def test_a_broker_that_is_back_is_told(
     assert "broker-back" not in caplog.text
     reach.found("shops")
     assert caplog.text.count("broker-back bootstrap=broker:9092 stage=shops away_s=0.0") == 1
+
+
+async def test_a_worker_that_other_rules_overrule_ends(joined: session.Session) -> None:
+    """It has been left without partitions, and would look idle."""
+    inputs_of(joined).overruled = WorkerError("other rules")
+    await assign(joined)
+    assert joined._fault is inputs_of(joined).overruled
