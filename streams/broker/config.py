@@ -129,5 +129,5 @@ def formatted(data_dir: Path) -> bool:
 def _damaged(meta: Path, problem: str) -> BrokerError:
     return BrokerError(
         f"{meta} {problem}: the broker's data cannot be used",
-        hint=f"choose another data folder, or delete {meta.parent} to start empty",
+        hint="choose another data folder, or bring this one back from a copy",
     )

@@ -28,7 +28,7 @@ def kafka_jars(listen: ProgressListener) -> list[Path]:
         jars = _cached(folder)
     if jars is None:
         raise BrokerError(
-            f"the jars in {folder} are incomplete", hint="delete that folder and try again"
+            f"the jars in {folder} are incomplete", hint="move that folder away and try again"
         )
     return jars
 

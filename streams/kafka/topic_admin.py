@@ -148,8 +148,9 @@ def refuse_uneven_groups(files: Sequence[TopicFile], present: Mapping[str, Broke
             listed = ", ".join(f"{topic} {count}" for topic, count in counts.items())
             raise TopicsError(
                 f"co-partitioned topics have different partition counts: {listed}",
-                "records with equal keys would not meet; delete the topics whose count is wrong "
-                "(a count cannot be lowered, and raising it moves keys), then create them again",
+                "records with equal keys would not meet, so no worker starts; what the topics hold "
+                'is whole, and judged on topics with equal counts: see "Other partition counts" in '
+                "docs/operations.md",
             )
 
 
@@ -161,7 +162,8 @@ def refuse_other_counts(files: Sequence[TopicFile], present: Mapping[str, Broker
             raise TopicsError(
                 f"topic {file.topic} exists with {counted(topic.partitions, 'partition')}, not "
                 f"{file.partitions}",
-                "give --partitions (and --shop-partitions) as they are, or delete the topics",
+                "give --partitions (and --shop-partitions) as they are: workers run with them; for "
+                'other counts see "Other partition counts" in docs/operations.md',
             )
 
 

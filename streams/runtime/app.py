@@ -155,8 +155,8 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
             log,
             "plain-engine",
             detail=why,
-            hint="usual events take longer: install shipclock anew where a C compiler is; in a "
-            "checkout remove .venv/installed.sha256 first",
+            hint="usual events take longer: install shipclock again where there is a C compiler; "
+            "in a checkout: .venv/bin/python -m pip install --force-reinstall --no-deps -e .",
         )
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)

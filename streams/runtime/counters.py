@@ -20,7 +20,7 @@ class Counters:
         self.clear()
 
     def clear(self) -> None:
-        """Begin to count anew."""
+        """Count from zero again."""
         self.records = self.outputs = self.states = self.marks = self.transactions = 0
 
     @property

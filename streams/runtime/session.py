@@ -416,7 +416,12 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                   partitions=ranges(gone),
                   hint="compare with: shipclock topics check")  # fmt: skip
             for number in gone & kept:
-                self._partitions[number].fail(PartitionRefused(f"{topic} was deleted"))
+                self._partitions[number].fail(
+                    PartitionRefused(
+                        f"{topic} was deleted, or has fewer partitions",
+                        'state is whole; see "A topic was recreated" in docs/operations.md',
+                    )
+                )
 
 
 def _name(tp: TopicPartition) -> str:

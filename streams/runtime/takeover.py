@@ -82,7 +82,7 @@ class Takeover:
         if task.policy_changed:
             warn(log, "policy-changed", stage=self._stage.name, partition=self._number,
                  before=task.restored_policy, now=task.policy,
-                 detail="each order is judged anew at its next event or timer")  # fmt: skip
+                 detail="each order is judged by it at its next event or timer")  # fmt: skip
         if task.states >= _FREEZE_STATES_MIN:
             # Restored states live long: no full collection need look at them again. What a former
             # life has left must not stay with them.

@@ -93,6 +93,38 @@ def third_parties(source: str) -> set[str]:
     return names - set(sys.stdlib_module_names) - {"streams"}
 
 
+# A verb as an order, and what nobody may be told to do it to; adjectives and reports are neither.
+_DELETION = re.compile(
+    r"\b(?:(?:delete|wipe|purge|truncate|remove|drop|recreate)\b|(?:and|or|to|with) empty\b"
+    r"|emptied\b)[^.;:\n]{0,40}?\b(?:topics?|changelogs?|journals?|facts?|states?"
+    r"|consumer groups?)\b",
+    re.IGNORECASE,
+)
+
+
+def deletion_advice(text: str) -> list[str]:
+    """Find advice to delete facts, journals, changelogs or state in a message or a document."""
+    return [" ".join(match.group().split()) for match in _DELETION.finditer(text)]
+
+
+def messages(source: str) -> list[str]:
+    """Return the texts a module may show: its strings, but docstrings and bare words."""
+    tree = ast.parse(source)
+    notes = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+            found.append(" ".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and id(node) not in notes and " " in str(node.value):
+            found.append(str(node.value))
+    return found
+
+
 def made_clients(source: str) -> list[str]:
     """Find calls that make a client of aiokafka's."""
     calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))

@@ -90,6 +90,45 @@ def test_client_rule_sees_each_way_to_make_one() -> None:
     assert rules.made_clients("x: AIOKafkaProducer = connection.producer()") == []
 
 
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=relative)
+def test_no_message_advises_deletion(path: Path) -> None:
+    """Facts, journals, changelogs and state are what fines rest on: there is always another way."""
+    found = [rules.deletion_advice(text) for text in rules.messages(path.read_text())]
+    assert [advice for advice in found if advice] == []
+
+
+def test_no_document_advises_deletion() -> None:
+    """A person who is in trouble does what stands there."""
+    pages = [rules.ROOT / "README.md", *sorted((rules.ROOT / "docs").rglob("*.md"))]
+    found = {relative(page): rules.deletion_advice(rules.text_of(page)) for page in pages}
+    assert {name: advice for name, advice in found.items() if advice} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("would not meet; delete the topics whose count is wrong", ["delete the topics"]),
+        ("give --partitions as they are, or delete the topics", ["delete the topics"]),
+        ("start with another --app-id and empty changelogs", ["and empty changelogs"]),
+        ("its own cluster, or emptied changelogs", ["emptied changelogs"]),
+        ("the topic was deleted, and its state is whole", []),
+        ("take a broker whose topics are empty", []),
+        ("repair it, or delete the line", []),
+    ],
+)
+def test_deletion_rule_tells_advice_from_reports(text: str, advice: list[str]) -> None:
+    """The first four once stood in the product."""
+    assert rules.deletion_advice(text) == advice
+
+
+def test_messages_are_strings_that_are_shown() -> None:
+    """Also the parts of one that is put together; docstrings and names are not."""
+    source = '"""delete topics"""\nx = f"delete {y} topics" + "drop it all"\nz = "name"'
+    assert "delete   topics" in rules.messages(source)
+    assert "drop it all" in rules.messages(source)
+    assert rules.messages('"""delete topics"""') == []
+
+
 def test_no_file_names_a_machine() -> None:
     """No committed text holds an absolute path of somebody's machine."""
     found = {relative(path): rules.machine_paths(rules.text_of(path)) for path in rules.files()}
