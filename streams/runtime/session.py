@@ -362,7 +362,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         """Go on with the partitions we keep, take over new ones, drop the rest."""
         if self._ending:
             return
-        self._fault = self._inputs.overruled or self._fault
+        if overruled := self._inputs.overruled:
+            self._fail(overruled)
         try:
             self._take_over({tp.partition for tp in assigned})
         except Exception as exc:  # noqa: BLE001

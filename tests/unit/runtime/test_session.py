@@ -613,3 +613,4 @@ async def test_a_worker_that_other_rules_overrule_ends(joined: session.Session) 
     inputs_of(joined).overruled = WorkerError("other rules")
     await assign(joined)
     assert joined._fault is inputs_of(joined).overruled
+    assert joined._faulty.is_set()
