@@ -11,8 +11,8 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
     instant,
+    order_of_violation,
 )
-from streams.core.errors import UserError
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
@@ -52,17 +52,12 @@ def appeal(
     from streams.codec.decode import Decoder
     from streams.core.events import AppealDecided
 
-    if violation_id.count(":") != 2:
-        raise UserError(
-            f"{violation_id!r} is no violation_id",
-            "it is ORDER:KIND:N, as O1:late-scan:1; `shipclock explain ORDER` tells them",
-            exit_code=2,
-        )
+    order_id = order_of_violation(violation_id)
     now = now_ms()
     decided = AppealDecided(
         appeal_id=f"A-{violation_id}" if appeal_id is None else appeal_id,
         decided_at=now if decided_at is None else instant(decided_at, "--decided-at"),
-        order_id=violation_id.partition(":")[0],
+        order_id=order_id,
         outcome=outcome,
         violation_id=violation_id,
     )

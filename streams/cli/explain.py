@@ -13,6 +13,7 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
     instant,
+    order_of_violation,
 )
 from streams.cli.printable import printable, printable_json
 from streams.cli.reading import read_logs
@@ -30,7 +31,13 @@ _COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
 
 @connected
 def explain(
-    order: Annotated[str, typer.Argument(metavar="ORDER", help="The order_id.")],
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORDER|VIOLATION_ID",
+            help="An order_id, or one violation of it as in ORDER:late-scan:1, which comes first.",
+        ),
+    ],
     *,
     connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
@@ -56,6 +63,7 @@ def explain(
     revisions, every charge or the cap that stopped it, bans and closure.
     """
     rules = load_policy(policy)
+    order, violation_id = _asked(subject)
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
     if events is None:
@@ -65,7 +73,18 @@ def explain(
         evidence = _from_file(events, rules, end, order)
     if evidence.shop_id is None:
         raise _unknown(evidence, rules, events)
-    _show(evidence, rules, as_json)
+    _show(evidence, rules, violation_id, as_json)
+
+
+def _asked(subject: str) -> tuple[str, str | None]:
+    """Tell an order_id, which has no colon, from a violation_id; return both.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if ":" not in subject:
+        return subject, None
+    return order_of_violation(subject), subject
 
 
 def _from_kafka(connection: Connection, order_id: str) -> Evidence:
@@ -110,17 +129,23 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
     )
 
 
-def _show(evidence: Evidence, rules: Policy, as_json: bool) -> None:
+def _show(evidence: Evidence, rules: Policy, violation_id: str | None, as_json: bool) -> None:
     import msgspec
 
     from streams.cli.explanation import told
     from streams.engine.explain import explain as explained
 
     explanation = explained(evidence, rules)
+    known = [one.violation_id for kind in explanation.kinds for one in kind.determinations]
+    if violation_id is not None and violation_id not in known:
+        raise UserError(
+            f"order {shortened(evidence.order_id)} has no violation {shortened(violation_id)}",
+            f"it can have {printable(', '.join(known))}" if known else "no rule judges it",
+        )
     if as_json:
         typer.echo(printable_json(msgspec.json.encode(explanation)))
         return
-    for line in told(explanation):
+    for line in told(explanation, violation_id):
         typer.secho(
             printable(line.text),
             fg=_COLOURS.get(line.tone),

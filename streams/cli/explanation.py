@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
@@ -62,9 +62,13 @@ class Line(NamedTuple):
     tone: Literal["plain", "heading", "bad", "good", "quiet"] = "plain"
 
 
-def told(explanation: Explanation) -> Iterator[Line]:
-    """Tell an explanation, the answer first."""
-    return _Teller(explanation).told()
+def told(explanation: Explanation, violation_id: str | None = None) -> Iterator[Line]:
+    """Render an explanation, the answer first; a violation asked for comes before its order.
+
+    Raises:
+        KeyError: The order has no such violation.
+    """
+    return _Teller(explanation).told(violation_id)
 
 
 def money(amount: int, unit: str) -> str:
@@ -101,8 +105,11 @@ class _Teller:
         self._explanation = explanation
         self._zone = ZoneInfo(explanation.time_zone)
 
-    def told(self) -> Iterator[Line]:
+    def told(self, violation_id: str | None) -> Iterator[Line]:
         it = self._explanation
+        if violation_id is not None:
+            yield from self._violation(violation_id)
+            yield Line("")
         yield from self._answer()
         yield from self._facts()
         for kind in it.kinds:
@@ -118,6 +125,38 @@ class _Teller:
                     f"{letter.reason}: {letter.detail}"
                 )
 
+    def _violation(self, violation_id: str) -> Iterator[Line]:
+        (kind, one), *_ = [
+            (kind, one)
+            for kind in self._explanation.kinds
+            for one in kind.determinations
+            if one.violation_id == violation_id
+        ]
+        totals: dict[str, int] = {}
+        for charge in one.charges:
+            totals[charge.unit] = totals.get(charge.unit, 0) + charge.balance
+        yield Line(
+            f"Violation {violation_id} of shop {self._explanation.order['shop_id']}: "
+            + ("stands, " if one.standing else "does not stand, ")
+            + self._costs(totals, one.charges),
+            "bad" if one.standing else "good",
+        )
+        yield from self._determination(kind, one)
+
+    def _costs(self, totals: Mapping[str, int], charges: Iterable[Charge]) -> str:
+        """Say what is charged, and what is not settled yet."""
+        found = list(charges)
+        costs = [money(amount, unit) for unit, amount in totals.items() if amount]
+        instants = [charge.settles_at for charge in found if charge.settles_at is not None]
+        ahead = ""
+        if instants:
+            ahead = f"not settled yet (settles at {self._at(min(instants))})"
+        elif any(charge.status == "waiting" for charge in found):
+            ahead = "not settled yet (the shop's account has not come to this)"
+        if not costs:
+            return f"{ahead or 'nothing is charged'}."
+        return f"charged {' and '.join(costs)}" + (f"; the rest is {ahead}." if ahead else ".")
+
     def _answer(self) -> Iterator[Line]:
         it = self._explanation
         standing = {
@@ -126,11 +165,13 @@ class _Teller:
         count = sum(standing.values())
         found = ", ".join(f"{number} {kind}" for kind, number in standing.items() if number)
         found += " violation stands" if count == 1 else " violations stand"
-        costs = [money(amount, unit) for unit, amount in it.totals.items() if amount]
+        charges = [
+            charge for kind in it.kinds for one in kind.determinations for charge in one.charges
+        ]
         yield Line(
             f"Order {it.order['order_id']} of shop {it.order['shop_id']}: "
             + (found if count else "no violation stands")
-            + (f", charged {' and '.join(costs)}." if costs else ", nothing is charged."),
+            + f", {self._costs(it.totals, charges)}",
             "bad" if count else "good",
         )
         until = it.processed_until

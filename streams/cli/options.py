@@ -31,6 +31,21 @@ def input_topic(name: str) -> str:
     return name
 
 
+def order_of_violation(violation_id: str) -> str:
+    """Return the order a violation_id names.
+
+    Raises:
+        UserError: It is not a valid violation_id.
+    """
+    if not re.fullmatch(r"[^:]+:[^:]+:[1-9]\d{0,8}", violation_id):
+        raise UserError(
+            f"{shortened(violation_id)!r} is not a valid violation_id",
+            "it is ORDER:KIND:N, as O1:late-scan:1; `shipclock explain ORDER` lists them",
+            exit_code=2,
+        )
+    return violation_id.partition(":")[0]
+
+
 def instant(text: str, option: str) -> int:
     """Read a time: epoch milliseconds, or ISO 8601 with an offset.
 

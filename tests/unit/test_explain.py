@@ -199,9 +199,44 @@ def test_what_lies_ahead_is_told_as_of_a_time() -> None:
     assert (first.standing, second.standing, second.expected) == (True, False, "pending")
     assert [charge.status for charge in first.charges] == ["charged", "settles"]
     assert "deposit: to be charged at 2022-12-10 00:00:00" in text(explanation)
+    assert text(explanation).startswith(
+        "Order O1 of shop S1: 1 late-scan violation stands, charged 0.1 B points; the rest is not "
+        "settled yet (settles at 2022-12-10 00:00:00).\n"
+    )
     assert "not due yet: no first scan or closing is known" in text(explanation)
     assert explanation.closes_at == PLACED_AT + 150 * DAY_MS
     assert explanation.processed_until == DEADLINE + 1
+
+
+@pytest.mark.parametrize(
+    ("until", "number", "expected"),
+    [
+        (DEADLINE + 1, 1, "charged 0.1 B points; the rest is not settled yet (settles at 2022-12"),
+        (DEADLINE + 1, 2, "nothing is charged."),
+        (None, 2, "charged 0.1 B points and 10.00 CNY."),
+    ],
+)
+def test_a_violation_that_was_asked_for_comes_before_its_order(
+    until: int | None, number: int, expected: str
+) -> None:
+    """Its own costs and its own determination, then the order as a whole."""
+    explanation = explained(line("order-paid", paid()), until=until)
+    violation_id = f"O1:late-scan:{number}"
+    lines = [one.text for one in told(explanation, violation_id)]
+    stands = determinations(explanation)[number - 1].standing
+    head = f"Violation {violation_id} of shop S1: {'stands' if stands else 'does not stand'}, "
+    assert lines[0].startswith(head + expected)
+    assert lines[1].startswith(f"  {number}.  due ")
+    assert lines[lines.index("") + 1].startswith("Order O1 of shop S1: ")
+
+
+def test_points_alone_that_are_not_settled_are_not_called_free() -> None:
+    """Rules whose money is settled at midnight have charged nothing before, and say so."""
+    policy = policy_with(("weekly_max = 20", "weekly_max = 20\ndaily_max = 0"))
+    explanation = explained(line("order-paid", paid()), until=DEADLINE + 1, policy=policy)
+    assert text(explanation).startswith(
+        "Order O1 of shop S1: 1 late-scan violation stands, not settled yet (settles at 2022-12-10 "
+    )
 
 
 def test_without_a_clock_there_is_nothing_to_judge() -> None:

@@ -60,3 +60,31 @@ def test_a_record_gone_astray_under_its_key_does_not_hide_an_order(shipclock: Sh
     finished = shipclock("explain", "O1", "--events", "-", stdin=log)
     assert (finished.code, finished.err) == (0, "")
     assert finished.out.startswith(b"Order O1 of shop S1: ")
+
+
+@pytest.mark.parametrize(
+    ("subject", "code", "expected"),
+    [
+        ("O1:late-scan:0", 2, "error: 'O1:late-scan:0' is not a valid violation_id\n"),
+        ("O1:late-scan", 2, "error: 'O1:late-scan' is not a valid violation_id\n"),
+        ("O1:late-ship:1", 1, "error: order O1 has no violation O1:late-ship:1\n"),
+        ("O9:late-scan:1", 1, "error: order O9 is not known: "),
+    ],
+)
+def test_a_violation_that_cannot_be_is_one_clear_line(
+    shipclock: Shipclock, subject: str, code: int, expected: str
+) -> None:
+    """The hint lists those there can be."""
+    finished = shipclock("explain", subject, "--events", "-", stdin=line("order-paid", paid()))
+    assert (finished.code, finished.out) == (code, b"")
+    assert finished.err.startswith(expected)
+
+
+def test_a_violation_is_explained_by_its_id(shipclock: Shipclock) -> None:
+    """As an appeal names it; as JSON it is its order's object."""
+    log = line("order-paid", paid())
+    finished = shipclock("explain", "O1:late-scan:2", "--events", "-", stdin=log)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out.startswith(b"Violation O1:late-scan:2 of shop S1: stands, charged ")
+    told = shipclock("explain", "O1:late-scan:2", "--events", "-", "--json", stdin=log)
+    assert json.loads(told.out)["order"]["order_id"] == "O1"
