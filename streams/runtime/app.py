@@ -8,15 +8,15 @@ import gc
 import logging
 import os
 import resource
-from collections.abc import AsyncIterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streams.core.policy import Policy
 from streams.engine.compiled import NOT_COMPILED_WHY
 from streams.runtime import frame, lean
+from streams.runtime.agent import agent
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import event, warn
-from streams.runtime.partition import Batch
 from streams.runtime.reach import Reach
 from streams.runtime.settings import Settings
 from streams.runtime.source import Source
@@ -61,10 +61,6 @@ class WorkerApp(frame.App):
 
     def _add_stage(self, settings: Settings, stage: Stage) -> Source:
         channel = self.channel(maxsize=_CHANNEL_BATCHES_MAX)
-
-        async def agent(batches: AsyncIterable[Batch]) -> None:
-            async for batch in batches:
-                batch.partition.take(batch)
 
         self.agent(channel, name=stage.name)(agent)
         return Source(

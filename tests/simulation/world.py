@@ -8,7 +8,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
@@ -25,6 +25,7 @@ import streams.runtime.session
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
+from streams.runtime.agent import agent
 from streams.runtime.clock import TrustedClock
 from streams.runtime.errors import WorkerError
 from streams.runtime.reach import Reach
@@ -235,7 +236,7 @@ class World:
         for stage in self.stages:
             channel: asyncio.Queue[Any] = asyncio.Queue(_CHANNEL_BATCHES_MAX)
             source = Source(self.settings, stage, channel, self._on_fatal, reach, loop=self.loop)
-            asyncio.create_task(_agent(channel))  # noqa: RUF006 - the process keeps it
+            asyncio.create_task(agent(_batches(channel)))  # noqa: RUF006 - the process keeps it
             await source.on_started()
             sources.append(source)
         await stop.wait()
@@ -405,10 +406,9 @@ class World:
         raise RuntimeError(f"tasks that do not end: {tasks}")
 
 
-async def _agent(channel: asyncio.Queue[Any]) -> None:
+async def _batches(channel: asyncio.Queue[Any]) -> AsyncIterator[Any]:
     while True:
-        batch = await channel.get()
-        batch.partition.take(batch)
+        yield await channel.get()
 
 
 def group_of(stage: Stage) -> str:
