@@ -25,6 +25,7 @@ from streams.runtime.app import WorkerApp
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import WorkerError
+from streams.runtime.progress import Progress
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -306,7 +307,7 @@ async def test_a_transaction_larger_than_a_batch_is_whole(bench: Bench) -> None:
     task = Counter(bench.inputs, 1)
     seen: list[bytes] = []
     task.restore = lambda entries: seen.extend(key for key, _ in entries)  # type: ignore[method-assign]
-    assert (await restore(bench.settings, bench.stage, 1, task)).records == 3000
+    await restore(bench.settings, bench.stage, 1, task, Progress("bench", 1))
     assert seen == [b"%d" % n for n in range(3000)]
 
 
