@@ -92,6 +92,28 @@ async def test_a_broker_that_comes_late_and_goes_away(
     assert len(repeated) <= 4 * (1 + away_s // 60), "\n".join(lines)
 
 
+async def test_a_broker_that_dies_while_partitions_restore(
+    own_broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Each partition comes back: none is left out for ever, and none is waited for in silence."""
+    events = surge(6_000)
+    expected = simulated(events)
+    await send(own_broker.bootstrap, events)
+    async with worker(own_broker.bootstrap, tmp_path / "log") as running:
+        for _ in range(3):
+            before = _restores(running.log)
+            await until(lambda before=before: _restores(running.log) > before, 60)  # type: ignore[misc]
+            await asyncio.to_thread(own_broker.kill)
+            await asyncio.to_thread(own_broker.start)
+        assert await outputs(own_broker.bootstrap, expected.total()) == expected
+        assert "Traceback" not in running.log
+
+
+def _restores(text: str) -> int:
+    """Count the takeovers of the orders stage that have begun, as far as a log tells."""
+    return text.count("assigned stage=orders") + text.count("restored stage=orders")
+
+
 async def test_a_broker_whose_disk_refuses_writes(
     own_broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
