@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -13,6 +14,7 @@ from streams.cli.options import (
     PolicyName,
     instant,
 )
+from streams.cli.printable import printable
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
 from streams.core.words import counted
@@ -20,7 +22,8 @@ from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
-    from streams.core.events import Effect
+    from streams.core.events import Effect, ExemptionGranted
+    from streams.core.policy import Policy
 
 _MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -96,6 +99,10 @@ def exempt(
     *,
     connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Without --order: publish without counting and asking first."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the event, publish nothing.")
     ] = False,
@@ -104,7 +111,9 @@ def exempt(
 
     Every scope option given must match; one given several times matches any of its values. A TIME
     is epoch milliseconds or ISO 8601 with an offset; bounds are inclusive.
-    Orders that were fined already are judged anew: what no longer holds is revoked and reversed.
+    Orders that were fined already are judged again: what no longer holds is revoked and reversed.
+    Where the scope names no --order, the orders it covers and their fines are counted first, and
+    you are asked.
     A worker may still refuse it, as conflict: `shipclock dead-letters` tells.
     """
     import msgspec
@@ -161,6 +170,8 @@ def exempt(
     if dry_run:
         typer.echo(value)
         return
+    if not orders and not yes:
+        _ask(connection, granted, rules)
     if orders:
         event = event._replace(homes=homes_of(connection, orders))
     copies, partitions = publish_one(connection, event)
@@ -171,6 +182,41 @@ def exempt(
     typer.echo(value)
     told_of_refusals()
     told_of_unknown(orders or (), event.homes)
+
+
+def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> None:
+    """Count what an exemption without --order covers, and ask whether to publish it.
+
+    Raises:
+        UserError: There is nobody to ask, or the logs cannot be read.
+        Abort: The answer is no.
+    """
+    from streams.cli.explanation import money
+    from streams.cli.reading import read_logs
+    from streams.engine.reach import Reach
+    from streams.runtime.lookup import fill_reach
+
+    if not sys.stdin.isatty():
+        raise UserError(
+            "an exemption without --order can reach many orders, and this is not a terminal to "
+            "ask in",
+            "give --yes to publish it without asking",
+            exit_code=2,
+        )
+    reach = Reach(exemption, rules)
+    read_logs(lambda show, note: fill_reach(connection, reach, show, note))
+    stand = "stands" if reach.violations == 1 else "stand"
+    costs = " and ".join(money(amount, unit) for unit, amount in reach.totals.items())
+    typer.echo(
+        printable(
+            f"exemption {exemption.exemption_id} covers {counted(reach.orders, 'known order')}, "
+            "and those to come that match: "
+            f"{counted(reach.violations, 'violation')} of them {stand} now"
+            + (f", charged {costs}" if costs else "")
+        ),
+        err=True,
+    )
+    typer.confirm("publish it?", abort=True, err=True)
 
 
 def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect:

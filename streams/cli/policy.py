@@ -1,16 +1,18 @@
-"""`shipclock policy`: check a policy file, list the policies that come with shipclock."""
+"""`shipclock policy`: check, show and list policies."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from streams.cli.printable import printable
 from streams.core.errors import UserError
 from streams.core.policy import PolicyError
-from streams.policies import load_policy, policy_names
+from streams.policies import load_policy, policy_names, policy_text
 
-app = typer.Typer(no_args_is_help=True, help="Check and list rule files.")
+app = typer.Typer(no_args_is_help=True, help="Check, show and list rule files.")
 
 
 @app.command()
@@ -25,6 +27,19 @@ def check(
         raise UserError(error.message, error.hint) from None
     kinds = ", ".join(policy.violations)
     typer.echo(f"{file}: {policy.label} is valid ({kinds}; {policy.time_zone})")
+
+
+@app.command()
+def show(
+    policy: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A policy's name, or a TOML policy file.")
+    ],
+) -> None:
+    """Print a policy file, to be changed: shipclock policy show NAME > mine.toml."""
+    text = policy_text(policy)
+    packaged = policy in policy_names()
+    origin = f"shipclock {version('shipclock')}, policy {policy}" if packaged else policy
+    typer.echo(f"# From {printable(origin)}.\n{text}", nl=False)
 
 
 @app.command("list")

@@ -25,6 +25,7 @@ from streams.core.shop import Violation
 from streams.engine.event_file import Log, read_log
 from streams.engine.orders_changelog import EXEMPTION_KEY
 from streams.engine.records import META_KEY, Checkpoint, MetaHead
+from streams.engine.shops_task import unpack_violation
 from streams.engine.simulate import ORDERS, judge_log
 
 SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
@@ -113,9 +114,7 @@ class Evidence:
                 violation_id = key[len(prefix) :].decode()
                 self.violations.pop(violation_id, None)
                 if value is not None:
-                    self.violations[violation_id] = msgspec.msgpack.decode(
-                        value[1:], type=Violation
-                    )
+                    self.violations[violation_id] = unpack_violation(value)
 
     def outputs(self, topic: str, entries: Entries) -> None:
         """Take the next records of an output topic; those of other orders are passed over."""

@@ -34,7 +34,7 @@ from streams.engine.records import (
 T = TypeVar("T")
 
 EXEMPTION_KEY = b"\x00exemption:"
-# Below it lie the changelog's keys that are no order ids.
+# Below it lie the keys of both changelogs that do not start with an identifier.
 FIRST_ORDER_KEY = b"\x01"
 # States a restore goes through between two pauses.
 _PART = 5_000

@@ -220,7 +220,7 @@ class ShopsTask(PartitionTask):
                 read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             )
         stage.restore_violations(
-            read_stored(_unpack_violation, SHOPS_CHANGELOG, self.partition, key, restoring[key])
+            read_stored(unpack_violation, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             for key in changes.violations
         )
         if meta.bans is None:
@@ -372,7 +372,12 @@ def _is_message(value: bytes | None) -> bool:
     return isinstance(found, dict) and "type" in found
 
 
-def _unpack_violation(packed: bytes) -> Violation:
+def unpack_violation(packed: bytes) -> Violation:
+    """Read a violation as the shops changelog holds it.
+
+    Raises:
+        StateVersionError: A newer program wrote it.
+    """
     return _decode_violation(_versioned("violation", packed))
 
 

@@ -23,12 +23,23 @@ def load_policy(name_or_file: str) -> Policy:
         UserError: There is no such policy, or its file cannot be read.
         PolicyError: It is wrong.
     """
+    origin = f"{name_or_file}.toml" if name_or_file in policy_names() else f"{Path(name_or_file)}"
+    return parse_policy(policy_text(name_or_file), origin)
+
+
+def policy_text(name_or_file: str) -> str:
+    """Read a policy by its name, or a file, without a look at what it says.
+
+    Raises:
+        UserError: There is no such policy, or its file cannot be read.
+        PolicyError: It is not text in UTF-8.
+    """
     if name_or_file in policy_names():
         packaged = resources.files(__package__) / f"{name_or_file}.toml"
-        return parse_policy(packaged.read_text(encoding="utf-8"), f"{name_or_file}.toml")
+        return packaged.read_text(encoding="utf-8")
     path = Path(name_or_file)
     try:
-        text = without_mark(path.read_bytes()).decode()
+        return without_mark(path.read_bytes()).decode()
     except FileNotFoundError:
         raise UserError(
             f"no policy or file named {name_or_file}", f"policies: {', '.join(policy_names())}", 2
@@ -39,4 +50,3 @@ def load_policy(name_or_file: str) -> Policy:
         raise PolicyError(f"{path}: {error}", "a policy is TOML") from None
     except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: not TOML: {error}", "save it as UTF-8") from None
-    return parse_policy(text, str(path))

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.codec.state import unpack_order
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
+from streams.engine.reach import Reach
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
@@ -91,6 +92,24 @@ async def homes_of(
             if home != partition_of(order_id.encode(), count):
                 note(astray(order_id, home))
         return homes
+
+
+async def fill_reach(
+    connection: Connection, reach: Reach, progress: ProgressListener, note: NoteListener
+) -> None:
+    """Read both changelogs to their ends, to find what an exemption covers.
+
+    Raises:
+        ClientError: The broker cannot be reached, or a changelog does not exist.
+    """
+    takes: dict[str, Callable[[Iterable[Entry]], None]] = {
+        ORDERS_CHANGELOG: reach.orders_changelog,
+        SHOPS_CHANGELOG: reach.shops_changelog,
+    }
+    async with _reader(connection, progress, note) as (reader, counts):
+        for topic in takes:
+            places = [TopicPartition(topic, number) for number in range(count_of(topic, counts))]
+            await reader.read(places, lambda tp, records: takes[tp.topic](records))
 
 
 def astray(order_id: str, partition: int) -> str:

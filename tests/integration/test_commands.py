@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -175,7 +176,7 @@ def test_many_lines_are_sent_in_order(bootstrap: str, tmp_path: Path) -> None:
 
 def test_an_exemption_reaches_every_partition_or_those_of_its_orders(bootstrap: str) -> None:
     """All copies are equal and were committed together."""
-    output = run(bootstrap, "exempt", "--id", "X1", "--waive", "--region", "CN-XJ")
+    output = run(bootstrap, "exempt", "--id", "X1", "--waive", "--region", "CN-XJ", "--yes")
     assert output.startswith("exemption X1: published to 3 of 3 partitions, at once\n")
     found = records(bootstrap, "exemption-granted")
     assert [record.partition for record in found] == [0, 1, 2]
@@ -227,6 +228,19 @@ def worker(bootstrap: str, tmp_path: Path) -> Iterator[str]:
         yield bootstrap
         process.terminate()
         process.wait(20)
+
+
+def answered(bootstrap: str, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run a command in a terminal, answer its question; return exit code and all it wrote."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "streams", *arguments, "--bootstrap", bootstrap]
+    with os.fdopen(ours, "wb", buffering=0) as terminal:
+        terminal.write(f"{answer}\n".encode())
+        finished = subprocess.run(
+            command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False
+        )
+    os.close(theirs)
+    return finished.returncode, finished.stdout + finished.stderr
 
 
 def explained(bootstrap: str, order_id: str) -> dict[str, Any]:
@@ -284,7 +298,16 @@ def test_an_order_is_explained_from_what_a_worker_wrote(worker: str, tmp_path: P
 
     run(worker, "appeal", "O1:late-scan:1", "granted")
     wait_for(worker, lambda found, totals: not found[0]["standing"])
-    run(worker, "exempt", "--id", "X1", "--extend-by", "72h", "--region", "CN-XJ")
+    wide = ["exempt", "--id", "X1", "--extend-by", "72h", "--region", "CN-XJ"]
+    code, shown = answered(worker, "n", *wide)
+    assert code == 1
+    assert "covers 2 known orders, and those to come that match: 3 violations of them" in shown
+    assert " stand now, charged " in shown
+    assert "0.3 B points\n" in shown
+    assert "not confirmed" in shown
+    assert records(worker, "exemption-granted") == []
+    code, shown = answered(worker, "y", *wide)
+    assert (code, "published to 3 of 3 partitions" in shown) == (0, True)
     explanation = wait_for(
         worker,
         lambda found, totals: (

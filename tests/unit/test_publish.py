@@ -199,6 +199,8 @@ def test_what_is_no_line_of_a_log_is_told(text: bytes, message: str) -> None:
         (["appeal", "O1", "granted"], "'O1' is not a valid violation_id"),
         (["appeal", "O1:late-scan:4", "granted"], "appeal-decided is refused as invalid: .*"),
         (["exempt", "--id", "X1", "--waive"], "an exemption needs a scope, or --all-orders.*"),
+        (["exempt", "--id", "X1", "--waive", "--all-orders"], "an exemption without --order .*"),
+        (["exempt", "--id", "X1", "--waive", "--shop", "S1"], "an exemption without --order .*"),
         (
             ["exempt", "--id", "X1", "--waive", "--all-orders", "--shop", "S1"],
             "an exemption needs a scope, or --all-orders.*",
@@ -238,7 +240,7 @@ def test_wrong_usage_is_exit_2_with_a_hint(arguments: list[str], message: str) -
     [
         ["send", "first-scan", raw(scan()).decode()],
         ["appeal", "O1:late-scan:1", "granted"],
-        ["exempt", "--id", "X1", "--waive", "--all-orders"],
+        ["exempt", "--id", "X1", "--waive", "--all-orders", "--yes"],
         ["explain", "O1"],
     ],
     ids=lambda arguments: arguments[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from streams.policies import load_policy, policy_names
 from tests.unit.cli.conftest import Shipclock
 from tests.unit.samples import POLICY_TEXT
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_valid_file_is_said_to_be_so(shipclock: Shipclock, tmp_path: Path) -> None:
@@ -67,10 +70,11 @@ def test_mistake_is_one_line_and_a_hint(
     "arguments",
     [
         ["policy", "check"],
+        ["policy", "show"],
         ["worker", "--policy"],
         ["simulate", "-", "--policy"],
         ["explain", "O1", "--policy"],
-        ["exempt", "--id", "X1", "--waive", "--all-orders", "--policy"],
+        ["exempt", "--id", "X1", "--waive", "--all-orders", "--yes", "--policy"],
         ["appeal", "O1:late-scan:1", "granted", "--policy"],
         ["send", "order-paid", "{}", "--policy"],
         ["dead-letters", "resend", "nowhere", "--policy"],
@@ -93,6 +97,32 @@ def test_wrong_arguments_are_wrong_usage(shipclock: Shipclock, arguments: list[s
     finished = shipclock("policy", *arguments)
     assert finished.code == 2
     assert "\nhint: usage: shipclock policy" in finished.err
+
+
+@pytest.mark.parametrize("name", policy_names())
+def test_shown_policy_is_a_file_to_start_from(
+    shipclock: Shipclock, tmp_path: Path, name: str
+) -> None:
+    """The same rules, byte for byte, below a comment that says where they are from."""
+    shown = shipclock("policy", "show", name)
+    assert (shown.code, shown.err) == (0, "")
+    comment, text = shown.out.split(b"\n", 1)
+    assert comment == f"# From shipclock {version('shipclock')}, policy {name}.".encode()
+    assert text == (ROOT / "streams" / "policies" / f"{name}.toml").read_bytes()
+    path = tmp_path / "mine.toml"
+    path.write_bytes(shown.out)
+    assert load_policy(str(path)) == load_policy(name)
+    again = shipclock("policy", "show", str(path))
+    assert again.out == f"# From {path}.\n".encode() + shown.out
+
+
+def test_file_with_mistakes_is_shown_all_the_same(shipclock: Shipclock, tmp_path: Path) -> None:
+    """It is mended by what it says; what is not text is wrong usage."""
+    path = tmp_path / "bad\x1b.toml"
+    path.write_bytes(b"nonsense")
+    assert shipclock("policy", "show", str(path)).out.endswith(b"bad\\u001b.toml.\nnonsense")
+    path.write_bytes(b"\xff")
+    assert shipclock("policy", "show", str(path)).code == 2
 
 
 def test_list_names_all(shipclock: Shipclock) -> None:

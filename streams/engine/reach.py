@@ -1,0 +1,94 @@
+"""What an exemption covers of what is known: orders, and what they were fined so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streams.codec.state import unpack_order
+from streams.core.clock import covers, running_clock
+from streams.core.events import ExemptionGranted
+from streams.core.order import OrderState, subject_of
+from streams.core.policy import Policy
+from streams.engine.orders_changelog import FIRST_ORDER_KEY
+from streams.engine.shops_task import unpack_violation
+
+Entries = Iterable[tuple[bytes | None, bytes | None]]
+
+
+class Reach:
+    """The orders with a running clock that an exemption covers, and their standing violations.
+
+    Feed it records in log order: the whole orders changelog, then the whole shops changelog.
+    """
+
+    def __init__(self, exemption: ExemptionGranted, policy: Policy) -> None:
+        self._exemption = exemption
+        self._violations = policy.violations
+        self._kinds: dict[bytes, tuple[str, ...]] = {}
+        """The covered kinds of each covered order."""
+        self._fines: dict[bytes, tuple[tuple[str, int], ...]] = {}
+        """Unit and amount of what is booked of each standing violation."""
+
+    @property
+    def orders(self) -> int:
+        """How many orders are covered."""
+        return len(self._kinds)
+
+    @property
+    def violations(self) -> int:
+        """How many violations of the covered orders and kinds stand."""
+        return len(self._fines)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What is booked of the standing violations, by unit."""
+        totals: dict[str, int] = {}
+        for booked in self._fines.values():
+            for unit, amount in booked:
+                totals[unit] = totals.get(unit, 0) + amount
+        return {unit: totals[unit] for unit in sorted(totals) if totals[unit]}
+
+    def orders_changelog(self, entries: Entries) -> None:
+        """Take the next records of any partition.
+
+        Raises:
+            StateVersionError: A newer program wrote a state.
+        """
+        for key, value in entries:
+            if key is None or key < FIRST_ORDER_KEY:
+                continue
+            kinds = () if value is None else self._covered(key.decode(), unpack_order(value))
+            if kinds:
+                self._kinds[key] = kinds
+            else:
+                self._kinds.pop(key, None)
+
+    def shops_changelog(self, entries: Entries) -> None:
+        """Take the next records of any partition.
+
+        Raises:
+            StateVersionError: A newer program wrote a state.
+        """
+        for key, value in entries:
+            if key is None or key < FIRST_ORDER_KEY:
+                continue
+            self._fines.pop(key, None)
+            if value is None:
+                continue
+            one = unpack_violation(value)
+            if one.standing and one.kind in self._kinds.get(one.order_id.encode(), ()):
+                booked = (one.points_booked, one.deposit_booked)
+                self._fines[key] = tuple((each.unit, each.amount) for each in booked)
+
+    def _covered(self, order_id: str, state: OrderState) -> tuple[str, ...]:
+        order = state.order
+        if order is None:
+            return ()
+        subject = subject_of(order_id, order)
+        kinds = []
+        for kind, rules in self._violations.items():
+            rule = rules.deadline.get(order.shipping_mode)
+            clock = running_clock(rule, order.placed_at, order.promised_ship_by, state.uploaded_at)
+            if clock is not None and covers(self._exemption, kind, subject, clock[1]):
+                kinds.append(kind)
+        return tuple(kinds)
