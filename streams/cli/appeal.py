@@ -10,9 +10,9 @@ from streams.cli.connecting import connected
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
-    instant,
     order_of_violation,
 )
+from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
@@ -31,7 +31,7 @@ def appeal(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Epoch milliseconds, or ISO 8601 with an offset.",
+            help=f"When: {TIME_FORMS}.",
             show_default="now",
         ),
     ] = None,
@@ -47,22 +47,24 @@ def appeal(
     """
     import msgspec
 
-    from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
+    from streams.cli.publishing import checked, publish_one, told_of_refusals
     from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
     from streams.core.events import AppealDecided
 
     order_id = order_of_violation(violation_id)
-    now = now_ms()
+    rules, now = load_policy(policy), now_ms()
     decided = AppealDecided(
         appeal_id=f"A-{violation_id}" if appeal_id is None else appeal_id,
-        decided_at=now if decided_at is None else instant(decided_at, "--decided-at"),
+        decided_at=now
+        if decided_at is None
+        else instant(decided_at, "--decided-at", rules.time_zone),
         order_id=order_id,
         outcome=outcome,
         violation_id=violation_id,
     )
     value = msgspec.json.encode(decided)
-    event = checked(Decoder(load_policy(policy)), "appeal-decided", value, now)
+    event = checked(Decoder(rules), "appeal-decided", value, now)
     event = event._replace(homes=homes_of(connection, [decided.order_id]))
     publish_one(connection, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")

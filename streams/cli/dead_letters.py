@@ -22,9 +22,9 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
     input_topic,
-    instant,
 )
 from streams.cli.printable import printable
+from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
@@ -67,7 +67,7 @@ Since = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Refused at or after this time (epoch ms, or ISO 8601 with an offset).",
+        help=f"Refused at or after this time: {TIME_FORMS}.",
     ),
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Refused before this time.")]
@@ -94,9 +94,10 @@ def list_letters(
     ] = False,
     *,
     connection: Connection,
+    policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """List dead letters, the newest last: when, why, from where, key, detail."""
-    chosen = _chosen(reason, topic, since, until, limit)
+    chosen = _chosen(reason, topic, since, until, limit, policy)
     write = as_json if json_lines else as_text
     if by is None:
         _write(connection, chosen, write)
@@ -131,6 +132,7 @@ def export(
     limit: Limit = None,
     *,
     connection: Connection,
+    policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
@@ -141,7 +143,7 @@ def export(
 
     shipclock dead-letters export --reason schema > bad.jsonl
     """
-    count = _write(connection, _chosen(reason, topic, since, until, limit), as_event)
+    count = _write(connection, _chosen(reason, topic, since, until, limit, policy), as_event)
     if count:
         typer.echo(
             "note: repair `value` in each line, then: shipclock dead-letters resend FILE", err=True
@@ -239,13 +241,19 @@ class _Chosen(NamedTuple):
 
 
 def _chosen(
-    reason: str | None, topic: str | None, since: str | None, until: str | None, limit: int | None
+    reason: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    policy: str,
 ) -> _Chosen:
+    zone = load_policy(policy).time_zone
     return _Chosen(
         reason,
         None if topic is None else input_topic(topic),
-        0 if since is None else instant(since, "--since"),
-        NEVER_MS if until is None else instant(until, "--until"),
+        0 if since is None else instant(since, "--since", zone),
+        NEVER_MS if until is None else instant(until, "--until", zone),
         limit,
     )
 
@@ -371,7 +379,7 @@ class _Repaired:
         Raises:
             UserError: A worker would refuse it, or it is no line of `export`.
         """
-        from streams.cli.publishing import checked, now_ms
+        from streams.cli.publishing import checked
 
         line = repair(text)
         origin = line.origin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -12,11 +11,12 @@ from streams.cli.connecting import connected
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
-    instant,
 )
 from streams.cli.printable import printable
+from streams.cli.times import instant, now_ms
 from streams.core.errors import UserError
 from streams.core.events import ShippingMode
+from streams.core.policy import duration_ms
 from streams.core.words import counted
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from streams.core.policy import Policy
 
 _MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @connected
@@ -110,7 +109,8 @@ def exempt(
     """Waive or extend the deadlines of some orders, past and future ones.
 
     Every scope option given must match; one given several times matches any of its values. A TIME
-    is epoch milliseconds or ISO 8601 with an offset; bounds are inclusive.
+    is 2026-11-30 or '2026-11-30 14:00' in the policy's zone, now, -3h, -2d, ISO 8601 with an
+    offset, or epoch milliseconds; bounds are inclusive.
     Orders that were fined already are judged again: what no longer holds is revoked and reversed.
     Where the scope names no --order, the orders it covers and their fines are counted first, and
     you are asked.
@@ -118,7 +118,7 @@ def exempt(
     """
     import msgspec
 
-    from streams.cli.publishing import checked, now_ms, publish_one, told_of_refusals
+    from streams.cli.publishing import checked, publish_one, told_of_refusals
     from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
     from streams.core.events import ExemptionGranted, Scope
@@ -136,10 +136,10 @@ def exempt(
         regions=regions or None,
         ship_from_regions=ship_from_regions or None,
         shipping_modes=[mode for mode in _MODES if mode in modes] if modes else None,
-        paid_from=_time(paid_from, "--paid-from"),
-        paid_until=_time(paid_until, "--paid-until"),
-        deadline_from=_time(deadline_from, "--deadline-from"),
-        deadline_until=_time(deadline_until, "--deadline-until"),
+        paid_from=_time(paid_from, "--paid-from", rules),
+        paid_until=_time(paid_until, "--paid-until", rules),
+        deadline_from=_time(deadline_from, "--deadline-from", rules),
+        deadline_until=_time(deadline_until, "--deadline-until", rules),
     )
     if (scope == Scope()) != all_orders:
         raise UserError(
@@ -157,9 +157,11 @@ def exempt(
             )
     now = now_ms()
     granted = ExemptionGranted(
-        effect=_effect(waive, extend_to, extend_by),
+        effect=_effect(waive, extend_to, extend_by, rules),
         exemption_id=exemption_id,
-        granted_at=now if granted_at is None else instant(granted_at, "--granted-at"),
+        granted_at=now
+        if granted_at is None
+        else instant(granted_at, "--granted-at", rules.time_zone),
         kinds=kinds or None,
         scope=scope,
         source=source,
@@ -219,7 +221,7 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
     typer.confirm("publish it?", abort=True, err=True)
 
 
-def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect:
+def _effect(waive: bool, extend_to: str | None, extend_by: str | None, rules: Policy) -> Effect:
     from streams.core.events import Effect
 
     if waive + (extend_to is not None) + (extend_by is not None) != 1:
@@ -229,16 +231,16 @@ def _effect(waive: bool, extend_to: str | None, extend_by: str | None) -> Effect
     if waive:
         return Effect(waive=True)
     if extend_by is None:
-        return Effect(extend_to=_time(extend_to, "--extend-to"))
-    found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d)", extend_by)
-    if found is None:
+        return Effect(extend_to=_time(extend_to, "--extend-to", rules))
+    try:
+        return Effect(extend_by=duration_ms(extend_by))
+    except ValueError:
         raise UserError(
-            f"--extend-by: {extend_by!r} is no duration",
+            f"--extend-by: {extend_by!r} is not a duration",
             "give a number and ms, s, m, h or d, as 24h",
             exit_code=2,
-        )
-    return Effect(extend_by=int(found[1]) * _UNITS_MS[found[2]])
+        ) from None
 
 
-def _time(text: str | None, option: str) -> int | None:
-    return None if text is None else instant(text, option)
+def _time(text: str | None, option: str, rules: Policy) -> int | None:
+    return None if text is None else instant(text, option, rules.time_zone)

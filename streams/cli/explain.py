@@ -12,11 +12,11 @@ from streams.cli.event_files import event_lines
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
-    instant,
     order_of_violation,
 )
 from streams.cli.printable import printable, printable_json
 from streams.cli.reading import read_logs
+from streams.cli.times import TIME_FORMS, instant
 from streams.core.errors import UserError
 from streams.core.words import counted, shortened
 from streams.kafka.connection import Connection
@@ -51,7 +51,7 @@ def explain(
     ] = None,
     until: Annotated[
         str,
-        typer.Option(metavar="TIME|drain", help="With --events: as of this time."),
+        typer.Option(metavar="TIME|drain", help=f"With --events: as of this time: {TIME_FORMS}."),
     ] = "drain",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object; times are epoch milliseconds.")
@@ -69,7 +69,7 @@ def explain(
     if events is None:
         evidence = _from_kafka(connection, order)
     else:
-        end = None if until == "drain" else instant(until, "--until")
+        end = None if until == "drain" else instant(until, "--until", rules.time_zone)
         evidence = _from_file(events, rules, end, order)
     if evidence.shop_id is None:
         raise _unknown(evidence, rules, events)

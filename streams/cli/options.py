@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -44,26 +43,3 @@ def order_of_violation(violation_id: str) -> str:
             exit_code=2,
         )
     return violation_id.partition(":")[0]
-
-
-def instant(text: str, option: str) -> int:
-    """Read a time: epoch milliseconds, or ISO 8601 with an offset.
-
-    Raises:
-        UserError: It is neither.
-    """
-    if re.fullmatch(r"\d{1,15}", text):
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or moment.year < 1970:
-        raise UserError(
-            f"{option}: {text!r} is no time",
-            "give epoch milliseconds or ISO 8601 with an offset, as 2022-12-09T16:29:00+08:00",
-            exit_code=2,
-        )
-    epoch = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-    delta = moment - epoch
-    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from msgspec.structs import fields
 
 from streams.cli.interrupt import tidied_up
 from streams.cli.options import input_topic
+from streams.cli.times import now_ms
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
 from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Instant
@@ -35,11 +35,6 @@ class _Logged(msgspec.Struct):
     topic: str
     value: msgspec.Raw
     timestamp: Instant | None = None
-
-
-def now_ms() -> int:
-    """Tell the machine's time, epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def logged(text: bytes) -> tuple[str, bytes, int]:

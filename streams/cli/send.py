@@ -14,8 +14,8 @@ from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
     input_topic,
-    instant,
 )
+from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.core.errors import UserError
 from streams.core.words import counted
 from streams.kafka.connection import Connection
@@ -53,7 +53,7 @@ def send(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="The records' timestamp: epoch ms, or ISO 8601 with an offset.",
+            help=f"The records' timestamp: {TIME_FORMS}.",
             show_default="now",
         ),
     ] = None,
@@ -92,11 +92,11 @@ def send(
         input_topic(topic)
     if events is not None and timestamp is not None:
         raise UserError("--timestamp needs a TOPIC", "lines of --events have their own", 2)
-    at = None if timestamp is None else instant(timestamp, "--timestamp")
+    rules = load_policy(policy)
+    at = None if timestamp is None else instant(timestamp, "--timestamp", rules.time_zone)
     arguments = values or ["-"]
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
-    rules = load_policy(policy)
     reader = _Reader(Decoder(rules), topic, at)
     streamed = "-" in arguments
     if into_the_past and streamed:
@@ -151,7 +151,7 @@ class _Reader:
         return batch
 
     def _event(self, value: bytes) -> InputEvent:
-        from streams.cli.publishing import checked, now_ms
+        from streams.cli.publishing import checked
 
         now = now_ms() if self._timestamp_ms is None else self._timestamp_ms
         return checked(self._decoder, self._topic or "", value, now)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from streams.cli.event_files import event_lines
-from streams.cli.options import DEFAULT_POLICY, PolicyName, instant
+from streams.cli.options import DEFAULT_POLICY, PolicyName
 from streams.cli.printable import printable, printable_json
+from streams.cli.times import TIME_FORMS, instant
 from streams.core.words import counted, shortened
 from streams.policies import load_policy
 
@@ -29,8 +30,8 @@ def simulate(
         str,
         typer.Option(
             metavar="TIME|drain",
-            help="Stop before this time (epoch ms, or ISO 8601 with an offset); drain: take all "
-            "records and let every timer fire.",
+            help="Stop before this time; drain: take all records and let every timer fire. A time "
+            f"is {TIME_FORMS}.",
         ),
     ] = "drain",
     sort: Annotated[
@@ -45,7 +46,7 @@ def simulate(
     from streams.engine.simulate import simulate_file
 
     rules = load_policy(policy)
-    end = None if until == "drain" else instant(until, "--until")
+    end = None if until == "drain" else instant(until, "--until", rules.time_zone)
     with event_lines(events) as file:
         simulation = simulate_file(file, rules, end, sort)
     sys.stdout.buffer.writelines(printable_json(line) + b"\n" for line in simulation.lines)

@@ -214,13 +214,22 @@ def _spelled_out(data: dict[str, Any], error: str) -> str:
     return error
 
 
+def duration_ms(value: Any) -> int:
+    """Read a duration such as `72h`; return milliseconds.
+
+    Raises:
+        ValueError: It is not a number with one of the units ms, s, m, h and d.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'Expected a duration such as "72h", got {value!r}')
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
 def _convert(wanted: type, value: Any) -> Any:
     """Turn a TOML value into one of the types above (msgspec's `dec_hook`)."""
     if wanted is Millis:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError(f'Expected a duration such as "72h", got {value!r}')
-        return Millis(int(match[1]) * _UNITS_MS[match[2]])
+        return Millis(duration_ms(value))
     if wanted is TimeOfDay:
         match = _TIME_OF_DAY.fullmatch(value) if isinstance(value, str) else None
         if match is None:

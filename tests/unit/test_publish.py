@@ -195,7 +195,7 @@ def test_what_is_no_line_of_a_log_is_told(text: bytes, message: str) -> None:
         (["send", "first-scan", "--events", "x"], "give either a TOPIC or --events"),
         (["send", "first-scam", "{}"], "first-scam is no input topic"),
         (["send", "--events", "x", "--timestamp", "1"], "--timestamp needs a TOPIC"),
-        (["send", "first-scan", "{}", "--timestamp", "now"], "--timestamp: 'now' is no time"),
+        (["send", "first-scan", "{}", "--timestamp", "noon"], "--timestamp: 'noon' is not a time"),
         (["appeal", "O1", "granted"], "'O1' is not a valid violation_id"),
         (["appeal", "O1:late-scan:4", "granted"], "appeal-decided is refused as invalid: .*"),
         (["exempt", "--id", "X1", "--waive"], "an exemption needs a scope, or --all-orders.*"),

@@ -211,8 +211,8 @@ def test_a_broker_that_is_not_there_is_one_clear_line(
     ("arguments", "message"),
     [
         (["--topic", "timeout"], "timeout is no input topic"),
-        (["--since", "yesterday"], "--since: 'yesterday' is no time"),
-        (["export", "--until", "1st"], "--until: '1st' is no time"),
+        (["--since", "yesterday"], "--since: 'yesterday' is not a time"),
+        (["export", "--until", "1st"], "--until: '1st' is not a time"),
         (["--by", "reason", "--limit", "3"], "--by counts all of them"),
         (["--reason", "bad"], "invalid value for '--reason'"),
         (["--by", "key"], "invalid value for '--by'"),
