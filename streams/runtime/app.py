@@ -154,6 +154,8 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
             hint="usual events take longer: install shipclock again where there is a C compiler; "
             "in a checkout: .venv/bin/python -m pip install --force-reinstall --no-deps -e .",
         )
+    for stage in stages:
+        metrics.declare(stage.name, stage.inputs, stage.outputs)
     with stopped_by_signals(stop, parent), _metrics_served(settings.metrics_port):
         app = WorkerApp(settings, stages)
         event(

@@ -59,8 +59,6 @@ class Placement:
         self._all = refuse or not NOT_COMPILED_WHY
         self._standing = Standing()
         self._unreported: dict[str, int] = {}
-        for topic in INPUT_TOPICS:
-            metrics.WRONG_PARTITION.labels(topic)
 
     def check(self, tp: TopicPartition, records: Columns, counts: Mapping[str, int]) -> Columns:
         """Look at records of one input; return them, with those to be refused marked."""

@@ -6,10 +6,12 @@ Only serving them brings the client library: 2 MB that most workers have no use 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client.core import Metric
 
 HOST = "127.0.0.1"
@@ -66,6 +68,7 @@ OUTPUTS = Counter(
     ["topic"],
 )
 TRANSACTIONS = Counter("shipclock_transactions", "Transactions committed.", ["stage"])
+_FAILURE_KINDS = ("fenced", "refused", "failed", "broken", "unreadable")
 FAILURES = Counter(
     "shipclock_failures",
     "Times a partition had to begin again from the log (fenced, refused, failed or broken), or met "
@@ -127,6 +130,25 @@ _ALL = (
 )  # fmt: skip
 
 
+def declare(stage: str, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Let the counters of a stage exist at 0, so that a first count is seen as a rise.
+
+    Args:
+        stage: The stage's name.
+        inputs: The topics it reads.
+        outputs: The topics it writes to, its changelog left out.
+    """
+    RECORDS.labels(stage)
+    TRANSACTIONS.labels(stage)
+    for kind in _FAILURE_KINDS:
+        FAILURES.labels(stage, kind)
+    for topic in inputs:
+        BEHIND_FRONTIER.labels(topic)
+        WRONG_PARTITION.labels(topic)
+    for topic in outputs:
+        OUTPUTS.labels(topic)
+
+
 class _Collector:
     """Tells the client library of them whenever it is asked."""
 
@@ -141,17 +163,44 @@ class _Collector:
             yield metric
 
 
+def _at_metrics_alone(scrape: WSGIApplication) -> WSGIApplication:
+    """Answer GET of /metrics, refuse other methods (405) and paths (404)."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        headers = [("Content-Type", "text/plain; charset=utf-8")]
+        if environ["PATH_INFO"] != "/metrics":
+            start_response("404 Not Found", headers)
+            return [b"the metrics are at /metrics\n"]
+        if environ["REQUEST_METHOD"] != "GET":
+            start_response("405 Method Not Allowed", [*headers, ("Allow", "GET")])
+            return [b"GET /metrics\n"]
+        return scrape(environ, start_response)
+
+    return answer
+
+
 def serve(port: int) -> Callable[[], None]:
     """Answer scrapes at 127.0.0.1 from a thread of its own; returns what ends that.
 
     Raises OSError if the port cannot be had.
     """
-    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+    import threading
+    from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+    from prometheus_client.exposition import ThreadingWSGIServer
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Leave standard error to the log."""
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Collector())
-    server, thread = start_http_server(port, addr=HOST, registry=registry)
+    scrape = _at_metrics_alone(make_wsgi_app(registry))
+    server = make_server(HOST, port, scrape, ThreadingWSGIServer, Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
 
     def end() -> None:
         server.shutdown()

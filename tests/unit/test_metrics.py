@@ -1,5 +1,6 @@
 """What is counted, and how Prometheus gets it."""
 
+import http.client
 import socket
 import urllib.request
 
@@ -41,10 +42,56 @@ def test_a_stage_counts_what_it_took_and_wrote() -> None:
     assert (counters.outputs, counters.states, counters.marks) == (3, 1, 2)
 
 
+def test_counters_of_a_stage_exist_before_they_count() -> None:
+    """A rate needs the 0 before the first count; what was counted stays."""
+    metrics.OUTPUTS.labels("written").inc(3)
+    metrics.declare("declared", ["taken"], ["written", "unwritten"])
+    assert dict(metrics.OUTPUTS.read()).items() >= {("written",): 3, ("unwritten",): 0}.items()
+    for counter in (metrics.BEHIND_FRONTIER, metrics.WRONG_PARTITION):
+        assert dict(counter.read())["taken",] == 0
+    for counter in (metrics.RECORDS, metrics.TRANSACTIONS):
+        assert dict(counter.read())["declared",] == 0
+    kinds = [kind for stage, kind in dict(metrics.FAILURES.read()) if stage == "declared"]
+    assert kinds == ["fenced", "refused", "failed", "broken", "unreadable"]
+
+
+def free_port() -> int:
+    """Find a port nobody listens at."""
+    with socket.create_server((metrics.HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/metrics?name[]=shipclock_records_total", 200),
+        ("GET", "/", 404),
+        ("GET", "/favicon.ico", 404),
+        ("GET", "/metrics/", 404),
+        ("POST", "/", 404),
+        ("POST", "/metrics", 405),
+        ("HEAD", "/metrics", 405),
+        ("OPTIONS", "/metrics", 405),
+    ],
+)
+def test_nothing_but_metrics_is_answered(method: str, path: str, status: int) -> None:
+    """A wrong path says where they are instead of looking like a health check that passed."""
+    end = metrics.serve(port := free_port())
+    try:
+        connection = http.client.HTTPConnection(metrics.HOST, port, timeout=5)
+        connection.request(method, path)
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert (answer.headers["Allow"] == "GET") == (status == 405)
+        connection.close()
+    finally:
+        end()
+
+
 def test_metrics_are_served_on_this_machine_alone() -> None:
     """They name no order, but nobody outside needs them; the port is free again afterwards."""
-    with socket.create_server((metrics.HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     metrics.FAILURES.labels("served", "broken").inc()
     metrics.LAG.labels("served").set(7)
     end = metrics.serve(port)
