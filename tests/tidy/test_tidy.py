@@ -154,6 +154,14 @@ def test_every_import_is_declared() -> None:
             assert found & (declared | {"mode-streaming"}), f"{relative(path)} imports {name}"
 
 
+def test_every_requirement_is_imported() -> None:
+    """What only tests use is a dev tool; zone data and YAML are used by way of others."""
+    providers = packages_distributions()
+    imported = {name for path in PACKAGE_FILES for name in rules.third_parties(path.read_text())}
+    found = rules.required_names([each for name in imported for each in providers.get(name, [])])
+    assert rules.required_names(PROJECT["dependencies"]) - found == {"pyyaml", "tzdata"}
+
+
 def test_import_rule_sees_a_stranger() -> None:
     """Standard library and own modules are left out, everything else is named."""
     source = "import os, faust.app\nfrom streams.core import x\nfrom pydantic.v1 import y"
