@@ -53,6 +53,10 @@ def explain(
         str,
         typer.Option(metavar="TIME|drain", help=f"With --events: as of this time: {TIME_FORMS}."),
     ] = "drain",
+    sort: Annotated[
+        bool,
+        typer.Option("--sort", help="With --events: sort its lines by timestamp, as `simulate`."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object; times are epoch milliseconds.")
     ] = False,
@@ -66,11 +70,13 @@ def explain(
     order, violation_id = _asked(subject)
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
+    if events is None and sort:
+        raise UserError("--sort needs --events", "a worker judges by log time", exit_code=2)
     if events is None:
         evidence = _from_kafka(connection, order)
     else:
         end = None if until == "drain" else instant(until, "--until", rules.time_zone)
-        evidence = _from_file(events, rules, end, order)
+        evidence = _from_file(events, rules, end, order, sort)
     if evidence.shop_id is None:
         raise _unknown(evidence, rules, events)
     _show(evidence, rules, violation_id, as_json)
@@ -93,11 +99,13 @@ def _from_kafka(connection: Connection, order_id: str) -> Evidence:
     return read_logs(lambda show, note: look_up(connection, order_id, show, note))
 
 
-def _from_file(events: Path, rules: Policy, until: int | None, order_id: str) -> Evidence:
+def _from_file(
+    events: Path, rules: Policy, until: int | None, order_id: str, sort: bool
+) -> Evidence:
     from streams.engine.evidence import evidence_of_events
 
     with event_lines(events) as file:
-        return evidence_of_events(file, rules, until, order_id)
+        return evidence_of_events(file, rules, until, order_id, sort)
 
 
 def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserError:

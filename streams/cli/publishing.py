@@ -33,7 +33,8 @@ class _Logged(msgspec.Struct):
     """A line of a file of events; partition and key are found anew."""
 
     topic: str
-    value: msgspec.Raw
+    value: msgspec.Raw = msgspec.Raw(b"")
+    raw: str | None = None
     timestamp: Instant | None = None
 
 
@@ -48,6 +49,10 @@ def logged(text: bytes) -> tuple[str, bytes, int]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"not an event line: {error}", LINE_HINT, exit_code=2) from None
     topic, value, at = input_topic(line.topic), bytes(line.value), line.timestamp
+    if not value:
+        if line.raw is None:
+            raise UserError("there is no `value`: write the event into it", LINE_HINT, exit_code=2)
+        value = line.raw.encode()
     if at is None:
         at = own_time(topic, lenient(value))
     # Without one the event is refused anyway, for that.

@@ -22,7 +22,7 @@ from streams.core.outputs import (
 )
 from streams.core.policy import Millis, Policy
 from streams.core.shop import Violation
-from streams.engine.event_file import Log, read_log
+from streams.engine.event_file import Log, read_events
 from streams.engine.orders_changelog import EXEMPTION_KEY
 from streams.engine.records import META_KEY, Checkpoint, MetaHead
 from streams.engine.shops_task import unpack_violation
@@ -149,14 +149,25 @@ class Evidence:
 
 
 def evidence_of_events(
-    lines: Iterable[bytes], policy: Policy, until: int | None, order_id: str
+    lines: Iterable[bytes],
+    policy: Policy,
+    until: int | None,
+    order_id: str,
+    by_time: bool = False,
 ) -> Evidence:
     """Judge a log of events, as `simulate` does, and gather what comes of one order.
 
+    Args:
+        lines: As `simulate_file` takes them.
+        policy: The rules.
+        until: As `simulate_file` takes it.
+        order_id: The order.
+        by_time: Sort the lines by timestamp first.
+
     Raises:
-        BadLine: A line is no event line, or an order stands in two partitions.
+        BadLine: A line is not an event line, or an order stands in two partitions.
     """
-    log = read_log(lines)
+    log = read_events(lines, by_time).log
     evidence = _judge(log, policy, until, order_id)
     if evidence.state is None:
         # It may have come and gone within the log: keep it, to have something to explain.

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from typer.testing import CliRunner
@@ -163,13 +164,24 @@ def test_a_line_whose_value_cannot_be_read_is_left_to_the_check() -> None:
         checked(DECODER, *logged(b'{"topic":"first-scan","value":' + value + b"}"))
 
 
+def test_a_line_of_raw_text_is_what_its_text_says() -> None:
+    """As `simulate` takes it: an event is sent, what is not JSON is refused for that."""
+    text = raw(scan()).decode()
+    made = logged(msgspec.json.encode({"topic": "first-scan", "raw": text}))
+    assert checked(DECODER, *made) == checked(DECODER, *logged(line("first-scan", scan())))
+    broken = logged(b'{"topic": "first-scan", "raw": "{", "timestamp": 5}')
+    assert broken == ("first-scan", b"{", 5)
+    with pytest.raises(UserError, match="first-scan is refused as malformed: "):
+        checked(DECODER, *broken)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"{", "not an event line: Input data was truncated"),
         (
-            b'{"topic": "first-scan", "raw": "x"}',
-            "not an event line: .*missing required field `value`",
+            b'{"topic": "first-scan"}',
+            "there is no `value`",
         ),
         (b'{"topic": "first-scam", "value": {}}', "first-scam is no input topic"),
         (line("x" * 1_000_000, {}), "^x{60}… is no input topic"),
@@ -223,6 +235,7 @@ def test_what_is_no_line_of_a_log_is_told(text: bytes, message: str) -> None:
         ),
         (["exempt", "--id", "X:1", "--waive", "--shop", "S1"], "exemption-granted is refused.*"),
         (["explain", "O1", "--until", "1"], "--until needs --events"),
+        (["explain", "O1", "--sort"], "--sort needs --events"),
         (["explain", "O1", "--events", "nowhere"], "nowhere: No such file or directory"),
     ],
 )

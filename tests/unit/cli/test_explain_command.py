@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.unit.cli.conftest import Shipclock
-from tests.unit.samples import line, paid, scan, upload
+from tests.unit.samples import DAY_MS, DEADLINE, line, paid, scan, upload
 
 HOSTILE = "\x1b[2J\x9b31m\u202e"
 
@@ -88,3 +88,15 @@ def test_a_violation_is_explained_by_its_id(shipclock: Shipclock) -> None:
     assert finished.out.startswith(b"Violation O1:late-scan:2 of shop S1: stands, charged ")
     told = shipclock("explain", "O1:late-scan:2", "--events", "-", "--json", stdin=log)
     assert json.loads(told.out)["order"]["order_id"] == "O1"
+
+
+def test_lines_out_of_order_are_explained_as_simulate_judges_them(shipclock: Shipclock) -> None:
+    """Sorted, a scan that stands behind a later payment is not late evidence."""
+    late = line("first-scan", scan("O2", scanned_at=DEADLINE), timestamp=DEADLINE + DAY_MS)
+    in_time = line("first-scan", scan(scanned_at=DEADLINE - 1), timestamp=DEADLINE - 1)
+    log = b"\n".join([line("order-paid", paid()), late, in_time])
+    as_read = shipclock("explain", "O1", "--events", "-", stdin=log).out.decode()
+    assert "revoked, revision 1: late first-scan" in as_read
+    in_order = shipclock("explain", "O1", "--events", "-", "--sort", stdin=log).out.decode()
+    assert in_order.startswith("Order O1 of shop S1: no violation stands, nothing is charged.")
+    assert "revoked" not in in_order
