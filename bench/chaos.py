@@ -1,16 +1,17 @@
 """Disturb workers and broker while orders are loaded, and compare every record with a simulation.
 
 Run: python bench/chaos.py [--orders N] [--workers N] [--partitions N] [--disturbances N] [--seed N]
-     [--busy N] [--standstill S]
+     [--busy N] [--standstill S] [--security scram-tls]
 
 Workers are killed, paused and paused for longer than their session; the broker is killed and
 started again on its data; and while a worker restores partitions, it or the broker is killed or
 paused. `--busy` programs eat the cores meanwhile. Then all heals, and the outputs (key, value and
 headers, as a multiset) and the shops' ledger must be those that a simulation gives for the log that
 the broker holds. A partition that has something to do and does not move for `--standstill` seconds
-ends the run at once, with what the workers said last of it. Prints duplicates and losses by topic,
-the disturbances, and a JSON line; exits 1 unless all are 0. The evidence of a failed run stays in a
-temporary folder.
+ends the run at once, with what the workers said last of it. With `--security scram-tls` the
+workers log in over TLS and have the rights that `shipclock topics acls` lists, and no more.
+Prints duplicates and losses by topic, the disturbances, and a JSON line; exits 1 unless all are 0.
+The evidence of a failed run stays in a temporary folder.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ from streams.kafka.topic_admin import ensure_topics
 from streams.policies import load_policy
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.publish import InputEvent, targets
+from streams.runtime.rights import rights_of
 from streams.testing import cluster
+from streams.testing.secured import SecuredBroker
 
 GROUP = f"{trouble.APP_ID}-orders"
 # In these shares; every kind within any six.
@@ -115,6 +118,7 @@ def main() -> None:
     parser.add_argument("--disturbances", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--busy", type=int, default=0, help="programs beside it that eat a core")
+    parser.add_argument("--security", choices=("none", "scram-tls"), default="none")
     # Longer than any disturbance with the recovery from it, and than a worker keeps its counsel.
     parser.add_argument("--standstill", type=float, default=90.0, metavar="S")
     options = parser.parse_args()
@@ -143,11 +147,18 @@ def main() -> None:
     sys.exit(130 if interrupted else not passed)
 
 
+def broker_of(folder: Path, options: argparse.Namespace) -> EmbeddedBroker:
+    """Make the broker; of a secured one the bench uses the listener that is open."""
+    return EmbeddedBroker(folder) if options.security == "none" else SecuredBroker(folder)
+
+
 async def run(folder: Path, options: argparse.Namespace) -> Outcome:
     """Load and disturb at once, heal, wait until all is judged, read the topics."""
     chunks = chunked(options)
-    with EmbeddedBroker(folder / "broker") as broker:
+    with broker_of(folder / "broker", options) as broker:
         await ensure_topics(Connection(broker.bootstrap), options.partitions)
+        if isinstance(broker, SecuredBroker):
+            await broker.grant(rights_of("worker", broker.scram, "shipclock", ""))
         loader = Loader(broker.bootstrap, chunks)
         crew = Crew(broker, folder, options)
         watch = Watch(broker.bootstrap, folder, options)
@@ -516,7 +527,11 @@ class Crew:
 
     def _worker(self, number: int) -> cluster.WorkerProcess:
         log_path = self._folder / f"worker-{number}.log"
-        return cluster.WorkerProcess(Connection(self._broker.bootstrap), log_path, *self._options)
+        broker = self._broker
+        connection = Connection(broker.bootstrap)
+        if isinstance(broker, SecuredBroker):
+            connection = broker.scram
+        return cluster.WorkerProcess(connection, log_path, *self._options)
 
     def _require_alive(self) -> None:
         for number, worker in enumerate(self._workers):

@@ -1,5 +1,6 @@
 """The broker's configuration: `server.properties`, the identity of its data, the Java options."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from streams.broker.errors import BrokerError
@@ -77,13 +78,24 @@ SERVER_PROPERTIES = {
 }
 
 
-def write_server_properties(data_dir: Path, port: int, controller_port: int) -> None:
-    """Write the broker's configuration for this start."""
+_LISTENERS = ("listeners", "advertised.listeners")
+
+
+def write_server_properties(
+    data_dir: Path, port: int, controller_port: int, more: Mapping[str, str]
+) -> None:
+    """Write the broker's configuration for this start.
+
+    Args:
+        more: Further properties; listeners among them stand beside the usual ones.
+    """
     properties = SERVER_PROPERTIES | {
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": f"{NODE_ID}@{HOST}:{controller_port}",
     }
+    for key, value in more.items():
+        properties[key] = f"{properties[key]},{value}" if key in _LISTENERS else value
     lines = [f"{key}={value}\n" for key, value in properties.items()]
     (data_dir / PROPERTIES_FILE).write_text("".join(lines))
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -48,9 +49,22 @@ class EmbeddedBroker:
 
     The data stays in `data_dir` and is used again by the next start on it, also after a kill.
     Without a `port` a free one is chosen at the first start and kept for later starts.
+
+    Args:
+        properties: More of the broker's configuration, such as further listeners.
+        users: SCRAM users and their passwords, made with the data folder.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        *,
+        properties: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
+        self._properties = properties or {}
+        self._users = users or {}
         self.data_dir = Path(data_dir).absolute()
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -163,8 +177,10 @@ class EmbeddedBroker:
 
     def _format(self, command: list[str]) -> None:
         # The ports mean nothing to the formatting tool; each start writes its own.
-        write_server_properties(self.data_dir, 1, 2)
+        write_server_properties(self.data_dir, 1, 2, self._properties)
         arguments = ["format", "-t", CLUSTER_ID, "-c", PROPERTIES_FILE]
+        for name, password in self._users.items():
+            arguments += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         with self.log_path.open("wb") as log:
             code = subprocess.run(
                 [*command, *JAVA_OPTIONS_SHORT_LIVED, "kafka.tools.StorageTool", *arguments],
@@ -196,7 +212,7 @@ class EmbeddedBroker:
                 raise self._failed(failure)
 
     def _launch(self, command: list[str], port: int, descriptor: int, detached: bool) -> None:
-        write_server_properties(self.data_dir, port, _free_port())
+        write_server_properties(self.data_dir, port, _free_port(), self._properties)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("wb") as log:

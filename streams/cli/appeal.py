@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
@@ -17,7 +17,7 @@ from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 
-@connected
+@configured
 def appeal(
     violation_id: Annotated[
         str, typer.Argument(metavar="VIOLATION_ID", help="As in ORDER:late-scan:1.")

@@ -16,6 +16,7 @@ _COMMANDS = (
     "demo",
     "broker",
     "topics",
+    "config",
     "worker",
     "simulate",
     "explain",

@@ -14,7 +14,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
 from streams.cli.event_files import line_batches_of
 from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
@@ -78,7 +78,7 @@ Limit = Annotated[
 
 
 @app.command("list")
-@connected
+@configured
 def list_letters(
     reason: Reason = None,
     topic: SourceTopic = None,
@@ -123,7 +123,7 @@ def list_letters(
 
 
 @app.command()
-@connected
+@configured
 def export(
     reason: Reason = None,
     topic: SourceTopic = None,
@@ -151,7 +151,7 @@ def export(
 
 
 @app.command()
-@connected
+@configured
 def resend(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Lines of `export`, with repaired values.")
@@ -189,7 +189,7 @@ def resend(
 
 
 @app.command()
-@connected
+@configured
 def skip(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="An input topic.")],
     partition: Annotated[int, typer.Argument(min=0, metavar="PARTITION")],
@@ -199,7 +199,9 @@ def skip(
     ],
     *,
     connection: Connection,
-    app_id: Annotated[str, typer.Option(help="As given to the workers.")] = "shipclock",
+    app_id: Annotated[
+        str, typer.Option(help="As given to the workers.", show_default="shipclock")
+    ] = "shipclock",
 ) -> None:
     """Let workers go on past one batch of records that cannot be read.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
 
 
-@connected
+@configured
 def exempt(
     exemption_id: Annotated[
         str,

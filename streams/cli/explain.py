@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
 from streams.cli.event_files import event_lines
 from streams.cli.options import (
     DEFAULT_POLICY,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
 
 
-@connected
+@configured
 def explain(
     subject: Annotated[
         str,

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
 from streams.core.words import shortened
+from streams.settings import KEYS
 
+DEFAULT_POLICY = KEYS["policy"].default
+
+Part = Literal["worker", "commands", "topics", "producer", "consumer"]
+"""What needs rights of its own on a cluster that asks for them."""
 PolicyName = Annotated[
-    str, typer.Option("--policy", metavar="NAME|FILE", help="The rules, by name or as a TOML file.")
+    str,
+    typer.Option(
+        "--policy",
+        metavar="NAME|FILE",
+        help="The rules, by name or as a TOML file.",
+        show_default=DEFAULT_POLICY,
+    ),
 ]
-DEFAULT_POLICY = "douyin-first-scan"
 
 
 def input_topic(name: str) -> str:

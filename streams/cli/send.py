@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
 from streams.cli.event_files import line_batches_of, whole_event
 from streams.cli.options import (
     DEFAULT_POLICY,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streams.runtime.publish import InputEvent
 
 
-@connected
+@configured
 def send(
     topic: Annotated[
         str | None, typer.Argument(metavar="[TOPIC]", help="An input topic, as order-paid.")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+import shlex
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from streams.cli.connecting import connected
+from streams.cli.configured import configured
+from streams.cli.options import Part
 from streams.core.errors import UserError
 from streams.kafka.connection import Connection
+from streams.settings import Loaded
 
 if TYPE_CHECKING:
+    from streams.kafka.acls import Acl
     from streams.kafka.topic_admin import TopicState
 
 app = typer.Typer(
@@ -34,7 +39,7 @@ ShopPartitions = Annotated[
 
 
 @app.command()
-@connected
+@configured
 def create(
     *,
     connection: Connection,
@@ -58,7 +63,7 @@ def create(
 
 
 @app.command()
-@connected
+@configured
 def check(
     *,
     connection: Connection,
@@ -69,6 +74,81 @@ def check(
     from streams.kafka.topic_admin import check_topics
 
     _run(check_topics(connection, partitions, shop_partitions=shop_partitions))
+
+
+@app.command()
+@configured
+def acls(
+    principal: Annotated[
+        str, typer.Option(metavar="TYPE:NAME", help="Who gets them.")
+    ] = "User:shipclock",
+    part: Annotated[
+        Part | None, typer.Option("--for", help="Only what this needs.", show_default="all")
+    ] = None,
+    group: Annotated[
+        str, typer.Option(help="The consumer group of the consumers of outputs.")
+    ] = "shipclock-consumers",
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
+    as_commands: Annotated[
+        bool, typer.Option("--kafka-acls", help="Lines for Kafka's kafka-acls.sh.")
+    ] = False,
+    *,
+    loaded: Loaded,
+) -> None:
+    """List the access rights that a cluster with ACLs must grant, and to which part.
+
+    `worker` judges; `commands` are explain, dead-letters, send, exempt and appeal; `topics` are
+    the commands of this group; `producer` sends facts; `consumer` reads the outputs.
+    """
+    from streams.runtime.rights import rights_of
+
+    found = {
+        name: rights_of(name, loaded.connection, loaded.settings.app_id, group)
+        for name in get_args(Part)
+        if part in (None, name)
+    }
+    if as_json:
+        for name, rights in found.items():
+            for acl in rights:
+                typer.echo(json.dumps({"for": name, "principal": principal, **_as_fields(acl)}))
+    elif as_commands:
+        for acl in dict.fromkeys(acl for rights in found.values() for acl in rights):
+            typer.echo(_as_command(acl, principal, loaded.connection))
+    else:
+        _show_acls(found)
+
+
+def _as_fields(acl: Acl) -> dict[str, str]:
+    return {
+        "resource": acl.resource,
+        "name": acl.name,
+        "pattern": "prefixed" if acl.prefixed else "literal",
+        "operation": acl.operation,
+    }
+
+
+def _as_command(acl: Acl, principal: str, connection: Connection) -> str:
+    pattern = " --resource-pattern-type prefixed" if acl.prefixed else ""
+    return (
+        f"kafka-acls.sh --bootstrap-server {connection.bootstrap} --add "
+        f"--allow-principal {shlex.quote(principal)} --operation {acl.operation} "
+        f"--{acl.resource} {acl.name}{pattern}"
+    )
+
+
+def _show_acls(found: Mapping[str, Sequence[Acl]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("for", "operation", "resource", box=None)
+    # A name that is cut short would be granted so.
+    table.add_column("name", overflow="fold", no_wrap=True)
+    table.add_column("pattern")
+    for name, rights in found.items():
+        for acl in rights:
+            fields = _as_fields(acl)
+            table.add_row(name, acl.operation, acl.resource, acl.name, fields["pattern"])
+    Console().print(table)
 
 
 def _run(work: Coroutine[Any, Any, list[TopicState]]) -> None:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     InvalidConfigurationError,
     InvalidReplicationFactorError,
-    KafkaConnectionError,
-    KafkaError,
-    NodeNotReadyError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
 
 from streams.core.words import counted
+from streams.kafka.acls import Acl, Operation, hidden_topics
 from streams.kafka.connection import Connection
+from streams.kafka.errors import clear_errors
 from streams.topics.catalog import TopicFile, TopicsError, load_topics
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
@@ -35,6 +33,9 @@ _TIMEOUT_S = 60.0
 # What was created has leaders within a second; a broker that restarts, within some more.
 _READY_TIMEOUT_S = 30.0
 _POLL_S = 0.05
+
+CHECK_RIGHTS: tuple[Operation, ...] = ("Describe", "DescribeConfigs")
+CREATE_RIGHTS: tuple[Operation, ...] = ("Create", *CHECK_RIGHTS)
 
 _CREATE_HINTS = {
     InvalidReplicationFactorError: "give --replication-factor a number the cluster can hold",
@@ -84,16 +85,19 @@ async def ensure_topics(
         replication_factor: -1 takes the broker's default.
 
     Raises:
-        TopicsError: The broker cannot be reached or refuses, a partition stays without a leader,
-            or an existing topic has another partition count; in the last case nothing was created.
+        ClientError: The broker cannot be reached or refuses.
+        TopicsError: A partition stays without a leader, or an existing topic has another partition
+            count; in the last case nothing was created.
     """
     files = planned_topics(partitions, shop_partitions)
-    async with _admin(connection) as admin:
-        present = await _describe(admin, files)
+    async with _admin(connection, files, *CREATE_RIGHTS) as admin:
+        present = await _describe(admin, files, connection.topic_prefix)
         refuse_uneven_groups(files, present)
         refuse_other_counts(files, present)
         missing = [file for file in files if file.topic not in present]
-        created = await _create(admin, missing, replication_factor) if missing else ()
+        created = set[str]()
+        if missing:
+            created = await _create(admin, missing, replication_factor, connection.topic_prefix)
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while unready := _unready(files, present):
             if time.monotonic() > deadline:
@@ -102,7 +106,7 @@ async def ensure_topics(
                     "see whether all brokers of the cluster are up",
                 )
             await asyncio.sleep(_POLL_S)
-            present = await _describe(admin, files)
+            present = await _describe(admin, files, connection.topic_prefix)
         refuse_other_counts(files, present)
     return compare(files, present, created)
 
@@ -113,12 +117,13 @@ async def check_topics(
     """Compare the topics on a broker with their files; arguments as for `ensure_topics`.
 
     Raises:
-        TopicsError: The broker cannot be reached, or co-partitioned topics have different
+        ClientError: The broker cannot be reached or refuses.
+        TopicsError: Co-partitioned topics have different
             partition counts.
     """
     files = planned_topics(partitions, shop_partitions)
-    async with _admin(connection) as admin:
-        present = await _describe(admin, files)
+    async with _admin(connection, files, *CHECK_RIGHTS) as admin:
+        present = await _describe(admin, files, connection.topic_prefix)
     refuse_uneven_groups(files, present)
     return compare(files, present)
 
@@ -193,7 +198,7 @@ def _compare_one(file: TopicFile, topic: BrokerTopic | None, created: bool) -> T
 
 
 async def _describe(
-    admin: AIOKafkaAdminClient, files: Sequence[TopicFile]
+    admin: AIOKafkaAdminClient, files: Sequence[TopicFile], prefix: str
 ) -> dict[str, BrokerTopic]:
     """Describe those of the topics that exist."""
     wanted = {file.topic for file in files}
@@ -203,6 +208,8 @@ async def _describe(
         for topic in await admin.describe_topics()
         if topic["topic"] in wanted and topic["partitions"]
     }
+    if hidden := await hidden_topics(admin, {prefix + name for name in wanted - partitions.keys()}):
+        raise TopicAuthorizationFailedError(hidden)
     if not partitions:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions]
@@ -213,6 +220,8 @@ async def _describe(
             # The broker that answers this may not know yet what another one has listed.
             if error is UnknownTopicOrPartitionError:
                 continue
+            if error is TopicAuthorizationFailedError:
+                raise TopicAuthorizationFailedError(prefix + name)
             if code:
                 raise TopicsError(f"topic {name} cannot be described: {message or error.__name__}")
             listed = partitions[name]
@@ -228,7 +237,7 @@ def _unready(files: Sequence[TopicFile], present: Mapping[str, BrokerTopic]) -> 
 
 
 async def _create(
-    admin: AIOKafkaAdminClient, files: Sequence[TopicFile], replication_factor: int
+    admin: AIOKafkaAdminClient, files: Sequence[TopicFile], replication_factor: int, prefix: str
 ) -> set[str]:
     """Create topics; return the names of those that nobody else had created meanwhile."""
     # aiokafka takes -1 copies only beside an assignment of replicas, if an empty one.
@@ -240,6 +249,8 @@ async def _create(
         error = for_code(code)
         if not code:
             created.add(name)
+        elif error is TopicAuthorizationFailedError:
+            raise TopicAuthorizationFailedError(prefix + name)
         # Another process may have been quicker; what it made is compared like any other.
         elif error is not TopicAlreadyExistsError:
             raise TopicsError(
@@ -250,41 +261,18 @@ async def _create(
 
 
 @asynccontextmanager
-async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(
+    connection: Connection, files: Sequence[TopicFile], *operations: Operation
+) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect, and turn everything a person can cause into one clear line."""
-    bootstrap = connection.bootstrap
-    try:
-        collect_hosts(bootstrap)
-    except ValueError:
-        raise TopicsError(
-            f"{bootstrap!r} is no broker address", "give host:port", exit_code=2
-        ) from None
-    try:
-        with _quiet_aiokafka():
-            admin = connection.admin()
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await admin.start()
-                async with asyncio.timeout(_TIMEOUT_S):
-                    yield admin
-            finally:
-                await admin.close()
-    except (KafkaConnectionError, NodeNotReadyError, OSError, TimeoutError):
-        raise TopicsError(
-            f"no Kafka broker answers at {bootstrap}",
-            "start one with `shipclock broker start`, or give its address with --bootstrap",
-        ) from None
-    except KafkaError as error:
-        raise TopicsError(f"the broker at {bootstrap} refused: {error}") from None
-
-
-@contextmanager
-def _quiet_aiokafka() -> Iterator[None]:
-    """Keep aiokafka from logging what is reported to the person anyway."""
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    prefix = connection.topic_prefix
+    needs = [Acl("topic", prefix + file.topic, each) for file in files for each in operations]
+    async with clear_errors(connection, needs):
+        admin = connection.admin()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await admin.start()
+            async with asyncio.timeout(_TIMEOUT_S):
+                yield admin
+        finally:
+            await admin.close()

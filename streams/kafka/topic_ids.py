@@ -100,7 +100,7 @@ class _Request(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdsRequest(Request[_Request]):  # type: ignore[misc]
-    """Metadata of some topics, ids included; asking creates none."""
+    """Metadata of some topics with their ids and what this user may do; asking creates none."""
 
     API_KEY = 3
 
@@ -110,22 +110,27 @@ class TopicIdsRequest(Request[_Request]):  # type: ignore[misc]
     def build(self, request_struct_class: type[_Request]) -> _Request:
         """Fill in the one version there is."""
         named: list[tuple[object, ...]] = [(_NO_ID, topic, {}) for topic in self.topics]
-        return request_struct_class(named, False, False, False, {})
+        return request_struct_class(named, False, False, True, {})
 
 
-async def topic_ids(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, str]:
+async def topic_ids(
+    admin: AIOKafkaAdminClient, topics: Iterable[str], prefix: str = ""
+) -> dict[str, str]:
     """Ask for the id of each topic, in the form Kafka's tools print.
+
+    Args:
+        prefix: What the names of the topics begin with in Kafka.
 
     Returns:
         Ids by topic, without topics that do not exist. Empty if the broker has no ids.
     """
     try:
-        answer = await admin._send_request(TopicIdsRequest(topics))
+        answer = await admin._send_request(TopicIdsRequest(prefix + each for each in topics))
     except RuntimeError:
         # What aiokafka raises, as a kind of it, for a broker that does not know this version.
         return {}
     return {
-        name: urlsafe_b64encode(found).rstrip(b"=").decode()
+        name.removeprefix(prefix): urlsafe_b64encode(found).rstrip(b"=").decode()
         for code, name, found, *_ in answer.topics
         if not code and found != _NO_ID
     }

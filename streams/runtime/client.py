@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.conn import collect_hosts
-from aiokafka.errors import (
-    KafkaConnectionError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    NodeNotReadyError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import TopicAuthorizationFailedError
 
-from streams.core.errors import UserError
+from streams.kafka.acls import Acl, hidden_topics
 from streams.kafka.connection import Connection
-from streams.runtime.logs import reason
+from streams.kafka.errors import ClientError, clear_errors
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
 CONNECT_TIMEOUT_S = 8.0
@@ -27,38 +19,20 @@ CONNECT_TIMEOUT_S = 8.0
 _CLOSE_TIMEOUT_S = 2.0
 
 
-class ClientError(UserError):
-    """Why a cluster cannot do what was asked."""
-
-
 @asynccontextmanager
-async def connected(connection: Connection) -> AsyncIterator[dict[str, int]]:
-    """Ask a cluster for its topics, and tell what goes wrong in the block as a `ClientError`.
+async def connected(
+    connection: Connection, needs: Sequence[Acl] = ()
+) -> AsyncIterator[dict[str, int]]:
+    """Ask a cluster for its topics, and report what goes wrong in the block as a `ClientError`.
+
+    Args:
+        needs: The rights that the block needs.
 
     Yields:
-        The partition count of every topic.
+        The partition count of every topic that this user may see.
     """
-    bootstrap = connection.bootstrap
-    try:
-        collect_hosts(bootstrap)
-    except ValueError:
-        raise ClientError(f"{bootstrap!r} is no broker address", "give host:port", 2) from None
-    # What aiokafka logs is told to the person anyway.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
-    try:
-        yield await _partition_counts(connection)
-    except (KafkaConnectionError, NodeNotReadyError, OSError, TimeoutError):
-        raise ClientError(
-            f"no Kafka broker answers at {bootstrap}",
-            "start one with `shipclock broker start`, or give its address with --bootstrap",
-        ) from None
-    except (MessageSizeTooLargeError, RecordListTooLargeError):
-        raise ClientError(
-            f"the broker at {bootstrap} refuses an event as too large",
-            "divide it; the topic's max.message.bytes is the limit",
-        ) from None
-    except KafkaError as error:
-        raise ClientError(f"the broker at {bootstrap} refused: {reason(error)}") from None
+    async with clear_errors(connection, needs):
+        yield await _partition_counts(connection, needs)
 
 
 def count_of(topic: str, counts: dict[str, int]) -> int:
@@ -80,14 +54,19 @@ async def let_go(closing: Coroutine[Any, Any, None]) -> None:
         task.exception()
 
 
-async def _partition_counts(connection: Connection) -> dict[str, int]:
+async def _partition_counts(connection: Connection, needs: Sequence[Acl]) -> dict[str, int]:
     admin = connection.admin()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await admin.start()
             # All topics are listed: asking for one by name may create it.
-            return {
+            counts = {
                 topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()
             }
+            wanted = {acl.name for acl in needs if acl.resource == "topic"}
+            unseen = wanted - {connection.topic_prefix + topic for topic in counts}
+            if hidden := await hidden_topics(admin, unseen):
+                raise TopicAuthorizationFailedError(hidden)
+            return counts
     finally:
         await let_go(admin.close())

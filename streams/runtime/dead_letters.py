@@ -17,6 +17,7 @@ from streams.engine.records import InRecord
 from streams.kafka.connection import Connection
 from streams.runtime.client import connected, count_of, let_go
 from streams.runtime.lean import AsColumns, columns, lean, readable
+from streams.runtime.rights import reading_rights
 
 _FETCH_WAIT_MS = 500
 # A broker that goes away while it is read is given this long to come back.
@@ -49,7 +50,7 @@ async def dead_letters(
     Raises:
         ClientError: The broker cannot be reached or refuses, or there is no such topic.
     """
-    async with connected(connection) as counts:
+    async with connected(connection, reading_rights(connection, [DEAD_LETTERS])) as counts:
         places = [TopicPartition(DEAD_LETTERS, n) for n in range(count_of(DEAD_LETTERS, counts))]
         mark = AsColumns() if lean() else None
         consumer = connection.consumer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiokafka import errors as kafka
@@ -9,6 +10,8 @@ from aiokafka import errors as kafka
 from streams.codec.state import StateVersionError
 from streams.core.errors import UserError
 from streams.engine.records import CorruptChangelog
+from streams.kafka.acls import Acl, missing
+from streams.kafka.connection import ConnectionSettingError
 from streams.runtime.logs import reason
 
 
@@ -43,19 +46,15 @@ class TopicRecreated(PartitionRefused):
         )
 
 
-_GRANT = "grant the worker what it needs, or correct its credentials"
+_LOGIN = "correct sasl_username or sasl_password: shipclock config check"
 _TOO_LARGE = "raise the topic's max.message.bytes; compare with: shipclock topics check"
 _VERSION = "the broker is too old for this worker"
 _HINTS: dict[type[BaseException], str] = {
     kafka.MessageSizeTooLargeError: _TOO_LARGE,
     kafka.RecordListTooLargeError: _TOO_LARGE,
     kafka.RecordTooLargeError: _TOO_LARGE,
-    kafka.TopicAuthorizationFailedError: _GRANT,
-    kafka.GroupAuthorizationFailedError: _GRANT,
-    kafka.ClusterAuthorizationFailedError: _GRANT,
-    kafka.TransactionalIdAuthorizationFailed: _GRANT,
-    kafka.SaslAuthenticationFailed: _GRANT,
-    kafka.AuthenticationFailedError: _GRANT,
+    kafka.SaslAuthenticationFailed: _LOGIN,
+    kafka.AuthenticationFailedError: _LOGIN,
     kafka.InvalidTopicError: "compare with: shipclock topics check",
     kafka.InvalidTimestampError: "compare with: shipclock topics check",
     kafka.PolicyViolationError: "the cluster's policy must allow it",
@@ -79,15 +78,22 @@ class Refusal(NamedTuple):
     hint: str
 
 
-def refusal(exc: BaseException) -> Refusal | None:
+def refusal(exc: BaseException, needs: Sequence[Acl] = ()) -> Refusal | None:
     """Tell a failure that no retry mends from one that passes.
 
     The client wraps what it did not expect, so the causes are looked at too.
+
+    Args:
+        needs: The rights that the work needs, so that one which is missing can be named.
     """
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, PartitionRefused):
             return Refusal(str(cause), cause.hint)
+        if isinstance(cause, ConnectionSettingError):
+            return Refusal(cause.message, cause.hint or "")
+        if lacks := missing(cause, needs):
+            return Refusal(lacks.detail, lacks.hint)
         for kind, hint in _HINTS.items():
             if isinstance(cause, kind):
                 return Refusal(reason(cause), hint)

@@ -10,6 +10,7 @@ from streams.kafka.waiting import jittered
 from streams.runtime.errors import PositionLost, refusal
 from streams.runtime.logs import Standing, reason
 from streams.runtime.reports import Reports
+from streams.runtime.rights import worker_rights
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.telemetry import metrics
@@ -33,6 +34,7 @@ class Failures:
         self._number = number
         self._reports = reports
         self._bugs = Standing()
+        self._needs = worker_rights(settings.connection, settings.app_id, [stage])
         self._retry_s = _RETRY_S_MIN
 
     def report(self, exc: Exception) -> float:
@@ -45,7 +47,7 @@ class Failures:
             add(logging.WARNING, "fenced", self._number, detail="another worker has taken the "
                 "partition over, or the broker gave its transaction up")  # fmt: skip
             return jittered(self._settings.session_timeout_ms / 1000)
-        if refused := refusal(exc):
+        if refused := refusal(exc, self._needs):
             self._count("refused")
             add(logging.ERROR, "refused", self._number, detail=refused.detail, hint=refused.hint,
                 retry_s=_REFUSED_S)  # fmt: skip

@@ -16,9 +16,11 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
 )
 
 from streams.engine.records import Columns
+from streams.kafka.acls import hidden_topics
 from streams.kafka.topic_ids import topic_ids
 from streams.kafka.waiting import close_quietly, within
 from streams.runtime.errors import WorkerError
@@ -70,6 +72,7 @@ class Inputs:
         }
         self._consumer = connection.consumer(
             group_id=self.group_id,
+            group_instance_id=settings.group_instance_id,
             value_deserializer=self._mark,
             # Where to read is ours to say: the client must not skip what was deleted.
             auto_offset_reset="none",
@@ -233,7 +236,7 @@ class Inputs:
     async def topic_ids(self) -> dict[str, str]:
         """Ask for the id of each input topic that exists; nothing if the broker has no ids."""
         async with within(self._answer_ms, "the ids of the topics"):
-            return await topic_ids(self._admin, self._stage.inputs)
+            return await topic_ids(self._admin, self._stage.inputs, self._connection.topic_prefix)
 
     def seek(self, partition: int, offsets: Mapping[str, int]) -> None:
         """Read a partition of all topics on from these offsets."""
@@ -306,6 +309,9 @@ class Inputs:
     async def _partition_counts(self) -> dict[str, int]:
         counts = await self._listed()
         missing = [topic for topic in self._stage.topics if topic not in counts]
+        prefix = self._connection.topic_prefix
+        if hidden := await hidden_topics(self._admin, [prefix + topic for topic in missing]):
+            raise TopicAuthorizationFailedError(hidden)
         if missing:
             raise WorkerError(
                 f"topics do not exist: {', '.join(missing)}"

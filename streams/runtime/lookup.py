@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +16,7 @@ from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
 from streams.runtime.lean import AsEntries, Entry, entries, lean, readable
+from streams.runtime.rights import READ, reading_rights
 
 _FETCH_WAIT_MS = 500
 _FETCH_PARTITION_BYTES = 4 * 1024 * 1024
@@ -38,12 +39,12 @@ async def look_up(
         ClientError: The broker cannot be reached, or topics are missing.
     """
     partition_of = KeyPartitioner()
-    async with _reader(connection, progress, note) as (reader, counts):
+    async with _reader(connection, READ, progress, note) as (reader, counts):
 
         def place(topic: str, key: str) -> TopicPartition:
             return TopicPartition(topic, partition_of(key.encode(), count_of(topic, counts)))
 
-        for topic in (ORDERS_CHANGELOG, SHOPS_CHANGELOG, DEAD_LETTERS, *SHOP_OUTPUTS):
+        for topic in READ:
             count_of(topic, counts)
         evidence = await reader.order(order_id, place(ORDERS_CHANGELOG, order_id))
         if evidence.shop_id is None:
@@ -79,7 +80,7 @@ async def homes_of(
         ClientError: The broker cannot be reached, or the changelog does not exist.
     """
     partition_of = KeyPartitioner()
-    async with _reader(connection, progress, note) as (reader, counts):
+    async with _reader(connection, [ORDERS_CHANGELOG], progress, note) as (reader, counts):
         count = count_of(ORDERS_CHANGELOG, counts)
         near = {partition_of(order_id.encode(), count) for order_id in order_ids}
         homes = await reader.homes(order_ids, sorted(near))
@@ -106,7 +107,7 @@ async def fill_reach(
         ORDERS_CHANGELOG: reach.orders_changelog,
         SHOPS_CHANGELOG: reach.shops_changelog,
     }
-    async with _reader(connection, progress, note) as (reader, counts):
+    async with _reader(connection, [*takes], progress, note) as (reader, counts):
         for topic in takes:
             places = [TopicPartition(topic, number) for number in range(count_of(topic, counts))]
             await reader.read(places, lambda tp, records: takes[tp.topic](records))
@@ -201,10 +202,10 @@ class _Reader:
 
 @asynccontextmanager
 async def _reader(
-    connection: Connection, progress: ProgressListener, note: NoteListener
+    connection: Connection, topics: Sequence[str], progress: ProgressListener, note: NoteListener
 ) -> AsyncIterator[tuple[_Reader, dict[str, int]]]:
     """Connect; yield what reads, and the partition count of every topic."""
-    async with connected(connection) as counts:
+    async with connected(connection, reading_rights(connection, topics)) as counts:
         mark = AsEntries() if lean() else None
         consumer = connection.consumer(
             enable_auto_commit=False,

@@ -25,7 +25,8 @@ from streams.engine.event_file import lenient, own_time
 from streams.engine.orders_changelog import Meta, peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
-from streams.runtime.client import CONNECT_TIMEOUT_S, ClientError, let_go
+from streams.kafka.errors import ClientError
+from streams.runtime.client import CONNECT_TIMEOUT_S, let_go
 from streams.runtime.clock import wall_ms
 from streams.runtime.publish import InputEvent, Publisher
 

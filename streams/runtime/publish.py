@@ -16,8 +16,10 @@ from msgspec import Struct
 from streams.codec.decode import Decoder
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.kafka.connection import Connection
+from streams.kafka.errors import ClientError
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import ClientError, connected, count_of, let_go
+from streams.runtime.client import connected, count_of, let_go
+from streams.runtime.rights import PUBLISHER_ID, publishing_rights
 
 # The broker aborts a transaction this old; a batch takes a tenth of a second.
 _TRANSACTION_TIMEOUT_S = 20.0
@@ -155,11 +157,11 @@ async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
         ClientError: The broker cannot be reached or refuses, or the input topics are not
             co-partitioned.
     """
-    async with connected(connection) as counts:
+    async with connected(connection, publishing_rights(connection)) as counts:
         _refuse_uneven(counts)
         producer = connection.producer(
             # Of its own: two commands at a time must not fence each other.
-            transactional_id=f"shipclock-publish-{uuid.uuid4()}",
+            transactional_id=f"{PUBLISHER_ID}{uuid.uuid4()}",
             transaction_timeout_ms=int(_TRANSACTION_TIMEOUT_S * 1000),
             max_request_size=_REQUEST_BYTES_MAX,
             max_batch_size=_BATCH_BYTES,

@@ -9,7 +9,7 @@ from streams.runtime.logs import Standing, event, warn
 
 log = logging.getLogger(__name__)
 
-_HINT = "trying again; nothing is judged meanwhile; one on this machine: shipclock broker start"
+_HINT = "trying again; nothing is judged meanwhile"
 
 
 class Reach:
@@ -21,12 +21,12 @@ class Reach:
         self._lost_s: dict[str, float] = {}
         """Per stage that gets no answer, since when."""
 
-    def lost(self, stage: str, detail: str) -> None:
-        """Note that a stage gets no answer."""
+    def lost(self, stage: str, detail: str, hint: str = "") -> None:
+        """Note that a stage gets no answer, and what may help."""
         self._lost_s.setdefault(stage, time.monotonic())
         if self._standing.news("broker"):
             warn(log, "broker-unreachable", bootstrap=self._bootstrap, stage=stage, detail=detail,
-                 hint=_HINT)  # fmt: skip
+                 hint=f"{_HINT}; {hint}" if hint else _HINT)  # fmt: skip
 
     def found(self, stage: str) -> None:
         """Note that a stage gets answers."""

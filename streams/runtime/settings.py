@@ -18,6 +18,10 @@ class Settings:
     """Prefix of the consumer groups and transactional ids: another app id is another run over the
     same inputs, with the same outputs topics."""
 
+    group_instance_id: str | None = None
+    """This worker's own name in its consumer groups, for static membership: it gets its partitions
+    back when it restarts within the session's timeout. Several processes add their number."""
+
     accepted_topics: frozenset[str] = frozenset()
     """Topics that were recreated, or lost records, and are read on as they are: `TOPIC=ID`."""
 
@@ -45,6 +49,7 @@ class Settings:
     metadata_max_age_ms: int = 30_000
     """How soon an input that was deleted and created again, or has more partitions, is noticed."""
     request_timeout_ms: int = 10_000
+    """How long an answer of a broker may take, but for those to transactions."""
     answer_limit_ms: int = 30_000
     """Longest wait for the answer to one question, the client's own retries included: three request
     timeouts, so that a broker that is restarted is waited for and one that hangs is not."""
@@ -95,6 +100,7 @@ class Settings:
     an order among them may be judged before its scan and corrected, but the worker stays alive."""
 
     fetch_partition_bytes: int = 512 * 1024
+    """What a response brings of one partition, at least one batch; four times that in a restore."""
     fetch_bytes_max: int = 8 * 1024 * 1024
     """One response: what a pause may throw away, and what is decoded in one go."""
     inflated_bytes_max: int = INFLATED_BYTES_MAX
@@ -107,8 +113,10 @@ class Settings:
     """Produced batches: half of the broker's default limit on one."""
 
     restore_concurrency: int = 4
+    """How many partitions of a stage restore at a time."""
     stop_timeout_ms: int = 2_500
     """For the commit in flight when the worker is stopped; after it the transaction is aborted."""
     summary_interval_ms: int = 10_000
+    """How often what was done is logged, while something is."""
     metrics_port: int | None = None
     """Where 127.0.0.1 answers Prometheus; None: nowhere."""

@@ -8,8 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka.connection import Connection
-from streams.runtime.client import CONNECT_TIMEOUT_S, ClientError, connected, count_of, let_go
+from streams.kafka.errors import ClientError
+from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
 from streams.runtime.lean import AsColumns, Unread, lean, readable
+from streams.runtime.rights import skipping_rights
 from streams.runtime.unreadable import skips_group
 
 _FETCH_WAIT_MS = 500
@@ -22,7 +24,7 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
         ClientError: There is no such batch, or it can be read; or the broker cannot be reached.
     """
     name = f"{tp.topic}[{tp.partition}]"
-    async with connected(connection) as counts:
+    async with connected(connection, skipping_rights(connection, app_id)) as counts:
         if not tp.partition < (count := count_of(tp.topic, counts)):
             raise ClientError(f"{tp.topic} has no partition {tp.partition}", f"it has {count}")
         if not lean():

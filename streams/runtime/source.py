@@ -10,11 +10,13 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from streams.kafka.diagnosis import diagnose
 from streams.kafka.waiting import cancelled, jittered
 from streams.runtime.errors import WorkerError, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason
 from streams.runtime.reach import Reach
+from streams.runtime.rights import worker_rights
 from streams.runtime.session import Session
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
@@ -48,6 +50,7 @@ class Source(Service):
         self._channel = channel
         self._on_fatal = on_fatal
         self._reach = reach
+        self._needs = worker_rights(settings.connection, settings.app_id, [stage])
         self._refusals = Standing()
         self._broken_s = _BROKEN_S_MIN
         self._reading: asyncio.Task[None] | None = None
@@ -76,19 +79,29 @@ class Source(Service):
                 if time.monotonic() - began_s > _HEALTHY_S:
                     self._broken_s = _BROKEN_S_MIN
                     self._refusals.over()
-                pause_s = self._report(exc)
+                pause_s = await self._report(exc)
             await asyncio.sleep(jittered(pause_s))
 
-    def _report(self, exc: BaseException) -> float:
+    async def _report(self, exc: BaseException) -> float:
         """Log what ended a session; return how long to wait before the next, in seconds."""
-        if refused := refusal(exc):
-            if self._refusals.news(refused.detail):
-                error(log, "refused", stage=self._stage.name, detail=refused.detail,
-                      hint=refused.hint, retry_s=_REFUSED_S)  # fmt: skip
-            return _REFUSED_S
+        if refused := refusal(exc, self._needs):
+            return self._refused(refused.detail, refused.hint)
         if isinstance(exc, (KafkaError, OSError)):
-            self._reach.lost(self._stage.name, reason(exc))
+            # The client says of every failure to connect that nobody answered.
+            found = await diagnose(self._settings.connection)
+            if found is None:
+                self._reach.lost(self._stage.name, reason(exc))
+            elif found.permanent:
+                return self._refused(found.detail, found.hint)
+            else:
+                self._reach.lost(self._stage.name, found.detail, found.hint)
             return _RETRY_S
         pause_s, self._broken_s = self._broken_s, min(2 * self._broken_s, _BROKEN_S_MAX)
         log.error("broken stage=%s retry_s=%s", self._stage.name, pause_s, exc_info=exc)
         return pause_s
+
+    def _refused(self, detail: str, hint: str) -> float:
+        if self._refusals.news(detail):
+            error(log, "refused", stage=self._stage.name, detail=detail, hint=hint,
+                  retry_s=_REFUSED_S)  # fmt: skip
+        return _REFUSED_S

@@ -32,6 +32,9 @@ def main() -> None:
     settings, policy = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own supervisor wrote it
     if settings.metrics_port is not None:
         settings = replace(settings, metrics_port=settings.metrics_port + index)
+    if settings.group_instance_id is not None:
+        # Two members of one name would push each other out of the group for ever.
+        settings = replace(settings, group_instance_id=f"{settings.group_instance_id}-{index}")
     from streams.runtime.app import run_worker
     from streams.runtime.errors import WorkerError
 

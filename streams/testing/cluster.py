@@ -22,6 +22,7 @@ from streams.core.events import INPUT_TOPICS
 from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics, planned_topics
+from streams.settings import environment_of
 
 OUTPUT_TOPICS = (
     "timeout",
@@ -112,7 +113,7 @@ class WorkerProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **environment_of(connection), "PYTHONUNBUFFERED": "1"},
         )
 
     @property
@@ -146,10 +147,10 @@ async def read(connection: Connection, topics: Iterable[str]) -> list[LogRecord]
         assigned = list(consumer.assignment())
         ends = await consumer.end_offsets(assigned)
         while any([await consumer.position(tp) < ends[tp] for tp in assigned]):
-            for fetched in (await consumer.getmany(timeout_ms=200)).values():
+            for tp, fetched in (await consumer.getmany(timeout_ms=200)).items():
                 records += [
                     LogRecord(
-                        r.topic,
+                        tp.topic,
                         r.partition,
                         r.timestamp,
                         r.key,

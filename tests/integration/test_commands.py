@@ -27,10 +27,10 @@ from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
 from streams.core.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection
+from streams.kafka.errors import ClientError
 from streams.kafka.topic_admin import ensure_topics
 from streams.runtime import dead_letters
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import ClientError
 from tests.integration.topics import delete_topics
 from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
 

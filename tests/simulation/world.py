@@ -22,6 +22,7 @@ import streams.engine.orders_task
 import streams.kafka.waiting
 import streams.runtime.partition
 import streams.runtime.session
+import streams.runtime.source
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
@@ -433,6 +434,10 @@ class _Log(logging.Handler):
             self._world.note("log", text)
 
 
+async def _nothing_found(connection: Connection) -> None:
+    """Find nothing wrong with a connection."""
+
+
 @contextmanager
 def in_memory(world: World) -> Iterator[None]:
     """Put the fakes, the virtual time and the log handler into the runtime's modules."""
@@ -453,6 +458,8 @@ def in_memory(world: World) -> Iterator[None]:
         stack.enter_context(
             patch.object(streams.kafka.waiting, "_draw", random.Random(f"pause-{world.plan.seed}"))
         )
+        # It would look for a broker outside.
+        stack.enter_context(patch.object(streams.runtime.source, "diagnose", _nothing_found))
         # So that the few records of a run are many.
         stack.enter_context(patch.object(streams.runtime.session, "_SHARE_MIN", 1))
         for name, most in zip(

@@ -264,7 +264,7 @@ def test_a_broker_that_is_not_there_is_one_clear_line(arguments: list[str]) -> N
     assert error.exit_code == 1
     assert error.message == "no Kafka broker answers at 127.0.0.1:1"
     assert error.hint
-    assert "shipclock broker start" in error.hint
+    assert "bootstrap" in error.hint
 
 
 def test_a_dry_run_prints_the_event_a_worker_takes() -> None:

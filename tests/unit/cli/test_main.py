@@ -220,7 +220,7 @@ def test_strange_app_id_is_wrong_usage(shipclock: Shipclock, app_id: str) -> Non
     """An unset variable in a script is one, too."""
     finished = shipclock("worker", "--app-id", app_id)
     assert finished.code == 2
-    assert finished.err.startswith(f"error: {app_id!r} is no app id")
+    assert finished.err.startswith(f"error: --app-id: {app_id!r} is not a valid app id")
 
 
 def test_an_accepted_topic_is_given_with_its_id(shipclock: Shipclock) -> None:

@@ -4,6 +4,7 @@ import pytest
 from aiokafka import errors as kafka
 
 from streams.engine.records import CorruptChangelog
+from streams.kafka.acls import HINT, Acl
 from streams.runtime import logs
 from streams.runtime.errors import PartitionRefused, refusal
 from streams.runtime.logs import Standing
@@ -14,9 +15,6 @@ from streams.runtime.logs import Standing
     [
         kafka.MessageSizeTooLargeError(),
         kafka.RecordListTooLargeError(),
-        kafka.TopicAuthorizationFailedError("timeout"),
-        kafka.GroupAuthorizationFailedError("shipclock-orders"),
-        kafka.TransactionalIdAuthorizationFailed("shipclock-orders-0"),
         kafka.InvalidTopicError(),
         kafka.InvalidTransactionTimeout(),
         kafka.UnsupportedVersionError(),
@@ -31,6 +29,29 @@ def test_what_no_retry_mends_has_a_hint(exc: Exception) -> None:
     assert type(exc).__name__ in refused.detail
 
 
+@pytest.mark.parametrize(
+    ("exc", "detail"),
+    [
+        (kafka.TopicAuthorizationFailedError("p.timeout"), "the right Write on topic p.timeout"),
+        (kafka.TopicAuthorizationFailedError({"p.x"}), "the rights Read and Write on topic p.x"),
+        (kafka.GroupAuthorizationFailedError("a-orders"), "the right Read on group a-orders"),
+        (kafka.GroupAuthorizationFailedError("Unable to get coordinator id for a-orders"),
+         "the right Read on group a-orders"),
+        (kafka.TransactionalIdAuthorizationFailed("a-orders-0"),
+         "the right Write on transactional id a-orders-0"),
+        (kafka.ClusterAuthorizationFailedError(), "the right on cluster"),
+    ],
+)  # fmt: skip
+def test_a_missing_right_is_named_with_what_the_work_needs(exc: Exception, detail: str) -> None:
+    """Kafka names the resource alone; which operations, the work knows."""
+    needs = [
+        Acl("topic", "p.timeout", "Write"), Acl("topic", "p.x", "Write"),
+        Acl("topic", "p.x", "Read"), Acl("group", "a-orders", "Read"),
+        Acl("transactional-id", "a-orders-", "Write", prefixed=True),
+    ]  # fmt: skip
+    assert refusal(exc, needs) == (f"this user lacks {detail}", HINT)
+
+
 def test_a_refused_partition_says_its_own_hint() -> None:
     """Its message needs no class name in front."""
     assert refusal(PartitionRefused("they disagree", "reset one")) == ("they disagree", "reset one")
@@ -42,7 +63,7 @@ def test_the_cause_is_found_behind_what_the_client_wraps_it_in() -> None:
     wrapped.__cause__ = kafka.TopicAuthorizationFailedError("timeout")
     refused = refusal(wrapped)
     assert refused is not None
-    assert refused.detail.startswith("TopicAuthorizationFailedError")
+    assert refused.detail == "this user lacks the right on topic timeout"
 
 
 @pytest.mark.parametrize(

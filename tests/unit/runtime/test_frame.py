@@ -26,7 +26,7 @@ async def test_agents_take_what_comes_on_their_channels(
     await app.start()
     async with asyncio.timeout(10):
         for source in sources:
-            batch = SimpleNamespace(partition=SimpleNamespace(take=taken.put_nowait))
+            batch = SimpleNamespace(owner=SimpleNamespace(take=taken.put_nowait))
             await source._channel.put(batch)
             assert await taken.get() is batch
     await app.stop()

@@ -9,8 +9,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.core.events import INPUT_TOPICS
+from streams.kafka.errors import ClientError
 from streams.runtime import past
-from streams.runtime.client import ClientError
 from streams.runtime.past import Frontiers, PacedLoad, Survey
 from streams.runtime.publish import InputEvent
 from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, exemption, paid, scan, upload
