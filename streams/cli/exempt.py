@@ -195,8 +195,8 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
     """
     from streams.cli.explanation import money
     from streams.cli.reading import read_logs
-    from streams.engine.reach import Reach
-    from streams.runtime.lookup import fill_reach
+    from streams.engine.coverage import Coverage
+    from streams.runtime.lookup import fill_coverage
 
     if not sys.stdin.isatty():
         raise UserError(
@@ -205,15 +205,15 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
             "give --yes to publish it without asking",
             exit_code=2,
         )
-    reach = Reach(exemption, rules)
-    read_logs(lambda show, note: fill_reach(connection, reach, show, note))
-    stand = "stands" if reach.violations == 1 else "stand"
-    costs = " and ".join(money(amount, unit) for unit, amount in reach.totals.items())
+    coverage = Coverage(exemption, rules)
+    read_logs(lambda show, note: fill_coverage(connection, coverage, show, note))
+    stand = "stands" if coverage.violations == 1 else "stand"
+    costs = " and ".join(money(amount, unit) for unit, amount in coverage.totals.items())
     typer.echo(
         printable(
-            f"exemption {exemption.exemption_id} covers {counted(reach.orders, 'known order')}, "
+            f"exemption {exemption.exemption_id} covers {counted(coverage.orders, 'known order')}, "
             "and those to come that match: "
-            f"{counted(reach.violations, 'violation')} of them {stand} now"
+            f"{counted(coverage.violations, 'violation')} of them {stand} now"
             + (f", charged {costs}" if costs else "")
         ),
         err=True,

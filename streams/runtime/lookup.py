@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.codec.state import unpack_order
+from streams.engine.coverage import Coverage
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
-from streams.engine.reach import Reach
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.runtime.batches import KeyPartitioner
@@ -95,8 +95,8 @@ async def homes_of(
         return homes
 
 
-async def fill_reach(
-    connection: Connection, reach: Reach, progress: ProgressListener, note: NoteListener
+async def fill_coverage(
+    connection: Connection, coverage: Coverage, progress: ProgressListener, note: NoteListener
 ) -> None:
     """Read both changelogs to their ends, to find what an exemption covers.
 
@@ -104,8 +104,8 @@ async def fill_reach(
         ClientError: The broker cannot be reached, or a changelog does not exist.
     """
     takes: dict[str, Callable[[Iterable[Entry]], None]] = {
-        ORDERS_CHANGELOG: reach.orders_changelog,
-        SHOPS_CHANGELOG: reach.shops_changelog,
+        ORDERS_CHANGELOG: coverage.orders_changelog,
+        SHOPS_CHANGELOG: coverage.shops_changelog,
     }
     async with _reader(connection, [*takes], progress, note) as (reader, counts):
         for topic in takes:

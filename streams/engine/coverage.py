@@ -15,7 +15,7 @@ from streams.engine.shops_task import unpack_violation
 Entries = Iterable[tuple[bytes | None, bytes | None]]
 
 
-class Reach:
+class Coverage:
     """The orders with a running clock that an exemption covers, and their standing violations.
 
     Feed it records in log order: the whole orders changelog, then the whole shops changelog.

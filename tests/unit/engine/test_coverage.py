@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streams.core.events import Effect, ExemptionGranted, Scope
+from streams.engine.coverage import Coverage
 from streams.engine.event_file import read_log
-from streams.engine.reach import Reach
 from streams.engine.simulate import ORDERS, judge_log
 from tests.unit.samples import DAY_MS, DEADLINE, PLACED_AT, POLICY, appeal, line, paid, scan
 
@@ -20,8 +20,8 @@ LOG = [
 ]
 
 
-def reach_of(scope: Scope, kinds: list[str] | None = None) -> Reach:
-    """Fill a reach from the log, as of a day after the first deadline."""
+def coverage_of(scope: Scope, kinds: list[str] | None = None) -> Coverage:
+    """Fill a coverage from the log, as of a day after the first deadline."""
     granted = ExemptionGranted(
         effect=Effect(waive=True),
         exemption_id="X1",
@@ -30,14 +30,14 @@ def reach_of(scope: Scope, kinds: list[str] | None = None) -> Reach:
         scope=scope,
         source="platform",
     )
-    reach = Reach(granted, POLICY)
+    coverage = Coverage(granted, POLICY)
     checkpoints = list(judge_log(read_log(LOG), POLICY, DEADLINE + DAY_MS + 1))
     for wanted in (True, False):
-        take = reach.orders_changelog if wanted else reach.shops_changelog
+        take = coverage.orders_changelog if wanted else coverage.shops_changelog
         for stage, _, checkpoint in checkpoints:
             if (stage == ORDERS) == wanted:
                 take(checkpoint.changelog.items())
-    return reach
+    return coverage
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_orders_and_fines_of_a_scope_are_counted(
     scope: Scope, kinds: list[str] | None, orders: int, violations: int, totals: dict[str, int]
 ) -> None:
     """Orders without a clock, and what was revoked, are not covered."""
-    reach = reach_of(scope, kinds)
-    assert (reach.orders, reach.violations, reach.totals) == (orders, violations, totals)
+    coverage = coverage_of(scope, kinds)
+    assert (coverage.orders, coverage.violations, coverage.totals) == (orders, violations, totals)
 
 
 def test_what_was_forgotten_is_not_counted() -> None:
     """A tombstone takes order and violation away."""
-    reach = reach_of(Scope())
-    reach.orders_changelog([(b"O1", None)])
-    reach.shops_changelog([(b"S1:O1:late-scan:2", None), (b"\x00ban:S1:P1", b"\x01\x90")])
-    assert (reach.orders, reach.violations) == (2, 4)
+    coverage = coverage_of(Scope())
+    coverage.orders_changelog([(b"O1", None)])
+    coverage.shops_changelog([(b"S1:O1:late-scan:2", None), (b"\x00ban:S1:P1", b"\x01\x90")])
+    assert (coverage.orders, coverage.violations) == (2, 4)
