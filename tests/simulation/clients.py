@@ -40,6 +40,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka.topic_ids import TopicIdsRequest
 from tests.simulation.groups import Group, Joined
+from tests.simulation.hangs import Hangs
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
 
@@ -49,6 +50,8 @@ T = TypeVar("T")
 _OUTSIDE = Context()
 _RETRIABLE = (KafkaConnectionError, RequestTimedOutError)
 _RETRY_S = 0.05
+# A group's member fetches without end, a restore some times.
+_MEMBER_WEIGHT = 0.1
 
 
 @dataclass
@@ -88,9 +91,12 @@ class Events(Protocol):
 class Network:
     """Carries requests to the broker and answers back, as far as the faults allow."""
 
-    def __init__(self, loop: VirtualLoop, kafka: MemoryKafka, rng: Random, events: Events) -> None:
+    def __init__(
+        self, loop: VirtualLoop, kafka: MemoryKafka, rng: Random, events: Events, hangs: Hangs
+    ) -> None:
         self.loop = loop
         self.kafka = kafka
+        self.hangs = hangs
         self.events = events
         self.faults = Faults()
         self.groups: dict[str, Group] = {}
@@ -269,6 +275,8 @@ class MemoryProducer:
         """Hand over a batch; the future is done when it is written, or says why it is not."""
         self._check(opened=True)
         await asyncio.sleep(0)
+        # For what is known of the topic.
+        await self._network.hangs.wait("producer.send_batch")
         tp = TopicPartition(topic, partition)
         sequence = self._sequences.get(tp, 0)
         self._sequences[tp] = sequence + 1
@@ -297,6 +305,7 @@ class MemoryProducer:
     async def stop(self) -> None:
         self._closed = True
         await asyncio.sleep(0)
+        await self._network.hangs.stop("producer.stop")
 
     async def _end(self, commit: bool) -> None:
         self._check(opened=True)
@@ -337,6 +346,7 @@ class MemoryProducer:
         await self._insist(f"produce {where} x{len(rows)}", produce)
 
     async def _insist(self, name: str, carry_out: Callable[[], T]) -> T:
+        await self._network.hangs.wait(f"producer: {name}")
         try:
             return await self._network.insist(
                 f"{name} {self._name}", carry_out, self._timeout_s, lambda: not self._closed
@@ -391,7 +401,8 @@ class MemoryConsumer:
         **_: object,
     ) -> None:
         self._network = network
-        self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
+        self._timeout_s = request_timeout_ms / 1000
+        self._call = partial(network.call, timeout_s=self._timeout_s)
         self._kafka = network.kafka
         self._group_id = group_id
         self._assignor = partition_assignment_strategy[0]
@@ -407,10 +418,13 @@ class MemoryConsumer:
         self._closed = asyncio.Event()
         self._member = ""
         self._coordination: asyncio.Task[None] | None = None
+        self._deaf_until_s = 0.0
+        """Until then its fetches bring nothing."""
 
     async def start(self) -> None:
-        await self._call("connect", lambda: None)
+        await self._connect("consumer.start")
         if self._topics:
+            await self._network.hangs.wait("consumer.start")
             self._coordination = asyncio.create_task(self._coordinate())
             await self._assigned.wait()
 
@@ -419,6 +433,11 @@ class MemoryConsumer:
         if self._coordination is not None:
             await asyncio.wait([self._coordination])
             await self._call("leave", lambda: self._group.leave(self._member, self._now_s))
+        await self._network.hangs.stop("consumer.stop")
+
+    async def _connect(self, what: str) -> None:
+        await self._network.hangs.wait_and_raise(what, self._timeout_s)
+        await self._call("connect", lambda: None)
 
     # --- assignment
 
@@ -466,6 +485,9 @@ class MemoryConsumer:
         self, *tps: TopicPartition, timeout_ms: int = 0
     ) -> dict[TopicPartition, list[Any]]:
         await self._assigned.wait()
+        if self._deaf():
+            await asyncio.sleep(timeout_ms / 1000)
+            return {}
         positions = self._positions or {}
         faults, rng = self._network.faults, self._network.rng
         wanted = {
@@ -506,11 +528,19 @@ class MemoryConsumer:
             await asyncio.sleep(timeout_ms / 1000)
         return records
 
+    def _deaf(self) -> bool:
+        weight = 1.0 if self._group_id is None else _MEMBER_WEIGHT
+        lasts_s = self._network.hangs.strikes("consumer.getmany", weight)
+        if lasts_s is not None:
+            self._deaf_until_s = max(self._deaf_until_s, self._now_s + lasts_s)
+        return self._now_s < self._deaf_until_s
+
     def _record(self, offset: int, row: Row) -> Any:
         return Fetched(offset, row.timestamp, row.key, row.value)
 
     async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         tps = list(tps)
+        await self._network.hangs.wait_and_raise("consumer.end_offsets", self._timeout_s)
 
         def ends() -> dict[TopicPartition, int]:
             logs = {tp: self._kafka.logs[tp] for tp in tps}
@@ -520,6 +550,7 @@ class MemoryConsumer:
 
     async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         tps = list(tps)
+        await self._network.hangs.wait_and_raise("consumer.beginning_offsets", self._timeout_s)
         return await self._call("beginning-offsets", lambda: dict.fromkeys(tps, 0))
 
     # --- the group
@@ -610,17 +641,23 @@ class MemoryAdmin:
     """What of AIOKafkaAdminClient the runtime asks."""
 
     def __init__(self, network: Network, *, request_timeout_ms: int, **_: object) -> None:
-        self._call = partial(network.call, timeout_s=request_timeout_ms / 1000)
+        self._hangs = network.hangs
+        self._timeout_s = request_timeout_ms / 1000
+        self._call = partial(network.call, timeout_s=self._timeout_s)
         self._kafka = network.kafka
         self._groups = network.groups
 
     async def start(self) -> None:
+        await self._hangs.wait_and_raise("admin.start", self._timeout_s)
         await self._call("connect", lambda: None)
 
     async def close(self) -> None:
         await asyncio.sleep(0)
+        await self._hangs.stop("admin.close")
 
     async def describe_topics(self) -> list[dict[str, Any]]:
+        await self._hangs.wait_and_raise("admin.describe_topics", self._timeout_s)
+
         def describe() -> list[dict[str, Any]]:
             counts = self._kafka.counts
             return [{"topic": topic, "partitions": list(range(n))} for topic, n in counts.items()]
@@ -655,6 +692,8 @@ class MemoryAdmin:
     async def list_consumer_group_offsets(
         self, group_id: str, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]:
+        await self._hangs.wait_and_raise("admin.group_offsets", self._timeout_s)
+
         def offsets() -> dict[TopicPartition, OffsetAndMetadata]:
             committed = self._kafka.committed
             return {

@@ -19,6 +19,7 @@ from streams.runtime.settings import Settings
 from tests.auditor.naive import DAY_MS, HOUR_MS, MINUTE_MS, OWN_TIME, Event, audit, by_partition
 from tests.property.logs import MONDAY_MS, LogMaker, arrange, judgeable, lines_of
 from tests.simulation.clients import Faults
+from tests.simulation.hangs import HangRates
 from tests.simulation.memory_kafka import Row
 
 LONG_AFTER_MS = 500 * DAY_MS
@@ -57,6 +58,7 @@ class Plan:
     window: tuple[int, int]
     """Records and timers that the orders stage takes in one go."""
     faults: Faults
+    hangs: HangRates
     slow_topics: tuple[str, ...]
     events: list[Event] = field(repr=False)
     arrivals: list[Arrival] = field(repr=False)
@@ -64,7 +66,8 @@ class Plan:
     def describe(self) -> str:
         """Say the plan in one line, with what is not at rest."""
         parts = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
-        parts["faults"] = {name: rate for name, rate in vars(self.faults).items() if rate}
+        for rates in ("faults", "hangs"):
+            parts[rates] = {name: rate for name, rate in vars(parts[rates]).items() if rate}
         return " ".join(f"{name}={value}" for name, value in parts.items())
 
 
@@ -113,6 +116,7 @@ def make_plan(seed: int) -> Plan:
             delay_s=rng.choice((0.002, 0.02, 0.1)),
             slow_topic=rng.choice((0.0, 0.5, 0.9)),
         ),
+        hangs=_hangs(random.Random(f"hangs-{seed}")),
         slow_topics=tuple(rng.sample(INPUT_TOPICS, 2)),
         events=events,
         arrivals=arrivals,
@@ -143,6 +147,20 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
         "restore_concurrency": rng.choice((1, 4)),
         "stop_timeout_ms": rng.choice((200, 1_000)),
     }
+
+
+def _hangs(rng: random.Random) -> HangRates:
+    """Draw whether and how calls hang: every second seed has some that do."""
+    if rng.random() < 0.5:
+        return HangRates()
+    return HangRates(
+        chance=rng.choice((0.001, 0.005, 0.02)),
+        endless=rng.choice((0.0, 0.3, 1.0)),
+        longest_s=rng.choice((1.0, 5.0, 20.0)),
+        half_open_every_s=rng.choice((2.0, 5.0)),
+        half_open_s=rng.choice((0.5, 2.0)),
+        restores=rng.choice((0.0, 0.3, 0.8)),
+    )
 
 
 def settings_of(plan: Plan, **others: object) -> Settings:

@@ -41,7 +41,8 @@ from tests.simulation.clients import (
     Network,
 )
 from tests.simulation.groups import Group
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.hangs import HangRates, Hangs
+from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
 from tests.simulation.plan import Arrival, Plan, settings_of
 
@@ -52,6 +53,7 @@ _EPOCH_NS = 1_800_000_000_000_000_000
 _REST_S_MAX = 300.0
 _QUIET_S = 4.0
 _JUMP_S = 2.0
+_RESTORE_S = 0.5
 _TOMBSTONES_KEPT_MS = 60_000
 _CHANNEL_BATCHES_MAX = 64
 _TEAR_DOWN_ROUNDS = 20
@@ -91,7 +93,9 @@ class World:
         self.loop.set_exception_handler(lambda *_: None)
         self._rng = random.Random(f"run-{plan.seed}")
         self.kafka = MemoryKafka()
-        self.network = Network(self.loop, self.kafka, random.Random(f"net-{plan.seed}"), self)
+        self.hangs = Hangs(self.loop, random.Random(f"hangs-of-{plan.seed}"), self.note)
+        dice = random.Random(f"net-{plan.seed}")
+        self.network = Network(self.loop, self.kafka, dice, self, self.hangs)
         self.clock = EventClock(self.loop)
         trusted = TrustedClock(wall_ms=self.clock.now_ms, steady_ms=self.clock.now_ms)
         self.settings = settings_of(plan, app_id=APP_ID, clock=trusted)
@@ -158,6 +162,7 @@ class World:
             self._start_worker()
         self._disturb_begins()
         disturbing = asyncio.create_task(self._disturb())
+        cutting = asyncio.create_task(self._cut_connections())
         await self._send(waiting)
         await asyncio.sleep(self._rng.random() * 2.0)
         if not plan.punctual:
@@ -174,6 +179,7 @@ class World:
         await self._until(self._at_rest, "rest")
         await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
         ticking.cancel()
+        cutting.cancel()
 
     def _make_topics(self) -> None:
         for topic, partitions in self.counts.items():
@@ -260,6 +266,7 @@ class World:
     def _disturb_begins(self) -> None:
         self._calm = False
         self.network.faults = self.plan.faults
+        self.hangs.rates = self.plan.hangs
 
     async def _disturb(self) -> None:
         """Now and then do something to somebody."""
@@ -289,6 +296,20 @@ class World:
             elif what == "compact":
                 self._compact()
 
+    async def _cut_connections(self) -> None:
+        """Now and then let the connections of a worker stay open and carry nothing."""
+        dice, every_s = self.hangs.rng, self.plan.hangs.half_open_every_s
+        while every_s:
+            await asyncio.sleep(dice.expovariate(1 / every_s))
+            if self._workers and not self._calm:
+                self.hangs.half_open(self._workers[dice.choice(list(self._workers))][0])
+
+    def assigned(self) -> None:
+        """Strike at times a worker that has been assigned partitions, while it restores them."""
+        process, dice = PROCESS.get(), self.hangs.rng
+        if process is not None and dice.random() < self.hangs.rates.restores:
+            self.loop.call_later(dice.random() * _RESTORE_S, self.hangs.half_open, process)
+
     def _compact(self) -> None:
         for stage in self.stages:
             for partition in range(self.kafka.counts[stage.changelog]):
@@ -300,6 +321,7 @@ class World:
         self.note("heal")
         self._calm = True
         self.network.faults = Faults(delay_s=0.005)
+        self.hangs.rates = HangRates()
         self.network.down_until_s = 0.0
         self.network.slow_topics = set()
         for process, _ in self._workers.values():
@@ -335,9 +357,21 @@ class World:
             if meanwhile is not None and round_ % 10 == 0:
                 meanwhile()
             if self.loop.time() > give_up_s:
-                self.fail(f"waited {_REST_S_MAX:.0f} s in vain for {what}")
+                still = ", ".join(self._standing_still()) or "nobody has anything to do"
+                self.fail(
+                    f"stands still for ever ({_REST_S_MAX:.0f} s of waiting for {what}): {still}"
+                )
                 return
             await asyncio.sleep(0.5)
+
+    def _standing_still(self) -> list[str]:
+        """Name what every partition has left undone."""
+        return [
+            f"{stage.name}[{tp.partition}] has {left} records of {tp.topic} to process"
+            for stage in self.stages
+            for tp in self._inputs_of(stage)
+            if (left := self.unread(stage, tp))
+        ]
 
     def _inputs_done(self) -> bool:
         """Tell whether the orders stage has committed all that stands in the inputs."""
@@ -432,6 +466,8 @@ class _Log(logging.Handler):
             self._world.fail(text)
         else:
             self._world.note("log", text)
+        if text.startswith("assigned"):
+            self._world.assigned()
 
 
 async def _nothing_found(connection: Connection) -> None:
