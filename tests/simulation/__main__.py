@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from tests.simulation.mutants import MUTANTS
@@ -36,21 +37,24 @@ def _play_one(seed: int, mutant: str | None, trace: bool) -> int:
 
 
 def _play_many(options: argparse.Namespace) -> int:
-    progress = Progress(options.seeds)
-    failed: list[Result] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seeds = range(options.first, options.first + options.seeds)
-    for result in run_seeds(seeds, options.processes, options.mutant):
-        if result.faults:
-            failed.append(result)
-            print(told(result, options.mutant), flush=True)
-        if line := progress.add(result):
-            print(line, file=sys.stderr, flush=True)
-    print(progress.summary(len(failed)))
+    progress = Progress(seeds)
+    failed: list[Result] = []
+    interrupted = False
+    try:
+        for result in run_seeds(seeds, options.processes, options.mutant):
+            if result.faults:
+                failed.append(result)
+                print(told(result, options.mutant), flush=True)
+            if line := progress.add(result):
+                print(line, file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    print(progress.summary())
     if failed:
-        first = min(failed)
-        print(f"failed: {sorted(each.seed for each in failed)}")
-        print(f"the first: {told(first, options.mutant)}")
-    return 1 if failed else 0
+        print(f"the first: {told(min(failed), options.mutant)}")
+    return 130 if interrupted else int(bool(failed))
 
 
 if __name__ == "__main__":

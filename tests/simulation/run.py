@@ -73,8 +73,13 @@ def run_seeds(seeds: Iterable[int], processes: int, mutant: str | None = None) -
         yield from map(play, seeds)
         return
     # Fresh interpreters: a fork would share what the runtime's modules hold.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(play, seeds, chunksize=10)
+    with multiprocessing.get_context("spawn").Pool(processes, _leave_ctrl_c_to_us) as pool:
+        yield from pool.imap_unordered(play, seeds, chunksize=4)
+
+
+def _leave_ctrl_c_to_us() -> None:
+    """Ctrl-C goes to the whole group; it is the parent who ends the processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def command_of(seed: int, mutant: str | None = None) -> str:
@@ -92,13 +97,18 @@ def told(result: Result, mutant: str | None = None) -> str:
 
 
 class Progress:
-    """How far many runs are."""
+    """How far many runs are: how many a second, how long for the rest, which ones failed."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._started_s = self._said_s = time.monotonic()
+    def __init__(self, seeds: range) -> None:
+        self._seeds = seeds
+        self._started_s = self._reported_s = time.monotonic()
+        self._ahead: set[int] = set()
+        """Seeds done beyond the first one that is not."""
+        self.next = seeds.start
+        """All before it are done."""
         self.done = self.commits = self.takeovers = 0
         self.virtual_s = 0.0
+        self.failed: list[int] = []
 
     def add(self, result: Result) -> str | None:
         """Count a result; now and then return a line to be shown."""
@@ -106,15 +116,38 @@ class Progress:
         self.commits += result.commits
         self.takeovers += result.takeovers
         self.virtual_s += result.virtual_s
+        if result.faults:
+            self.failed.append(result.seed)
+        self._ahead.add(result.seed)
+        while self.next in self._ahead:
+            self._ahead.remove(self.next)
+            self.next += 1
         now_s = time.monotonic()
-        if now_s - self._said_s < 10:
+        if now_s - self._reported_s < 10:
             return None
-        self._said_s = now_s
-        return f"{self.done} of {self._total} seeds, {now_s - self._started_s:.0f} s"
-
-    def summary(self, failed: int) -> str:
+        self._reported_s = now_s
+        left_s = (len(self._seeds) - self.done) / self.rate
         return (
-            f"{self.done} seeds in {time.monotonic() - self._started_s:.0f} s, {failed} failed: "
+            f"{self.done} of {len(self._seeds)} seeds, {self.rate:.1f} a second, "
+            f"{left_s / 60:.0f} min to go, failed: {sorted(self.failed) or 'none'}"
+        )
+
+    @property
+    def rate(self) -> float:
+        """Seeds a second so far."""
+        return self.done / max(0.001, time.monotonic() - self._started_s)
+
+    def summary(self) -> str:
+        """Say what was played, and how to go on where it was interrupted."""
+        played = (
+            f"{self.done} seeds in {time.monotonic() - self._started_s:.0f} s "
+            f"({self.rate:.1f} a second), {len(self.failed)} failed: "
             f"{self.virtual_s / 3600:.1f} hours of virtual time, {self.commits} transactions "
             f"committed, partitions taken over {self.takeovers} times"
         )
+        lines = [played]
+        if self.failed:
+            lines.append(f"failed: {sorted(self.failed)}")
+        if left := self._seeds.stop - self.next:
+            lines.append(f"not all was played; go on with: --first {self.next} --seeds {left}")
+        return "\n".join(lines)

@@ -25,6 +25,9 @@ _PREFIXES = 4
 def faults_of(world: World) -> list[str]:
     """Return what is wrong with a run, in words; an empty list if nothing is."""
     found = list(world.failures)
+    if world.stands_still:
+        # What is missing follows from that.
+        return found
     for check in (_transactions, _offsets, _marks, _states, _identities, _judgement):
         try:
             found += check(world)

@@ -8,6 +8,7 @@ import logging
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -88,6 +89,8 @@ class World:
     def __init__(self, plan: Plan, trace: Callable[[str], None] | None = None) -> None:
         self.plan = plan
         self.failures: list[str] = []
+        self.stands_still = False
+        """Whether it never came to rest."""
         self._trace = trace
         self.loop = VirtualLoop()
         self.loop.set_exception_handler(lambda *_: None)
@@ -357,7 +360,8 @@ class World:
             if meanwhile is not None and round_ % 10 == 0:
                 meanwhile()
             if self.loop.time() > give_up_s:
-                still = ", ".join(self._standing_still()) or "nobody has anything to do"
+                self.stands_still = True
+                still = ", ".join(self._standing_still()) or "its frontier is missing"
                 self.fail(
                     f"stands still for ever ({_REST_S_MAX:.0f} s of waiting for {what}): {still}"
                 )
@@ -365,13 +369,12 @@ class World:
             await asyncio.sleep(0.5)
 
     def _standing_still(self) -> list[str]:
-        """Name what every partition has left undone."""
-        return [
-            f"{stage.name}[{tp.partition}] has {left} records of {tp.topic} to process"
-            for stage in self.stages
-            for tp in self._inputs_of(stage)
-            if (left := self.unread(stage, tp))
-        ]
+        """Name the partitions that have left something undone, and how many records."""
+        left: Counter[str] = Counter()
+        for stage in self.stages:
+            for tp in self._inputs_of(stage):
+                left[f"{stage.name}[{tp.partition}]"] += self.unread(stage, tp)
+        return [f"{where} has {count} records to process" for where, count in (+left).items()]
 
     def _inputs_done(self) -> bool:
         """Tell whether the orders stage has committed all that stands in the inputs."""
