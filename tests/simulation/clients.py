@@ -412,6 +412,7 @@ class MemoryConsumer:
         self._positions: dict[TopicPartition, int] | None = None
         self._paused: dict[TopicPartition, None] = {}
         self._polled: dict[TopicPartition, int] = {}
+        """When a fetch of each partition was answered last."""
         self._topics: list[str] = []
         self._listener: Any = None
         self._assigned = asyncio.Event()
@@ -513,7 +514,9 @@ class MemoryConsumer:
             # The client's own fetcher tries again.
             answer = {}
         else:
-            self._polled |= dict.fromkeys(wanted, int(self._network.loop.time() * 1000))
+            # Of a slow topic, too: that nothing has come is an answer.
+            reading = [tp for tp in positions if tp not in self._paused]
+            self._polled |= dict.fromkeys(reading, int(self._now_s * 1000))
         # What was sought, paused or taken away meanwhile is thrown away.
         await self._assigned.wait()
         records: dict[TopicPartition, list[Any]] = {}
@@ -581,6 +584,7 @@ class MemoryConsumer:
             }
             self._paused.clear()
             self._assignor.on_assignment(joined.assignment)
+            self._polled.clear()
             self._assigned.set()
             await self._tell("on_partitions_assigned", self.assignment())
             generation = joined.generation

@@ -55,6 +55,7 @@ _REST_S_MAX = 300.0
 _QUIET_S = 4.0
 _JUMP_S = 2.0
 _RESTORE_S = 0.5
+_STOP_S_MAX = 10.0
 _TOMBSTONES_KEPT_MS = 60_000
 _CHANNEL_BATCHES_MAX = 64
 _TEAR_DOWN_ROUNDS = 20
@@ -104,6 +105,8 @@ class World:
         self.settings = settings_of(plan, app_id=APP_ID, clock=trusted)
         self.stages = product_stages(POLICY, APP_ID)
         self._workers: dict[str, tuple[Process, asyncio.Event]] = {}
+        self._stopping: dict[str, Process] = {}
+        """Workers that were told to stop and have not yet."""
         self._started = 0
         self._calm = False
         self._inputs_open = 0
@@ -181,6 +184,10 @@ class World:
         self._heal()
         await self._until(self._at_rest, "rest")
         await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
+        await asyncio.sleep(_STOP_S_MAX)
+        for name, process in self._stopping.items():
+            if not process.frozen:
+                self.fail(f"{name} does not stop")
         ticking.cancel()
         cutting.cancel()
 
@@ -237,9 +244,9 @@ class World:
         stop = asyncio.Event()
         self._workers[process.name] = process, stop
         self.note("start", process.name)
-        self.loop.start(process, self._worker(stop))
+        self.loop.start(process, self._worker(process, stop))
 
-    async def _worker(self, stop: asyncio.Event) -> None:
+    async def _worker(self, process: Process, stop: asyncio.Event) -> None:
         """Do what the app does: an agent and a source for each stage."""
         sources = []
         reach = Reach("memory")
@@ -251,6 +258,7 @@ class World:
             sources.append(source)
         await stop.wait()
         await asyncio.gather(*(source.on_stop() for source in sources))
+        self._stopping.pop(process.name, None)
 
     async def _stop_worker(self, name: str) -> None:
         """Stop a worker as SIGTERM would; one that sleeps is killed instead."""
@@ -259,6 +267,7 @@ class World:
         if process.frozen:
             self.loop.kill(process)
             return
+        self._stopping[name] = process
         stop.set()
 
     def _on_fatal(self, exc: WorkerError) -> None:
