@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -12,11 +13,14 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
+import streams.runtime.restore
 from streams.engine.records import META_KEY, Checkpoint
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.partition import Partition
 from tests.simulation.clients import MemoryConsumer, MemoryProducer
 from tests.simulation.world import World
+
+_NEVER_MS = 10**12
 
 Mutant = Callable[[World], AbstractContextManager[None]]
 
@@ -159,6 +163,38 @@ def no_prove(world: World) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def endless_restore(world: World) -> Iterator[None]:
+    """Wait without limit for a changelog's records."""
+    with _without(world, "restore_stall_limit_ms"):
+        yield
+
+
+@contextmanager
+def endless_fetch(world: World) -> Iterator[None]:
+    """Read on, without limit, with a client that has ceased to fetch."""
+    with _without(world, "fetch_limit_ms"):
+        yield
+
+
+@contextmanager
+def stop_awaited(world: World) -> Iterator[None]:
+    """Wait for a client to stop for as long as that takes."""
+
+    async def close(closing: Awaitable[None], client: object, limit_ms: int) -> None:
+        with suppress(Exception):
+            await closing
+
+    with patch.object(streams.runtime.restore, "close_quietly", close):
+        yield
+
+
+@contextmanager
+def _without(world: World, limit: str) -> Iterator[None]:
+    world.settings = replace(world.settings, **{limit: _NEVER_MS})  # type: ignore[arg-type]
+    yield
+
+
 async def _quietly(delivery: asyncio.Future[None]) -> None:
     await asyncio.wait([delivery])
 
@@ -186,4 +222,7 @@ MUTANTS: dict[str, Mutant] = {
     "record-skipped": record_skipped,
     "impatient": impatient,
     "no-prove": no_prove,
+    "endless-restore": endless_restore,
+    "endless-fetch": endless_fetch,
+    "stop-awaited": stop_awaited,
 }

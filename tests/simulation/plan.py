@@ -146,6 +146,13 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
         "batch_bytes": rng.choice((2_000, 20_000, 512 * 1024)),
         "restore_concurrency": rng.choice((1, 4)),
         "stop_timeout_ms": rng.choice((200, 1_000)),
+        # As many request timeouts as in the worker's own settings.
+        "answer_limit_ms": 3_000,
+        "join_limit_ms": 12_000,
+        "silence_limit_ms": 6_000,
+        "fetch_limit_ms": 3_000,
+        "restore_stall_limit_ms": 1_500,
+        "unready_limit_ms": 3_000,
     }
 
 

@@ -17,11 +17,13 @@ MUTANT_SEEDS_MAX = 60
 NOTICED_AT = {
     "ends-of-later": 55, "memory-kept": 19, "no-fencing": 16, "no-prove": 990,
     "refused-batch-forgotten": 27,
+    "endless-restore": 16, "endless-fetch": 3, "stop-awaited": 3,
 }  # fmt: skip
 """Where a mistake was first noticed when this was written: tried first, to be spared the search."""
 ACCIDENTS = (
     "killed", "asleep", "restart", "outage", "rebalance", "compact", "lost",
     "InvalidProducerEpoch", "RequestTimedOutError", "log fenced", "log failed", "log restored",
+    "hangs", "for inf s", "half-open",
 )  # fmt: skip
 
 
