@@ -194,6 +194,13 @@ def told(places: Iterable[Place], logs: Iterable[Path]) -> list[str]:
     return [f"{place}: {said.get(place, 'no worker has said a word of it')}" for place in places]
 
 
+def restored(log: str) -> int:
+    """Count the partitions of which a worker's log says that they were restored."""
+    lines = (line for line in log.splitlines() if " restored " in line)
+    found = (_NAMES_PARTITIONS.search(line) for line in lines)
+    return len({(m[1], number) for m in found if m is not None for number in numbers(m[2])})
+
+
 def numbers(ranges: str) -> list[int]:
     """Read partition numbers as the log writes them, such as `0-3,7`."""
     found: list[int] = []

@@ -50,8 +50,8 @@ T = TypeVar("T")
 _OUTSIDE = Context()
 _RETRIABLE = (KafkaConnectionError, RequestTimedOutError)
 _RETRY_S = 0.05
-# A group's member fetches without end, a restore some times.
-_MEMBER_WEIGHT = 0.1
+# A group's member fetches without end, a restore a few times.
+_MEMBER_WEIGHT, _RESTORE_WEIGHT = 0.1, 5.0
 
 
 @dataclass
@@ -532,7 +532,7 @@ class MemoryConsumer:
         return records
 
     def _deaf(self) -> bool:
-        weight = 1.0 if self._group_id is None else _MEMBER_WEIGHT
+        weight = _RESTORE_WEIGHT if self._group_id is None else _MEMBER_WEIGHT
         lasts_s = self._network.hangs.strikes("consumer.getmany", weight)
         if lasts_s is not None:
             self._deaf_until_s = max(self._deaf_until_s, self._now_s + lasts_s)
