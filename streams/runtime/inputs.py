@@ -274,7 +274,7 @@ class Inputs:
         assigned, paused = self._consumer.assignment(), self._consumer.paused()
         before = self._fetched_at
         self._fetched_at = now = {}
-        for tp in assigned - paused:
+        for tp in sorted(assigned - paused):
             stamp = self._consumer.last_poll_timestamp(tp)
             known, since_s = before.get(tp, (stamp, now_s))
             now[tp] = (stamp, now_s if stamp != known or not answered else since_s)
