@@ -17,7 +17,7 @@ MUTANT_SEEDS_MAX = 60
 NOTICED_AT = {
     "ends-of-later": 55, "memory-kept": 19, "no-fencing": 16, "no-prove": 990,
     "refused-batch-forgotten": 27,
-    "endless-restore": 22, "endless-fetch": 3, "stop-awaited": 3,
+    "endless-restore": 71, "endless-fetch": 3, "stop-awaited": 3,
 }  # fmt: skip
 """Where a mistake was first noticed when this was written: tried first, to be spared the search."""
 ACCIDENTS = (
