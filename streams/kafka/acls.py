@@ -54,8 +54,11 @@ def missing(exc: BaseException, needs: Sequence[Acl]) -> Finding | None:
 
 
 def lacking(resource: Resource, names: Iterable[str], needs: Sequence[Acl]) -> Finding:
-    """Say that the needed rights on these resources are missing."""
-    named = sorted(names)
+    """Say that the needed rights on these resources are missing.
+
+    Where a refusal names none, all that are needed of their kind are named: one of them is missing.
+    """
+    named = sorted(names) or sorted({acl.name for acl in needs if acl.resource == resource})
     wanted = {acl.operation for acl in needs for name in named if acl.covers(resource, name)}
     rights = f"right{'s' if len(wanted) > 1 else ''} {' and '.join(sorted(wanted))}".strip()
     kind = resource.replace("-", " ")
