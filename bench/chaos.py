@@ -42,7 +42,7 @@ from trouble import POLICY, Busy, Place, Standstill
 
 from streams.broker import BrokerError, EmbeddedBroker
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
-from streams.engine.records import SHOP_VIOLATIONS, InRecord
+from streams.engine.records import BETWEEN_STAGES, InRecord
 from streams.engine.simulate import judge_log
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
@@ -621,7 +621,7 @@ def simulated(outcome: Outcome) -> list[cluster.LogRecord]:
         cluster.LogRecord(made.topic, -1, made.log_time_ms, made.key, made.value, made.headers)
         for _, _, checkpoint in judge_log(log, load_policy(POLICY), outcome.until_ms)
         for made in checkpoint.outputs
-        if made.topic != SHOP_VIOLATIONS
+        if made.topic not in BETWEEN_STAGES
     ]
 
 

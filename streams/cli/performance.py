@@ -39,6 +39,7 @@ from streams.runtime.settings import Settings
 
 _PARTITIONS = 4
 _SLACK_MS, _CATCH_UP_MS = 500, 10_000
+_MARK_MS = 200
 # A worker needs this long from its start to its first reads: until then the story's clock stands.
 _LEAD_MS = 3_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -105,7 +106,10 @@ def _play(
         app_id=app_id,
         clock=clock,
         idle_slack_ms=slack_ms,
-        mark_interval_ms=200,  # shops lag by it, and a second would be hours of the story
+        # Shops lag by marks, and a second would be hours of the story.
+        mark_interval_ms=_MARK_MS,
+        idle_mark_interval_ms=_MARK_MS,
+        idle_probe_interval_ms=_MARK_MS,
         catch_up_ms=_CATCH_UP_MS * speed,
     )
     worker = stack.enter_context(Worker(settings, policy, folder / "worker.log"))

@@ -205,10 +205,22 @@ class Released(ShopItem, frozen=True, kw_only=True, tag="released", gc=False):
 
 
 class FrontierMark(Struct, frozen=True, kw_only=True, tag_field="type", tag="mark", gc=False):
-    """No item of this source partition with a log time below `frontier_ms` will follow."""
+    """No item of this source partition with a log time below `frontier_ms` will follow.
 
+    Topic `frontier-marks`; older programs wrote marks without `app_id` to `shop-violations`.
+    """
+
+    app_id: str = ""
     frontier_ms: int
     source: int
 
 
+class MarkRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="request", gc=False):
+    """Somebody waits for every frontier to pass this instant (topic `frontier-marks`)."""
+
+    app_id: str
+    beyond_ms: int
+
+
 ShopMessage = Determined | Revoked | Released | FrontierMark
+MarkMessage = FrontierMark | MarkRequest

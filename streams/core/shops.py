@@ -3,10 +3,11 @@
 What lives here: the order in which a shop takes determinations and revocations, settlement, the
 re-run after a correction, and bans. What must not: how a cap works (`allocation`), orders, bytes.
 
-Theory of operation. Items wait until the frontier (the minimum of the marks of all source
-partitions) has passed their log time L. Then, instant by instant: all items of one shop with one L,
-one allocation, the difference to what the journal holds, one comparison of bans; after the items of
-an instant its settlements. The journal therefore follows from what stands, however items arrived.
+Theory of operation. Items wait until the frontier (the caller vouches that no item below it is
+still to come) has passed their log time L. Then, instant by instant: all items of one shop with one
+L, one allocation, the difference to what the journal holds, one comparison of bans; after the items
+of an instant its settlements. The journal therefore follows from what stands, however items
+arrived.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from streams.core.clock import NEVER_MS, Calendar
 from streams.core.journal import Claim, append_difference
 from streams.core.outputs import (
     Determined,
-    FrontierMark,
     Notification,
     Output,
     Penalty,
@@ -27,7 +27,6 @@ from streams.core.outputs import (
     Released,
     Revoked,
     ShopItem,
-    ShopMessage,
 )
 from streams.core.policy import Policy
 from streams.core.shop import WALK_ORDER, Crossings, Shop, Violation
@@ -65,13 +64,14 @@ class ShopStore(Protocol):
 class ShopsStage:
     """The shops of one partition.
 
-    `receive` takes items and marks as they come, `advance` works off what the frontier has passed.
-    Results gather in `outputs` until the engine takes them.
+    `receive` takes items as they come, `advance` works off what the frontier has passed. Results
+    gather in `outputs` until the engine takes them.
     """
 
-    def __init__(self, policy: Policy, sources: int, store: ShopStore) -> None:
+    def __init__(self, policy: Policy, store: ShopStore) -> None:
         self.outputs: list[Output] = []
-        self.marks = [0] * sources
+        self.frontier_ms = 0
+        """No item with a log time below it will come."""
         self.reached_ms = 0
         """Every instant below it has been worked off."""
         self._policy = policy
@@ -85,17 +85,20 @@ class ShopsStage:
         self._visits = 0
 
     @property
-    def frontier_ms(self) -> int:
-        """No item with a log time below it will come."""
-        return min(self.marks)
+    def next_ms(self) -> int:
+        """The instant of the next item or settlement; `NEVER_MS` if none waits."""
+        due_item = self._pending[0][0] if self._pending else NEVER_MS
+        due_settlement = self._settlements[0][0] if self._settlements else NEVER_MS
+        return min(due_item, due_settlement, NEVER_MS)
 
-    def receive(self, message: ShopMessage) -> None:
-        """Take one record of the repartition topic."""
-        if isinstance(message, FrontierMark):
-            self.marks[message.source] = max(self.marks[message.source], message.frontier_ms)
-            return
-        self.restore_pending(message)
-        self._store.put_pending(message)
+    def complete(self, frontier_ms: int) -> None:
+        """Note that no item with a log time below an instant will come any more."""
+        self.frontier_ms = max(self.frontier_ms, frontier_ms)
+
+    def receive(self, item: ShopItem) -> None:
+        """Take one item of the repartition topic."""
+        self.restore_pending(item)
+        self._store.put_pending(item)
 
     def restore_pending(self, item: ShopItem) -> None:
         """Queue an item until the frontier has passed its log time."""
@@ -138,16 +141,14 @@ class ShopsStage:
         frontier = self.frontier_ms
         self._visits = 0
         while True:
-            due_item = self._pending[0][0] if self._pending else NEVER_MS
-            due_settlement = self._settlements[0][0] if self._settlements else NEVER_MS
-            instant = min(due_item, due_settlement)
+            instant = self.next_ms
             if instant >= frontier or instant >= NEVER_MS:
                 self.reached_ms = max(self.reached_ms, frontier)
                 return False
             self.reached_ms = instant
             if len(self.outputs) >= outputs_max or self._visits >= visits_max:
                 return True
-            if due_item == instant:
+            if self._pending and self._pending[0][0] == instant:
                 self._take_next_shop(instant)
             else:
                 self._settle(*heapq.heappop(self._settlements))

@@ -26,7 +26,7 @@ from streams.core.events import (
     ORDER_CLOSED,
     ORDER_PAID,
 )
-from streams.core.outputs import FrontierMark, ShopMessage, Value
+from streams.core.outputs import Value
 from streams.core.policy import Policy
 from streams.demo.errors import DemoError
 from streams.demo.narrate import Narrator
@@ -34,7 +34,7 @@ from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, Record, Surge
 from streams.demo.tally import Inputs, Tally, of_simulation
 from streams.demo.worker import Worker
-from streams.engine.records import SHOP_VIOLATIONS
+from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.runtime.clock import TrustedClock
@@ -159,7 +159,7 @@ class _Line(msgspec.Struct):
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     topic: msgspec.json.Decoder(TYPE_OF_TOPIC[topic]).decode for topic in OUTPUT_TOPICS
 }
-_decode_message = msgspec.json.Decoder(ShopMessage).decode
+_decode_head = msgspec.msgpack.Decoder(MetaHead).decode
 
 
 class Sender:
@@ -250,25 +250,23 @@ class Reader:
         consumer: AIOKafkaConsumer,
         admin: AIOKafkaAdminClient,
         app_id: str,
-        sources: int,
         shop_partitions: int,
     ) -> None:
         self._consumer = consumer
         self._admin = admin
         self._app_id = app_id
-        self._sources = sources
-        self._shop_partitions = shop_partitions
-        self._marks: dict[int, dict[int, int]] = {}
-        """Offset of the mark that says END_MS, by shop partition and source."""
+        self._reached_ms = [0] * shop_partitions
+        """Up to where each shop partition has judged, and so both stages."""
 
     async def fetch(self) -> list[tuple[str, str, Value]]:
         """Return the next committed outputs: topic, event id, value."""
         found = []
         fetched = await self._consumer.getmany(timeout_ms=_TICK_MS)
         for tp, records in fetched.items():
-            if tp.topic == SHOP_VIOLATIONS:
+            if tp.topic == SHOPS_CHANGELOG:
                 for record in records:
-                    self._note(tp.partition, record.offset, _decode_message(record.value))
+                    if record.key == META_KEY:
+                        self._reached_ms[tp.partition] = _decode_head(record.value).reached_ms
                 continue
             decode = _DECODERS[tp.topic]
             for record in records:
@@ -276,30 +274,17 @@ class Reader:
                 found.append((tp.topic, event_id, decode(record.value)))
         return found
 
-    def _note(self, partition: int, offset: int, message: ShopMessage) -> None:
-        if isinstance(message, FrontierMark) and message.frontier_ms >= END_MS:
-            self._marks.setdefault(partition, {})[message.source] = offset
-
     async def finished(self) -> bool:
         """Tell whether both stages have judged all there is, and all of it has been fetched."""
-        if sum(map(len, self._marks.values())) < self._sources * self._shop_partitions:
+        if min(self._reached_ms) < END_MS:
             return False
-        offsets = await self._offsets("shops")
-        for partition, of_sources in self._marks.items():
-            if offsets.get(TopicPartition(SHOP_VIOLATIONS, partition), 0) <= max(
-                of_sources.values()
-            ):
-                return False
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         positions = [await self._consumer.position(tp) >= end for tp, end in ends.items()]
         return all(positions)
 
     async def taken(self) -> dict[TopicPartition, int]:
         """Return the first offset of each input partition that the orders stage has not taken."""
-        return await self._offsets("orders")
-
-    async def _offsets(self, stage: str) -> dict[TopicPartition, int]:
-        found = await self._admin.list_consumer_group_offsets(f"{self._app_id}-{stage}")
+        found = await self._admin.list_consumer_group_offsets(f"{self._app_id}-orders")
         return {tp: committed.offset for tp, committed in found.items()}
 
 
@@ -326,12 +311,11 @@ async def _reader(connection: Connection, app_id: str) -> AsyncIterator[Reader]:
     admin = connection.admin()
     try:
         await asyncio.gather(consumer.start(), admin.start())
-        described = await admin.describe_topics([*OUTPUT_TOPICS, SHOP_VIOLATIONS, _EXEMPTIONS])
+        described = await admin.describe_topics([*OUTPUT_TOPICS, SHOPS_CHANGELOG])
         counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
-        sources = counts.pop(_EXEMPTIONS)
         tps = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
         consumer.assign(tps)
-        yield Reader(consumer, admin, app_id, sources, counts[SHOP_VIOLATIONS])
+        yield Reader(consumer, admin, app_id, counts[SHOPS_CHANGELOG])
     finally:
         await _close(consumer.stop(), admin.close())
 

@@ -14,11 +14,11 @@ from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.frontier import Frontier
 from streams.core.orders import OrdersStage, Record
-from streams.core.outputs import FrontierMark
 from streams.core.policy import Policy
 from streams.engine.bulk import Bulk
 from streams.engine.compiled import new_store
 from streams.engine.held import Held, Lane
+from streams.engine.marks import mark_record
 from streams.engine.orders_changelog import (
     EXEMPTION_KEY,
     FIRST_ORDER_KEY,
@@ -34,12 +34,10 @@ from streams.engine.records import (
     META_KEY,
     META_VERSION,
     ORDERS_CHANGELOG,
-    SHOP_VIOLATIONS,
     UNREADABLE,
     Checkpoint,
     Columns,
     CorruptChangelog,
-    OutRecord,
     item_record,
     out_record,
     unreadable,
@@ -67,7 +65,6 @@ class OrdersTask(PartitionTask):
 
     Args:
         partition: Number of the co-partitioned input partition.
-        shop_partitions: Partitions of `shop-violations`; each gets every frontier mark.
         live: Apply the live rules to timestamps; replays leave them out.
         app_id: Whose changelog this is; another's is refused.
         partitions: How many the inputs have; a state of another number is refused. 0: not known.
@@ -77,7 +74,6 @@ class OrdersTask(PartitionTask):
         self,
         partition: int,
         policy: Policy,
-        shop_partitions: int,
         live: bool,
         app_id: str = "",
         partitions: int = 0,
@@ -86,7 +82,6 @@ class OrdersTask(PartitionTask):
         self._policy = policy
         self._app_id = app_id
         self._partitions = partitions
-        self._shop_partitions = shop_partitions
         self._live = live
         self._store = new_store()
         self._stage = OrdersStage(partition, policy, self._store)
@@ -111,7 +106,6 @@ class OrdersTask(PartitionTask):
         self._advanced: dict[int, None] = {}
         """Ranks of the topics whose offsets the next checkpoint moves."""
         self._more = False
-        self._marked_ms = -1
         self._meta: Meta | None = None
 
     # Restore
@@ -209,6 +203,16 @@ class OrdersTask(PartitionTask):
     def frontier_ms(self) -> int:
         """Everything below it has been processed."""
         return self._frontier.reached_ms
+
+    @property
+    def mark_ms(self) -> int:
+        """No item with a log time below it will follow."""
+        return self._frontier.reached_ms - self._policy.grace - self._amid_timers
+
+    @property
+    def waits_for_ms(self) -> int:
+        """The effective timestamp of the first held record, or when the first timer fires."""
+        return min(self._held.earliest_ms, self._stage.timers.earliest_ms + self._policy.grace)
 
     @property
     def states(self) -> int:
@@ -454,19 +458,19 @@ class OrdersTask(PartitionTask):
         """Gather what was done since the last checkpoint.
 
         Args:
-            mark: Send frontier marks even if no violation is sent.
+            mark: Send a frontier mark even if no violation is sent.
         """
-        stage, reached = self._stage, self._frontier.reached_ms
+        stage, mark_ms = self._stage, self.mark_ms
         changelog = self._store.flush()
         items, stage.items = stage.items, []
-        mark = (mark or bool(items)) and reached > self._marked_ms
+        mark = (mark or bool(items)) and mark_ms > self.marked_ms
         if not (self._advanced or changelog or stage.outputs or items or mark):
             return None
         outputs = [*map(out_record, stage.outputs), *map(item_record, items)]
         stage.outputs.clear()
         if mark:
-            self._marked_ms = reached
-            outputs += self._marks(reached)
+            self.marked_ms = mark_ms
+            outputs.append(mark_record(self._app_id, self.partition, mark_ms))
         for grant in stage.granted:
             changelog[EXEMPTION_KEY + grant.exemption_id.encode()] = encode_value(grant)
         stage.granted.clear()
@@ -478,14 +482,6 @@ class OrdersTask(PartitionTask):
     def again(self) -> Checkpoint:
         """Gather the checkpoint's own record alone, when nothing was done since the last one."""
         return Checkpoint([], {META_KEY: self._meta_value()}, [], self._more)
-
-    def _marks(self, reached: int) -> list[OutRecord]:
-        frontier_ms = reached - self._policy.grace - self._amid_timers
-        value = encode_value(FrontierMark(frontier_ms=frontier_ms, source=self.partition))
-        return [
-            OutRecord(SHOP_VIOLATIONS, None, value, (), partition)
-            for partition in range(self._shop_partitions)
-        ]
 
     def _meta_value(self) -> bytes:
         meta = Meta(

@@ -145,6 +145,9 @@ def check_partitions(topic: str, partition: int, found: int, wanted: int) -> Non
 
 
 SHOP_VIOLATIONS = "shop-violations"
+FRONTIER_MARKS = "frontier-marks"
+BETWEEN_STAGES = (SHOP_VIOLATIONS, FRONTIER_MARKS)
+"""What the stages say to each other, and nobody else reads."""
 ORDERS_CHANGELOG = "orders-changelog"
 SHOPS_CHANGELOG = "shops-changelog"
 

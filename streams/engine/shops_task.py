@@ -10,7 +10,7 @@ from msgspec import Struct
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
 from streams.core import announce
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.clock import END_OF_TIME_MS, NEVER_MS
 from streams.core.outputs import (
     DeadLetterReason,
     Determined,
@@ -24,6 +24,7 @@ from streams.core.outputs import (
 from streams.core.policy import Policy
 from streams.core.shop import Violation
 from streams.core.shops import ShopsStage
+from streams.engine.marks import request_record
 from streams.engine.records import (
     META_KEY,
     META_VERSION,
@@ -58,6 +59,7 @@ class _Meta(Struct, array_like=True):
     policy: str
     reached_ms: int
     marks: list[int]
+    """A zero for each order partition: older programs kept its last mark here."""
     offset: int
     violations: int
     pending: int
@@ -139,7 +141,7 @@ class ShopsTask(PartitionTask):
     """Shops of one partition, from offered messages to checkpoints; call order as `OrdersTask`.
 
     Args:
-        sources: Number of order partitions, each of which sends marks.
+        sources: Number of order partitions; a state of another number is refused.
         app_id: Whose changelog this is; another's is refused.
         partitions: As for `OrdersTask`, of `shop-violations`.
     """
@@ -152,11 +154,12 @@ class ShopsTask(PartitionTask):
         self._app_id = app_id
         self._partitions = partitions
         self._changes = _Changes()
-        self._stage = ShopsStage(policy, sources, self._changes)
+        self._sources = sources
+        self._stage = ShopsStage(policy, self._changes)
         self._held: list[Columns] = []
         self._taken = self._more = False
-        self._kept_ms = 0
-        """Frontier of the last checkpoint."""
+        self._requested_ms = -1
+        """For which instant marks were requested last."""
         self._offset = 0
         self.topic_ids = {}
         self._meta: _Meta | None = None
@@ -208,13 +211,12 @@ class ShopsTask(PartitionTask):
         self._offset = meta.offset
         if meta.topic_id:
             self.topic_ids = {SHOP_VIOLATIONS: meta.topic_id}
-        if len(meta.marks) != len(stage.marks):
+        if len(meta.marks) != self._sources:
             raise CorruptChangelog(
                 f"shops-changelog[{self.partition}] counts {len(meta.marks)} order partitions, "
-                f"there are {len(stage.marks)}"
+                f"there are {self._sources}"
             )
-        stage.marks = list(meta.marks)
-        stage.reached_ms = self._kept_ms = meta.reached_ms
+        stage.reached_ms = self.marked_ms = meta.reached_ms
         for key in changes.pending:
             stage.restore_pending(
                 read_stored(_decode_item, SHOPS_CHANGELOG, self.partition, key, restoring[key])
@@ -261,6 +263,16 @@ class ShopsTask(PartitionTask):
         return self._stage.reached_ms
 
     @property
+    def mark_ms(self) -> int:
+        """Every instant below it has been worked off."""
+        return self._stage.reached_ms
+
+    @property
+    def waits_for_ms(self) -> int:
+        """The log time of the first waiting item, or when the next day is settled."""
+        return self._stage.next_ms
+
+    @property
     def buffered(self) -> int:
         """Records offered and not taken yet."""
         return sum(len(records.offsets) for records in self._held)
@@ -278,9 +290,18 @@ class ShopsTask(PartitionTask):
         if records.offsets:
             self._held.append(records)
 
+    def complete(self, topic: str, as_of_ms: int) -> None:  # noqa: ARG002
+        """Note that `shop-violations` has been read to the end it had at an instant of its time.
+
+        Args:
+            as_of_ms: The least of the order partitions' marks that had been read before the end
+                was asked for.
+        """
+        self._stage.complete(as_of_ms)
+
     def drain(self) -> None:
-        """Take every mark as final: all items are worked off and all days settled."""
-        self._stage.marks = [END_OF_TIME_MS] * len(self._stage.marks)
+        """Take all items as received: they are worked off and all days settled."""
+        self._stage.complete(END_OF_TIME_MS)
 
     # Work
 
@@ -301,17 +322,28 @@ class ShopsTask(PartitionTask):
         self._more = stage.advance(len(stage.outputs) + outputs_max, _VISITS_MAX)
         return self._more
 
-    def checkpoint(self, mark: bool) -> Checkpoint | None:  # noqa: ARG002
-        """Gather what was done since the last checkpoint."""
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        """Gather what was done since the last checkpoint, and request marks if something waits.
+
+        Args:
+            mark: Keep how far the partition has come even if nothing else changed.
+        """
         stage = self._stage
         changelog = self._changes.flush()
-        if not (self._taken or changelog or stage.outputs or stage.reached_ms > self._kept_ms):
+        waiting_ms = stage.next_ms
+        request = stage.frontier_ms <= waiting_ms < NEVER_MS and waiting_ms != self._requested_ms
+        mark = mark and stage.reached_ms > self.marked_ms
+        if not (self._taken or changelog or stage.outputs or request or mark):
             return None
         outputs = [out_record(output) for output in stage.outputs]
         stage.outputs.clear()
+        if request:
+            self._requested_ms = waiting_ms
+            who = f"shops:{self.partition}"
+            outputs.append(request_record(self._app_id, who, waiting_ms))
         changelog[META_KEY] = self._meta_value()
         offsets = [(SHOP_VIOLATIONS, self._offset)] if self._taken else []
-        self._taken, self._kept_ms = False, stage.reached_ms
+        self._taken, self.marked_ms = False, stage.reached_ms
         return Checkpoint(outputs, changelog, offsets, self._more)
 
     def _receive(self, record: InRecord) -> None:
@@ -337,13 +369,9 @@ class ShopsTask(PartitionTask):
                 )
             )  # fmt: skip
             return
-        sources = len(self._stage.marks)
-        if isinstance(message, FrontierMark) and not 0 <= message.source < sources:
-            raise CorruptChangelog(
-                f"{SHOP_VIOLATIONS}[{self.partition}] has a mark of order partition "
-                f"{message.source}, there are {sources}"
-            )
-        self._stage.receive(message)
+        # Older programs' marks: the same partition has come further in `frontier-marks`.
+        if not isinstance(message, FrontierMark):
+            self._stage.receive(message)
 
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
@@ -352,7 +380,7 @@ class ShopsTask(PartitionTask):
                 app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._stage.reached_ms,
-                marks=self._stage.marks,
+                marks=[0] * self._sources,
                 offset=self._offset,
                 violations=len(self._changes.violations),
                 pending=len(self._changes.pending),

@@ -12,11 +12,18 @@ import msgspec
 from streams.codec.encode import encode_value
 from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import INPUT_TOPICS
-from streams.core.outputs import DeadLetter, FrontierMark, Source
+from streams.core.outputs import DeadLetter, Source
 from streams.core.policy import Policy
 from streams.engine.event_file import EventFile, Log, before, read_events
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord, columns
+from streams.engine.records import (
+    BETWEEN_STAGES,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    InRecord,
+    OutRecord,
+    columns,
+)
 from streams.engine.shops_task import ShopsTask
 
 # Large enough that a file is a handful of steps, small enough that memory stays bounded.
@@ -85,7 +92,7 @@ def simulate_file(
         emissions += [
             _Emission(record.log_time_ms, stage, partition, len(emissions) + index, record)
             for index, record in enumerate(checkpoint.outputs)
-            if record.topic != SHOP_VIOLATIONS
+            if record.topic not in BETWEEN_STAGES
         ]
     emissions.sort(key=lambda emission: emission[:4])
     return Simulation(
@@ -120,15 +127,13 @@ def judge_log(log: Log, policy: Policy, until: int | None) -> Iterator[tuple[int
                 SHOP_VIOLATIONS, columns([InRecord(0, 0, r.key, r.value) for r in items]), 0
             )
             yield ORDERS, partition, checkpoint
-    mark = END_OF_TIME_MS if until is None else until - policy.grace
-    final = encode_value(FrontierMark(frontier_ms=mark, source=0))
-    shops.offer(SHOP_VIOLATIONS, columns([InRecord(0, 0, None, final)]), 0)
+    shops.complete(SHOP_VIOLATIONS, END_OF_TIME_MS if until is None else until - policy.grace)
     for checkpoint in _drive(shops):
         yield SHOPS, 0, checkpoint
 
 
 def _orders(log: Log, partition: int, policy: Policy, until: int | None) -> Iterator[Checkpoint]:
-    task = OrdersTask(partition, policy, shop_partitions=0, live=False)
+    task = OrdersTask(partition, policy, live=False)
     last = 0
     for topic in INPUT_TOPICS:
         records = before(log.get((topic, partition), []), until)
@@ -145,7 +150,7 @@ def _orders(log: Log, partition: int, policy: Policy, until: int | None) -> Iter
 
 
 def _drive(task: OrdersTask | ShopsTask) -> Iterator[Checkpoint]:
-    while checkpoint := task.step(_OUTPUTS_PER_STEP, mark=False):
+    while checkpoint := task.step(_OUTPUTS_PER_STEP, mark=True):
         yield checkpoint
         if not checkpoint.more:
             return

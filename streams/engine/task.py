@@ -15,6 +15,9 @@ class PartitionTask(ABC):
     task.
     """
 
+    marked_ms = -1
+    """How far the last checkpoint that marked said the partition had come; -1: not known."""
+
     topic_ids: Mapping[str, str]
     """Id of each input topic whose records were processed, as far as it is known."""
 
@@ -37,6 +40,23 @@ class PartitionTask(ABC):
     def pending(self) -> int:
         """Outputs and states that wait for the next checkpoint."""
 
+    @property
+    @abstractmethod
+    def waits_for_ms(self) -> int:
+        """The first instant at which something is to be done that is known now.
+
+        `work` does it once the inputs are complete beyond it; `END_OF_TIME_MS` if nothing waits.
+        """
+
+    @property
+    @abstractmethod
+    def mark_ms(self) -> int:
+        """How far the partition has come, as a checkpoint that marks says it."""
+
+    @abstractmethod
+    def complete(self, topic: str, as_of_ms: int) -> None:
+        """Note that a topic has been read to the end it had at an instant of its time."""
+
     @abstractmethod
     def work(self, outputs_max: int) -> bool:
         """Process some of what lies below the frontier, at most about so many outputs of it.
@@ -50,7 +70,7 @@ class PartitionTask(ABC):
         """Gather what was done since the last checkpoint; `None` if there is nothing to commit.
 
         Args:
-            mark: Tell how far the partition has come, even if nothing else is told.
+            mark: Say how far the partition has come, even if nothing else is to be said.
         """
 
     def step(self, outputs_max: int, mark: bool) -> Checkpoint | None:

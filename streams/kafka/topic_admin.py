@@ -80,7 +80,7 @@ async def ensure_topics(
 
     Args:
         connection: The cluster.
-        partitions: The count of every topic, instead of the files'.
+        partitions: The count of every topic that has several, instead of the files'.
         shop_partitions: The count of the shops stage's own two topics, instead of the above.
         replication_factor: -1 takes the broker's default.
 
@@ -131,9 +131,14 @@ async def check_topics(
 def planned_topics(
     partitions: int | None = None, shop_partitions: int | None = None
 ) -> list[TopicFile]:
-    """Read the topic files and set the partition counts asked for."""
+    """Read the topic files and set the partition counts asked for.
+
+    A topic of one partition keeps it: it has one because all its readers read all of it.
+    """
 
     def count(file: TopicFile) -> int:
+        if file.partitions == 1:
+            return 1
         if file.co_partitioned == "shops" and shop_partitions is not None:
             return shop_partitions
         return partitions if partitions is not None else file.partitions

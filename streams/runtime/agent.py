@@ -13,6 +13,8 @@ import time
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import NamedTuple
 
+from streams.core.clock import END_OF_TIME_MS
+from streams.engine.marks import Marks
 from streams.engine.records import Columns
 from streams.runtime.counters import Counters
 from streams.runtime.failures import Failures
@@ -21,7 +23,7 @@ from streams.runtime.inputs import Inputs
 from streams.runtime.logs import Standing, warn
 from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
-from streams.runtime.stage import LiveTask, Stage, Task
+from streams.runtime.stage import Stage, Task, TimedTask
 from streams.runtime.takeover import Life
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Agent:
         inputs: Inputs,
         counters: Counters,
         reports: Reports,
+        marks: Marks,
     ) -> None:
         self.number = number
         self.flow = Flow(stage.inputs)
@@ -69,10 +72,13 @@ class Agent:
         self._stage = stage
         self._inputs = inputs
         self._counters = counters
+        self._marks = marks
         self.processed: dict[str, int] = {}
         """For each input the offset up to which it is committed, once that is known."""
         self._life: Life | None = None
-        self._live: LiveTask | None = None
+        self._timed: TimedTask | None = None
+        self._completed = False
+        """In this life an input was once read to its end."""
         self.incarnation = 0
         """Which life this is: an error ends one."""
         self._broken: Exception | None = None
@@ -86,8 +92,8 @@ class Agent:
         """Nothing was done that is not committed."""
         self._idle.set()
         self._committed_s = 0.0
-        self._mark_interval_ns = settings.mark_interval_ms * 1_000_000
-        self._marked_slot = 0
+        self._marked_at_ms = 0
+        """When it was last time to mark, by the machine's clock."""
 
     @property
     def frontier_ms(self) -> int:
@@ -97,7 +103,17 @@ class Agent:
     @property
     def judged_to_ms(self) -> int:
         """Up to where records are judged already; 0 for a task whose records carry no time."""
-        return 0 if self._live is None else self._live.frontier_ms
+        return 0 if self._timed is None else self._timed.frontier_ms
+
+    @property
+    def waits_for_ms(self) -> int:
+        """Until the inputs are read to their ends as of later than this there is nothing to do."""
+        if self._life is None:
+            return END_OF_TIME_MS
+        task = self._life.task
+        if not self._completed:
+            return 0
+        return min(task.waits_for_ms, self._marks.requested_ms(task.marked_ms))
 
     def batch(
         self,
@@ -119,13 +135,18 @@ class Agent:
         try:
             for topic, records in batch.records:
                 life.task.offer(topic, records, batch.now_ms)
-                self._counters.took(topic, records)
-            if self._live is not None:
-                for topic in batch.completed:
-                    self._live.complete(topic, batch.as_of_ms)
+                self._counters.took(records)
+            for topic in batch.completed:
+                life.task.complete(topic, batch.as_of_ms)
+                self._completed = True
         except Exception as exc:  # noqa: BLE001 - the loop raises it: the agent serves others too
             self.fail(exc)
         self.flow.taken()
+
+    def mark_if_due(self) -> None:
+        """Wake the loop if somebody waits for a mark, or it is time for one."""
+        if self._life is not None and self._mark_is_due(self._life.task):
+            self._wake.set()
 
     def fail(self, exc: Exception) -> None:
         """Give up this life of the partition: the loop says why and begins another."""
@@ -136,7 +157,7 @@ class Agent:
         """Pause and resume topics by what is held."""
         if self.ready:
             resting: Iterable[str] = self.flow.resting(self.held_bytes_max)
-            if self._live is not None and not self._settings.clock.trusted:
+            if self._timed is not None and not self._settings.clock.trusted:
                 resting = self._stage.inputs
             self._inputs.rest(self.number, resting)
 
@@ -205,12 +226,12 @@ class Agent:
     async def _commit(self, life: Life) -> None:
         """Commit what was done, if there is anything."""
         self._check_life()
-        # By the clock, so that all partitions mark at once and the shops commit once.
-        slot = time.time_ns() // self._mark_interval_ns
-        checkpoint = life.task.checkpoint(slot != self._marked_slot)
-        self._marked_slot = slot
-        if checkpoint is None and self._time_asked and self._live is not None:
-            checkpoint = self._live.again()
+        mark = self._mark_is_due(life.task)
+        if mark:
+            self._marked_at_ms = _wall_ms()
+        checkpoint = life.task.checkpoint(mark)
+        if checkpoint is None and self._time_asked and self._timed is not None:
+            checkpoint = self._timed.again()
         if checkpoint is not None:
             await life.transactions.commit(checkpoint)
             self._time_asked = False
@@ -220,9 +241,21 @@ class Agent:
             self._failures.over()
         self._idle.set()
 
+    def _mark_is_due(self, task: Task) -> bool:
+        """Tell whether to say how far the task has come: often only while somebody waits for it.
+
+        By the clock, so that all partitions mark at once and the shops commit once.
+        """
+        if task.mark_ms <= task.marked_ms:
+            return False
+        awaited = self._marks.requested_ms(task.marked_ms) < task.mark_ms
+        settings = self._settings
+        interval_ms = settings.mark_interval_ms if awaited else settings.idle_mark_interval_ms
+        return _wall_ms() // interval_ms != self._marked_at_ms // interval_ms
+
     def _step_over_crowd(self) -> None:
         """Let the frontier pass an instant of which more is held than may be."""
-        task = self._live
+        task = self._timed
         if self._held or task is None:
             return
         crowded = self.flow.crowded(self.held_bytes_max, self.instant_bytes_max)
@@ -239,3 +272,7 @@ class Agent:
             self.flow.sent()
             self.flow.taken()
             self._wake.set()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

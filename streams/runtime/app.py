@@ -17,6 +17,7 @@ from streams.runtime import frame, lean
 from streams.runtime.agent import agent
 from streams.runtime.errors import WorkerError
 from streams.runtime.logs import event, warn
+from streams.runtime.marks import MarksReader
 from streams.runtime.reach import Reach
 from streams.runtime.settings import Settings
 from streams.runtime.source import Source
@@ -57,6 +58,7 @@ class WorkerApp(frame.App):
         frame.without_kafka(self)
         self._reach = Reach(settings.connection.bootstrap)
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
+        self.marks = MarksReader(settings, loop=self.loop, beacon=self.beacon)
         self.sources = [self._add_stage(settings, stage) for stage in stages]
 
     def _add_stage(self, settings: Settings, stage: Stage) -> Source:
@@ -67,6 +69,7 @@ class WorkerApp(frame.App):
             settings,
             stage,
             channel,
+            self.marks,
             self._on_fatal,
             self._reach,
             loop=self.loop,
@@ -84,8 +87,8 @@ class WorkerApp(frame.App):
         """Start the sources once the agents listen."""
         # Channels deliver nothing until a consumer resumes them; ours is not Faust's.
         self.flow_control.resume()
-        for source in self.sources:
-            await self.add_runtime_dependency(source)
+        for service in (self.marks, *self.sources):
+            await self.add_runtime_dependency(service)
 
     async def on_stop(self) -> None:
         """Stop, and free what Faust made and nothing started."""
@@ -170,7 +173,7 @@ async def _run(settings: Settings, stages: Sequence[Stage], parent: int | None) 
         app.fatal.add_done_callback(lambda _: stop.set())
         await stop.wait()
         # Together: Faust would stop one after the other.
-        await asyncio.gather(*(source.stop() for source in app.sources))
+        await asyncio.gather(*(service.stop() for service in (app.marks, *app.sources)))
         await app.stop()
         event(log, "stopped", pid=os.getpid())
     if app.fatal.done():

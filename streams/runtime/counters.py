@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from operator import attrgetter
 
-from streams.engine.records import META_KEY, SHOP_VIOLATIONS, Checkpoint, Columns
+from streams.engine.records import FRONTIER_MARKS, META_KEY, Checkpoint, Columns
 from streams.telemetry import metrics
 
 _TOPIC = attrgetter("topic")
@@ -28,21 +28,16 @@ class Counters:
         """Whether nothing but frontier marks came or went."""
         return not (self.records or self.outputs or self.states)
 
-    def took(self, topic: str, records: Columns) -> None:
-        """Count records read; of those between the stages the marks have no key."""
-        marks = records.keys.count(None) if topic == SHOP_VIOLATIONS else 0
-        count = len(records.keys) - marks
+    def took(self, records: Columns) -> None:
+        """Count records read."""
+        count = len(records.keys)
         self.records += count
         self._records.inc(count)
-        self.marks += marks
 
     def wrote(self, checkpoint: Checkpoint) -> None:
-        """Count a transaction; of its outputs only marks name their partition."""
+        """Count a transaction."""
         written = Tally(map(_TOPIC, checkpoint.outputs))
-        marks = 0
-        if SHOP_VIOLATIONS in written:
-            marks = sum(output.partition is not None for output in checkpoint.outputs)
-            written[SHOP_VIOLATIONS] -= marks
+        marks = written.pop(FRONTIER_MARKS, 0)
         for topic, count in written.items():
             metrics.OUTPUTS.labels(topic).inc(count)
         self.outputs += len(checkpoint.outputs) - marks

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from aiokafka.errors import KafkaError
 
+from streams.engine.marks import Marks
 from streams.kafka.waiting import cancelled
 from streams.runtime.agent import Agent
 from streams.runtime.batches import KeyPartitioner
@@ -19,7 +20,7 @@ from streams.runtime.positions import Positions
 from streams.runtime.progress import Progress
 from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
-from streams.runtime.stage import LiveTask, Stage, TimedTask
+from streams.runtime.stage import Stage, TimedTask
 from streams.runtime.takeover import Life, Takeover
 
 
@@ -41,9 +42,10 @@ class Partition(Agent):
         counters: Counters,
         restoring: asyncio.Semaphore,
         reports: Reports,
+        marks: Marks,
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
-        super().__init__(number, settings, stage, inputs, counters, reports)
+        super().__init__(number, settings, stage, inputs, counters, reports, marks)
         self._positions = Positions(stage, inputs, number, settings.accepted_topics)
         self.progress = Progress(stage.name, number)
         self.lag = 0
@@ -73,7 +75,7 @@ class Partition(Agent):
 
     def ask_time(self) -> None:
         """Commit once more what was committed last: the broker stamps it with its time."""
-        self._time_asked = self._live is not None
+        self._time_asked = self._timed is not None
         self._wake.set()
 
     async def hold(self) -> None:
@@ -148,8 +150,8 @@ class Partition(Agent):
         self._life = life = await self._takeover.run()
         self._check_inputs()
         task = life.task
-        self._live = task if isinstance(task, LiveTask) else None
-        self.flow.start(life.begun, task.last_ms if isinstance(task, TimedTask) else {})
+        self._timed = task if isinstance(task, TimedTask) else None
+        self.flow.start(life.begun, {} if self._timed is None else self._timed.last_ms)
         self.processed = dict(life.begun)
         self.ready = True
         self.progress.ready()
@@ -177,6 +179,7 @@ class Partition(Agent):
         self.incarnation += 1
         self._broken = None
         self._idle.set()
-        life, self._life, self._live = self._life, None, None
+        life, self._life, self._timed = self._life, None, None
+        self._completed = False
         if life is not None:
             await life.transactions.close()

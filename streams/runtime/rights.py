@@ -10,7 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from streams.core.events import INPUT_TOPICS
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS
-from streams.engine.records import ORDERS_CHANGELOG, SHOP_VIOLATIONS, SHOPS_CHANGELOG
+from streams.engine.records import (
+    FRONTIER_MARKS,
+    ORDERS_CHANGELOG,
+    SHOP_VIOLATIONS,
+    SHOPS_CHANGELOG,
+)
 from streams.kafka.acls import Acl
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import CREATE_RIGHTS
@@ -38,9 +43,12 @@ def worker_rights(connection: Connection, app_id: str, stages: Sequence[Stage]) 
         # One for each partition.
         found.append(Acl("transactional-id", f"{name}-", "Write", prefixed=True))
     found.append(Acl("group", skips_group(app_id), "Describe"))
+    if any(FRONTIER_MARKS in stage.outputs for stage in stages):
+        # Both stages write to it, and a reader of its own reads it for both.
+        found.append(Acl("topic", connection.topic_prefix + FRONTIER_MARKS, "Read"))
     seen = {acl.name for acl in found}
-    siblings = (connection.topic_prefix + topic for stage in stages for topic in stage.siblings)
-    found += [Acl("topic", topic, "Describe") for topic in siblings if topic not in seen]
+    counted = (connection.topic_prefix + stage.marked_by for stage in stages if stage.marked_by)
+    found += [Acl("topic", topic, "Describe") for topic in counted if topic not in seen]
     return list(dict.fromkeys(found))
 
 

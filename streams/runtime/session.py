@@ -12,13 +12,14 @@ from typing import Any
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
-from streams.engine.records import Columns
+from streams.engine.records import FRONTIER_MARKS, Columns
 from streams.kafka.waiting import within
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost
 from streams.runtime.inputs import Fetched, Inputs, keys_moved
 from streams.runtime.logs import Standing, error, event, ranges, reason, warn
+from streams.runtime.marks import MarksReader
 from streams.runtime.partition import Partition
 from streams.runtime.placement import Placement
 from streams.runtime.reach import Reach
@@ -37,10 +38,13 @@ _SHARE_MIN, _SHARE_MAX = 256 * 1024, 2 * 1024 * 1024
 
 
 class Ends:
-    """Where the topics ended, up to where they were read, and when that was asked."""
+    """Where the topics ended, up to where they were read, and as of when: fixed before the asking.
 
-    def __init__(self, asked_ms: int, read_to: Mapping[TopicPartition, int]) -> None:
-        self.asked_ms = asked_ms
+    Who has read to these ends has read all records of earlier instants.
+    """
+
+    def __init__(self, as_of_ms: int, read_to: Mapping[TopicPartition, int]) -> None:
+        self.as_of_ms = as_of_ms
         self.read_to = read_to
         """Of partitions that are ready."""
         self.offsets: Mapping[TopicPartition, int] = {}
@@ -53,10 +57,13 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     after the instant was noted, so an answer that comes late says something old, never wrong.
     """
 
-    def __init__(self, settings: Settings, stage: Stage, channel: Any, reach: Reach) -> None:
+    def __init__(
+        self, settings: Settings, stage: Stage, channel: Any, marks: MarksReader, reach: Reach
+    ) -> None:
         self._settings = settings
         self._stage = stage
         self._channel = channel
+        self._marks = marks
         self._inputs = Inputs(settings, stage)
         self._partition_of = KeyPartitioner()
         self._partitions: dict[int, Partition] = {}
@@ -93,6 +100,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             self._counts = await self._inputs.open()
             self._reach.found(self._stage.name)
+            if FRONTIER_MARKS in self._counts:
+                self._marks.begin()
             await self._inputs.join(self)
             self._answered_s = time.monotonic()
             helpers += [
@@ -238,21 +247,34 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for part, lag in lags.items():
             part.lag = lag
         self._watch.measure()
-        return completed, answer.asked_ms - self._settings.idle_slack_ms
+        return completed, answer.as_of_ms
+
+    def _as_of_ms(self) -> int:
+        """Say of which instant all records are there once the inputs are read to today's ends."""
+        if self._stage.marked_by is not None:
+            return self._marks.marks.frontier_ms(self._counts[self._stage.marked_by])
+        return self._settings.clock.now_ms() - self._settings.idle_slack_ms
 
     async def _ask_for_ends(self) -> None:
+        """Ask often while something waits for the answer, else now and then."""
+        idle_s = self._settings.idle_probe_interval_ms / 1000
+        asked_s = -idle_s
         while True:
             await asyncio.sleep(self._settings.probe_interval_ms / 1000)
-            owned = [
-                (part, tp)
-                for part in self._partitions.values()
-                for tp in self._inputs.owned(part.number)
-            ]
+            parts = list(self._partitions.values())
+            for part in parts:
+                part.mark_if_due()
+            owned = [(part, tp) for part in parts for tp in self._inputs.owned(part.number)]
             if not owned:
                 self._answered_s = time.monotonic()
                 continue
+            as_of_ms = self._as_of_ms()
+            awaited = any(not part.ready or part.waits_for_ms < as_of_ms for part in parts)
+            if not awaited and time.monotonic() < asked_s + idle_s:
+                continue
+            asked_s = time.monotonic()
             read_to = {tp: part.flow.read_to[tp.topic] for part, tp in owned if part.ready}
-            answer = Ends(self._settings.clock.now_ms(), read_to)
+            answer = Ends(as_of_ms, read_to)
             try:
                 answer.offsets = await self._inputs.end_offsets([tp for _, tp in owned])
                 await self._ask_for_committed([part for part, _ in owned])
@@ -384,7 +406,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in sorted(numbers - kept):
             self._partitions[number] = Partition(
                 number, self._settings, self._stage, inputs, self._counts,
-                self._partition_of, self._counters, restoring, self._reports, self._ended,
+                self._partition_of, self._counters, restoring, self._reports, self._marks.marks,
+                self._ended,
             )  # fmt: skip
         held_max = self._settings.buffered_bytes_max // max(1, len(numbers))
         instant_max = self._settings.instant_bytes_max // max(1, len(numbers))

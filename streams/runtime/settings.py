@@ -37,7 +37,11 @@ class Settings:
     """A topic read to its end counts as read up to this long ago: the time a record may take from
     its timestamp to the log."""
     probe_interval_ms: int = 150
-    """How often the ends of the inputs are asked for: one request, a third of the slack."""
+    """How often the ends of the inputs are asked for while something waits for time to pass: one
+    request, a third of the slack."""
+    idle_probe_interval_ms: int = 2_500
+    """How often otherwise: so soon a deleted input or a broker that is away is noticed, and so old
+    the frontier of a worker may be that has nothing to do."""
 
     session_timeout_ms: int = 10_000
     """A worker silent for this long has lost its partitions. A step blocks for a second at most, so
@@ -86,8 +90,11 @@ class Settings:
     transaction_records_max: int = 50_000
     """Outputs and states of one transaction, but for what one step does: some megabytes."""
     mark_interval_ms: int = 1_000
-    """Each order partition tells every shop partition its frontier this often, but not more often
-    than it commits; shops lag by it."""
+    """A partition says how far it has come this often while somebody waits for that, but not more
+    often than it commits; shops lag by it."""
+    idle_mark_interval_ms: int = 60_000
+    """And this often while nobody waits: a transaction takes about a kilobyte of the broker's disk,
+    so 12 partitions take some 30 MB a day."""
     step_outputs_max: int = 4_000
     """Outputs of one step: bounds how long the loop is away from the heartbeat."""
     buffered_bytes_max: int = 128 * 1024 * 1024
@@ -109,6 +116,8 @@ class Settings:
     batch beyond it counts as unreadable."""
     fetch_wait_ms: int = 100
     """A resumed partition waits for the fetch in flight, so it is short."""
+    marks_wait_ms: int = 5_000
+    """How long the broker holds a fetch of the marks if none comes; shorter than a request."""
     batch_bytes: int = 512 * 1024
     """Produced batches: half of the broker's default limit on one."""
 

@@ -15,6 +15,7 @@ from streams.kafka.waiting import cancelled, jittered
 from streams.runtime.errors import WorkerError, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason
+from streams.runtime.marks import MarksReader
 from streams.runtime.reach import Reach
 from streams.runtime.rights import worker_rights
 from streams.runtime.session import Session
@@ -40,6 +41,7 @@ class Source(Service):
         settings: Settings,
         stage: Stage,
         channel: Any,
+        marks: MarksReader,
         on_fatal: Callable[[WorkerError], None],
         reach: Reach,
         **kwargs: Any,
@@ -48,6 +50,7 @@ class Source(Service):
         self._settings = settings
         self._stage = stage
         self._channel = channel
+        self._marks = marks
         self._on_fatal = on_fatal
         self._reach = reach
         self._needs = worker_rights(settings.connection, settings.app_id, [stage])
@@ -69,7 +72,10 @@ class Source(Service):
         while True:
             began_s = time.monotonic()
             try:
-                await Session(self._settings, self._stage, self._channel, self._reach).run()
+                session = Session(
+                    self._settings, self._stage, self._channel, self._marks, self._reach
+                )
+                await session.run()
             except WorkerError as exc:
                 self._on_fatal(exc)
                 return

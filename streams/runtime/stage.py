@@ -45,26 +45,33 @@ class Task(Protocol):
     @property
     def pending(self) -> int: ...
 
+    @property
+    def waits_for_ms(self) -> int: ...
+
+    @property
+    def mark_ms(self) -> int: ...
+
+    @property
+    def marked_ms(self) -> int: ...
+
+    def complete(self, topic: str, as_of_ms: int) -> None: ...
+
     def work(self, outputs_max: int) -> bool: ...
 
     def checkpoint(self, mark: bool) -> Checkpoint | None: ...
 
 
 @runtime_checkable
-class LiveTask(Task, Protocol):
-    """A task whose frontier follows the clock where its inputs are read to their ends."""
-
-    def complete(self, topic: str, as_of_ms: int) -> None: ...
-
-    def again(self) -> Checkpoint: ...
-
-
-@runtime_checkable
 class TimedTask(Task, Protocol):
-    """A task that tells its place in time: after a restore the source cannot know it."""
+    """A task whose records carry the time it goes by.
+
+    It says its place in time: after a restore the source cannot know it.
+    """
 
     @property
     def last_ms(self) -> Mapping[str, int]: ...
+
+    def again(self) -> Checkpoint: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,9 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     changelog: str
-    siblings: tuple[str, ...]
-    """Topics of another stage whose partition counts the task must know."""
+    marked_by: str | None
+    """An input of the stage before, whose partitions' marks are the time of this one; `None`: it
+    goes by the clock."""
     new_task: Callable[[int, Mapping[str, int]], Task]
     """Make the task of a partition, given the partition count of every topic of the stage."""
     rules: RulesAssignor | None = None
@@ -84,4 +92,5 @@ class Stage:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (*self.inputs, *self.outputs, self.changelog, *self.siblings)
+        marked_by = () if self.marked_by is None else (self.marked_by,)
+        return (*self.inputs, *self.outputs, self.changelog, *marked_by)

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from streams.core.events import INPUT_TOPICS
 from streams.core.policy import Policy
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import ORDERS_CHANGELOG, SHOP_VIOLATIONS, SHOPS_CHANGELOG
+from streams.engine.records import (
+    FRONTIER_MARKS,
+    ORDERS_CHANGELOG,
+    SHOP_VIOLATIONS,
+    SHOPS_CHANGELOG,
+)
 from streams.engine.shops_task import ShopsTask
 from streams.runtime.rules import RulesAssignor
 from streams.runtime.stage import Stage
@@ -25,9 +30,8 @@ def product_stages(
 
     def orders_task(partition: int, counts: Mapping[str, int]) -> OrdersTask:
         return OrdersTask(
-            partition, policy, counts[SHOP_VIOLATIONS], live=True, app_id=app_id,
-            partitions=counts[INPUT_TOPICS[0]],
-        )  # fmt: skip
+            partition, policy, live=True, app_id=app_id, partitions=counts[INPUT_TOPICS[0]]
+        )
 
     def shops_task(partition: int, counts: Mapping[str, int]) -> ShopsTask:
         return ShopsTask(
@@ -45,18 +49,19 @@ def product_stages(
             "notification",
             "dead-letter",
             SHOP_VIOLATIONS,
+            FRONTIER_MARKS,
         ),
         changelog=ORDERS_CHANGELOG,
-        siblings=(),
+        marked_by=None,
         new_task=orders_task,
         rules=rules,
     )
     shops = Stage(
         name="shops",
         inputs=(SHOP_VIOLATIONS,),
-        outputs=("penalty", "product-ban", "notification", "dead-letter"),
+        outputs=("penalty", "product-ban", "notification", "dead-letter", FRONTIER_MARKS),
         changelog=SHOPS_CHANGELOG,
-        siblings=INPUT_TOPICS[:1],
+        marked_by=INPUT_TOPICS[0],
         new_task=shops_task,
         rules=rules,
     )

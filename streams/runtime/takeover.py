@@ -18,7 +18,7 @@ from streams.runtime.positions import Positions
 from streams.runtime.progress import Progress
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
-from streams.runtime.stage import LiveTask, Stage, Task
+from streams.runtime.stage import Stage, Task, TimedTask
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Takeover:
                 self._progress.begin("fencing the last owner")
                 await transactions.start()
                 task, begun = await self._restore(transactions)
-                if isinstance(task, LiveTask):
+                if isinstance(task, TimedTask):
                     # The broker's answer carries its clock: ours is compared before it is used.
                     await transactions.commit(task.checkpoint(mark=False) or task.again())
         except BaseException:

@@ -124,9 +124,15 @@ CLOCK_TRUSTED = Gauge(
     "the broker's.",
     [],
 )
+MARKS_READ = Gauge(
+    "shipclock_marks_read_ms",
+    "Epoch ms as of which this worker has last read all frontier marks; 0 before it has.",
+    [],
+)
 _ALL = (
     RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, WRONG_PARTITION,
     UNREADABLE, ASSIGNED, READY, RESTORE_REMAINING, LAG, FRONTIER, FRONTIER_AHEAD, CLOCK_TRUSTED,
+    MARKS_READ,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.core.events import INPUT_TOPICS
+from streams.engine.marks import request_record
 from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics, planned_topics
@@ -171,7 +172,8 @@ async def wait_until_done(
     """Wait until both stages have worked off all input and log time up to an instant.
 
     Done is: every order partition has committed its inputs to their ends, and every shop partition
-    a frontier at or after `until_ms`, which is not before all order partitions have.
+    a frontier at or after `until_ms`, which is not before all order partitions have. Idle
+    partitions write theirs once a minute: it asks for them.
 
     Raises:
         TimeoutError: It did not come to pass in time.
@@ -189,6 +191,7 @@ async def wait_until_done(
         try:
             wanted = await ends.end_offsets(list(ends.assignment()))
             await _wait_for_commits(admin, f"{app_id}-orders", wanted)
+            await _request_marks(connection, app_id, until_ms)
             await _wait_for_shops(shops, until_ms)
         finally:
             await shops.stop()
@@ -212,6 +215,19 @@ async def _wait_for_commits(
         if all(tp in found and found[tp].offset >= end for tp, end in wanted.items() if end):
             return
         await asyncio.sleep(_POLL_S)
+
+
+async def _request_marks(connection: Connection, app_id: str, until_ms: int) -> None:
+    """Let every partition of both stages say as soon as it has reached an instant."""
+    request = request_record(app_id, f"until:{until_ms}", until_ms - 1)
+    producer = connection.producer()
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            request.topic, request.value, request.key, partition=request.partition
+        )
+    finally:
+        await producer.stop()
 
 
 async def _wait_for_shops(changelogs: AIOKafkaConsumer, until_ms: int) -> None:

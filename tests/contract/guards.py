@@ -68,10 +68,11 @@ def ungrouped(files: Iterable[TopicFile]) -> list[str]:
     counts: dict[str, int] = {}
     for file in files:
         group = file.co_partitioned
+        internal = {"orders-changelog": "orders", "frontier-marks": None}
         wanted = {
             "input": "orders",
             "output": None if file.topic == "dead-letter" else "shop-outputs",
-            "internal": "orders" if file.topic == "orders-changelog" else "shops",
+            "internal": internal.get(file.topic, "shops"),
         }[file.direction]
         if group != wanted:
             found.append(f"{file.topic}: is co-partitioned with {group}, not {wanted}")

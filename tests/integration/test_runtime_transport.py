@@ -40,6 +40,7 @@ class Counter:
     policy = restored_policy = "none@1"
     policy_changed = False
     states = 0
+    waits_for_ms = mark_ms = marked_ms = 0
 
     def __init__(self, inputs: Sequence[str], partition: int) -> None:
         self.inputs, self.partition = inputs, partition
@@ -151,7 +152,7 @@ class Bench:
             inputs=self.inputs,
             outputs=(f"out-{name}",),
             changelog=f"changelog-{name}",
-            siblings=(),
+            marked_by=None,
             new_task=self._new_task,
         )
 

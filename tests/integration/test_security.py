@@ -147,7 +147,7 @@ def test_a_missing_right_is_named(secured: SecuredBroker) -> None:
         program(), ["config", "check", "--for", "worker"], env=environment_of(stranger)
     )
     assert isinstance(told.exception, UserError)
-    assert "20 rights on topics missing for worker" in told.exception.message
+    assert "22 rights on topics missing for worker" in told.exception.message
     assert "lacks the rights Read and Write on topic prod.shops-changelog" in told.output
     assert "Read on topic prod.dead-letter" in failed(stranger, "dead-letters").message
     order = '{"order_id":"O1","shop_id":"S1","product_ids":["P1"],"shipping_mode":"normal",'

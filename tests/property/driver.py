@@ -6,16 +6,24 @@ import json
 import random
 import zlib
 from bisect import bisect_right
-from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import itemgetter
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from streams.core.events import INPUT_TOPICS
 from streams.core.policy import Policy
+from streams.engine.marks import Marks
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, OutRecord, columns
+from streams.engine.records import (
+    BETWEEN_STAGES,
+    FRONTIER_MARKS,
+    SHOP_VIOLATIONS,
+    Checkpoint,
+    InRecord,
+    OutRecord,
+    columns,
+)
 from streams.engine.shops_task import ShopsTask
 from tests.auditor.fold import Output
 from tests.auditor.naive import DAY_MS, Event, by_partition
@@ -147,17 +155,16 @@ class OrdersMachine(Machine[OrdersTask]):
         partition: int,
         topics: dict[str, list[InRecord]],
         policy: Policy,
-        shop_partitions: int,
         end_ms: int,
         chaos: Chaos,
     ) -> None:
         self.partition, self.topics = partition, topics
-        self.policy, self.shop_partitions = policy, shop_partitions
+        self.policy = policy
         self.end_ms = end_ms
         super().__init__(chaos)
 
     def make(self) -> OrdersTask:
-        return OrdersTask(self.partition, self.policy, self.shop_partitions, self.chaos.live)
+        return OrdersTask(self.partition, self.policy, self.chaos.live)
 
     def run(self) -> None:
         """Read in random batches, to the end, and let every timer fire."""
@@ -229,9 +236,10 @@ class ShopsMachine(Machine[ShopsTask]):
     """The shops stage of one partition."""
 
     def __init__(
-        self, partition: int, records: list[InRecord], policy: Policy, sources: int, chaos: Chaos
+        self, partition: int, between: Between, policy: Policy, sources: int, chaos: Chaos
     ) -> None:
-        self.partition, self.records = partition, records
+        self.partition, self.records = partition, between.items[partition]
+        self.marks = [(record, ends[partition]) for record, ends in between.marks]
         self.policy, self.sources = policy, sources
         super().__init__(chaos)
 
@@ -239,20 +247,33 @@ class ShopsMachine(Machine[ShopsTask]):
         return ShopsTask(self.partition, self.policy, self.sources)
 
     def run(self) -> None:
-        """Read all marks and items in random batches and work them off."""
-        task = None
-        position = 0
+        """Read all marks and items in random batches and work them off.
+
+        Marks count once the items have been read to an end that was asked for after them.
+        """
+        rng, task, marks = self.chaos.rng, None, Marks("")
+        position = marks_read = 0
+        asked: tuple[int, int] | None = None
         while True:
             if task is not self.task:
-                task = self.task
-                position = task.next_offsets[SHOP_VIOLATIONS]
-            if position < len(self.records):
+                task, marks, asked = self.task, Marks(""), None
+                position, marks_read = task.next_offsets[SHOP_VIOLATIONS], 0
+            unread = position < len(self.records)
+            if marks_read < len(self.marks) and (not unread or rng.random() < 0.3):
+                begin, marks_read = marks_read, rng.randrange(marks_read, len(self.marks)) + 1
+                for record, _ in self.marks[begin:marks_read]:
+                    marks.take(record.key, record.value)
+                least = self.marks[marks_read - 1][1]
+                asked = marks.frontier_ms(self.sources), rng.randint(least, len(self.records))
+            elif unread:
                 position = self.take(SHOP_VIOLATIONS, self.records, position)
-                if self.chaos.rng.random() < 0.5:
-                    self.step()
-                continue
-            if not self.step() and task is self.task:
+            elif not self.step() and task is self.task:
                 return
+            if asked is not None and position >= asked[1]:
+                task.complete(SHOP_VIOLATIONS, asked[0])
+                asked = None
+            if rng.random() < 0.5:
+                self.step()
 
 
 @dataclass
@@ -294,8 +315,7 @@ def play(
         default=0,
     )
     machines = [
-        OrdersMachine(partition, topics, policy, shop_partitions, end_ms, chaos)
-        for partition, topics in log.items()
+        OrdersMachine(partition, topics, policy, end_ms, chaos) for partition, topics in log.items()
     ]
     written: list[list[OutRecord]] = []
     orders: dict[int, list[OutRecord]] = {}
@@ -305,28 +325,45 @@ def play(
         else:
             machine.run_live(live_delay_max)
         outputs = machine.committed.outputs
-        orders[machine.partition] = [r for r in outputs if r.topic != SHOP_VIOLATIONS]
-        written.append([r for r in outputs if r.topic == SHOP_VIOLATIONS])
-    shop_log = repartitioned(written, shop_partitions, chaos.rng)
+        orders[machine.partition] = public(outputs)
+        written.append(outputs)
+    between = repartitioned(written, shop_partitions, chaos.rng)
     shops: dict[int, list[OutRecord]] = {}
     for partition in range(shop_partitions):
-        shop = ShopsMachine(partition, shop_log[partition], policy, len(machines), chaos)
+        shop = ShopsMachine(partition, between, policy, len(machines), chaos)
         shop.run()
-        shops[partition] = shop.committed.outputs
+        shops[partition] = public(shop.committed.outputs)
     return Result(orders, shops)
+
+
+def public(outputs: list[OutRecord]) -> list[OutRecord]:
+    """Leave out what the stages say to each other."""
+    return [record for record in outputs if record.topic not in BETWEEN_STAGES]
+
+
+class Between(NamedTuple):
+    """What the order partitions wrote for the shops."""
+
+    items: dict[int, list[InRecord]]
+    """By shop partition."""
+    marks: list[tuple[OutRecord, list[int]]]
+    """Each with the ends that the shop partitions' items had when it was written."""
 
 
 def repartitioned(
     written: list[list[OutRecord]], shop_partitions: int, rng: random.Random
-) -> dict[int, list[InRecord]]:
+) -> Between:
     """Mix what the order partitions wrote, each one's order kept, and split it by shop."""
-    queues = [list(reversed(records)) for records in written]
-    log: dict[int, list[InRecord]] = defaultdict(list)
+    queues = [
+        [record for record in reversed(records) if record.topic in BETWEEN_STAGES]
+        for records in written
+    ]
+    found = Between({partition: [] for partition in range(shop_partitions)}, [])
     while any(queues):
         record = rng.choice([queue for queue in queues if queue]).pop()
-        partition = record.partition
-        if partition is None:
-            partition = zlib.crc32(record.key or b"") % shop_partitions
-        offset = len(log[partition])
-        log[partition].append(InRecord(offset, NOW_MS, record.key, record.value))
-    return log
+        if record.topic == FRONTIER_MARKS:
+            found.marks.append((record, [len(items) for items in found.items.values()]))
+            continue
+        items = found.items[zlib.crc32(record.key or b"") % shop_partitions]
+        items.append(InRecord(len(items), NOW_MS, record.key, record.value))
+    return found

@@ -104,7 +104,7 @@ def committed(
         default=0,
     )
     machines = [
-        OrdersMachine(partition, topics, policy, 1, end_ms + 40 * DAY_MS, chaos)
+        OrdersMachine(partition, topics, policy, end_ms + 40 * DAY_MS, chaos)
         for partition, topics in log.items()
     ]
     for machine in machines:
@@ -226,7 +226,7 @@ def play(seed: int, bulk: type[Bulk]) -> Played:
             if task is None or rng.random() < 0.4:
                 if rng.random() < 0.5:
                     policy = draw_policy(rng)
-                task = OrdersTask(0, policy, 1, live=False)
+                task = OrdersTask(0, policy, live=False)
                 task.restore(changelog.items())
                 task.restored()
                 for topic, records in log.items():

@@ -139,7 +139,7 @@ def test_records_at_the_frontier_wait() -> None:
         records[0] for topics in records_of(make_log(0)).values() for records in topics.values()
     )
     instant = record.timestamp
-    task = OrdersTask(0, POLICY, shop_partitions=1, live=False)
+    task = OrdersTask(0, POLICY, live=False)
     pair = [record._replace(timestamp=instant - 1), record._replace(offset=1)]
     task.offer(INPUT_TOPICS[0], columns(pair), now_ms=0)
     for frontier, waiting in ((instant - 1, 2), (instant, 1), (instant + 1, 0)):

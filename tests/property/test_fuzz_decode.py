@@ -31,6 +31,7 @@ from tests.property.driver import (
     Chaos,
     OrdersMachine,
     ShopsMachine,
+    public,
     records_of,
     repartitioned,
 )
@@ -120,7 +121,7 @@ def test_nearly_valid_events_are_an_event_or_refused(
 
 def judged(topics: dict[str, list[InRecord]]) -> tuple[list[OutRecord], dict[Place, list[bytes]]]:
     """Return what the orders stage of one partition puts out, and the dead letters by place."""
-    task = OrdersTask(0, POLICY, 1, live=False)
+    task = OrdersTask(0, POLICY, live=False)
     task.restored()
     for topic, records in topics.items():
         task.offer(topic, columns(records), now_ms=0)
@@ -242,7 +243,7 @@ def played(
     """
     latest = max((r.timestamp for records in topics.values() for r in records), default=0)
     end_ms = (NOW_MS if chaos.live else max(MONDAY_MS, latest)) + LONG_AFTER_MS
-    orders = OrdersMachine(0, topics, POLICY, 1, end_ms, chaos)
+    orders = OrdersMachine(0, topics, POLICY, end_ms, chaos)
     orders.run()
     assert orders.task.next_offsets == {topic: len(records) for topic, records in topics.items()}
     outputs: list[OutRecord] = []
@@ -255,12 +256,12 @@ def played(
             letters.setdefault(place, []).append(letter)
         else:
             outputs.append(record)
-    written = [record for record in outputs if record.topic == SHOP_VIOLATIONS]
-    shops = ShopsMachine(0, repartitioned([written], 1, chaos.rng)[0], POLICY, 1, chaos)
+    shops = ShopsMachine(0, repartitioned([outputs], 1, chaos.rng), POLICY, 1, chaos)
     shops.run()
     # Marks come as steps do, and so does the order between topics.
-    kept = [record for record in outputs if record.partition is None]
-    return sorted(kept + shops.committed.outputs, key=attrgetter("topic")), letters
+    items = [record for record in outputs if record.topic == SHOP_VIOLATIONS]
+    kept = items + public(outputs + shops.committed.outputs)
+    return sorted(kept, key=attrgetter("topic")), letters
 
 
 @given(seed=SEEDS, strays=STRAYS, live=st.booleans())

@@ -137,6 +137,9 @@ def _settings(rng: random.Random, *, punctual: bool) -> dict[str, int]:
         "catch_up_commit_interval_ms": rng.choice((50, 400, 2_000)),
         "transaction_records_max": rng.choice((1, 20, 50_000)),
         "mark_interval_ms": rng.choice((300, 1_000)),
+        "idle_mark_interval_ms": rng.choice((1_000, 60_000)),
+        "idle_probe_interval_ms": rng.choice((500, 5_000)),
+        "marks_wait_ms": rng.choice((100, 500)),
         "step_outputs_max": rng.choice((1, 2, 5, 20, 4_000)),
         "buffered_bytes_max": rng.choice((2_000, 20_000, 128 * 1024 * 1024)),
         # Where many records of one instant are stepped over, records get another log time.

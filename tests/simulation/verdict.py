@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
-from streams.engine.records import SHOP_VIOLATIONS, CorruptChangelog
+from streams.engine.records import (
+    BETWEEN_STAGES,
+    FRONTIER_MARKS,
+    SHOP_VIOLATIONS,
+    CorruptChangelog,
+)
 from streams.engine.simulate import simulate
 from tests.auditor.fold import BrokenLawError, Output, parse, refusals_of, standing_of, warnings_of
 from tests.auditor.naive import Audit, Event, accept, audit, by_partition
@@ -66,22 +72,33 @@ def _offsets(world: World) -> list[str]:
 
 
 def _marks(world: World) -> list[str]:
-    """Require that frontiers only go on, and that no shop is told of what it was told is past."""
+    """Require that frontiers only go on, and that nothing follows a mark that lies below it."""
     found = []
+    marked: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for transaction, value in _between(world, FRONTIER_MARKS):
+        if value["type"] == "mark":
+            marks, frontier_ms = marked[value["source"]], value["frontier_ms"]
+            if marks and frontier_ms < marks[-1][1]:
+                found.append(f"the frontier of {value['source']} went back to {frontier_ms}")
+            marks.append((transaction, frontier_ms))
     partition_of = _partition_of(world.plan.events)
-    for partition in range(world.plan.shop_partitions):
-        frontiers: dict[int, int] = {}
-        log = world.kafka.logs[TopicPartition(SHOP_VIOLATIONS, partition)]
-        for offset, row in log.committed_rows():
-            value = json.loads(row.value or b"")
-            if row.key is None:
-                source, frontier_ms = value["source"], value["frontier_ms"]
-                if frontier_ms < frontiers.get(source, 0):
-                    found.append(f"the frontier of {source} went back to {frontier_ms} at {offset}")
-                frontiers[source] = frontier_ms
-            elif value["log_time_ms"] < frontiers.get(partition_of[value["order_id"]], 0):
-                found.append(f"a shop is told at {offset} of an instant that it was told is past")
+    for transaction, value in _between(world, SHOP_VIOLATIONS):
+        marks = marked[partition_of[value["order_id"]]]
+        before = bisect_left(marks, (transaction, 0))
+        if before and value["log_time_ms"] < marks[before - 1][1]:
+            found.append(f"{value} follows a mark of {marks[before - 1][1]}")
     return found
+
+
+def _between(world: World, topic: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return what the stages have ever committed to a topic between them, with transactions."""
+    return [
+        (entry.transaction, json.loads(entry.row.value or b""))
+        for tp, log in world.kafka.logs.items()
+        if tp.topic == topic
+        for entry in log.written
+        if entry.row is not None and entry.transaction is not None and log.visible(entry)
+    ]
 
 
 def _states(world: World) -> list[str]:
@@ -233,7 +250,7 @@ def _differences(
 
 def _output_topics(world: World) -> list[str]:
     orders, shops = world.stages
-    return sorted({*orders.outputs, *shops.outputs} - {SHOP_VIOLATIONS})
+    return sorted({*orders.outputs, *shops.outputs} - {*BETWEEN_STAGES})
 
 
 def _rows(world: World, topic: str) -> list[tuple[int, Row]]:

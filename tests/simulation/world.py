@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import sys
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 from aiokafka import TopicPartition
 
 import streams.engine.orders_task
@@ -24,12 +24,14 @@ import streams.kafka.waiting
 import streams.runtime.partition
 import streams.runtime.session
 import streams.runtime.source
-from streams.engine.records import SHOP_VIOLATIONS
+from streams.engine.marks import MARKS_PARTITION, request_record
+from streams.engine.records import FRONTIER_MARKS, META_KEY, MetaHead
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.runtime.agent import agent
 from streams.runtime.clock import TrustedClock
 from streams.runtime.errors import WorkerError
+from streams.runtime.marks import MarksReader
 from streams.runtime.reach import Reach
 from streams.runtime.source import Source
 from streams.runtime.stage import Stage
@@ -50,6 +52,7 @@ from tests.simulation.plan import Arrival, Plan, settings_of
 APP_ID = "simulated"
 POLICY = load_policy("douyin-first-scan")
 
+_MARKS = TopicPartition(FRONTIER_MARKS, MARKS_PARTITION)
 _EPOCH_NS = 1_800_000_000_000_000_000
 _REST_S_MAX = 300.0
 _QUIET_S = 4.0
@@ -117,8 +120,9 @@ class World:
         """Partitions of each topic."""
         orders, shops = self.stages
         of_orders = dict.fromkeys((*orders.inputs, orders.changelog), self.plan.partitions)
+        of_orders[FRONTIER_MARKS] = 1
         others = (*orders.outputs, *shops.inputs, *shops.outputs, shops.changelog)
-        return of_orders | dict.fromkeys(others, self.plan.shop_partitions)
+        return dict.fromkeys(others, self.plan.shop_partitions) | of_orders
 
     # --- what is said
 
@@ -182,6 +186,9 @@ class World:
         await asyncio.sleep(_JUMP_S + self._rng.random() * plan.play_s)
         disturbing.cancel()
         self._heal()
+        # Order partitions for whose marks nobody waits may take a minute to mark.
+        last = request_record(APP_ID, "rest", self.frontier_end_ms - POLICY.grace - 1)
+        self.kafka.logs[_MARKS].append([Row(0, last.key, last.value)])
         await self._until(self._at_rest, "rest")
         await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
         await asyncio.sleep(_STOP_S_MAX)
@@ -248,16 +255,20 @@ class World:
 
     async def _worker(self, process: Process, stop: asyncio.Event) -> None:
         """Do what the app does: an agent and a source for each stage."""
+        marks = MarksReader(self.settings, loop=self.loop)
+        await marks.on_started()
         sources = []
         reach = Reach("memory")
         for stage in self.stages:
             channel: asyncio.Queue[Any] = asyncio.Queue(_CHANNEL_BATCHES_MAX)
-            source = Source(self.settings, stage, channel, self._on_fatal, reach, loop=self.loop)
+            source = Source(
+                self.settings, stage, channel, marks, self._on_fatal, reach, loop=self.loop
+            )
             asyncio.create_task(agent(_batches(channel)))  # noqa: RUF006 - the process keeps it
             await source.on_started()
             sources.append(source)
         await stop.wait()
-        await asyncio.gather(*(source.on_stop() for source in sources))
+        await asyncio.gather(*(service.on_stop() for service in (marks, *sources)))
         self._stopping.pop(process.name, None)
 
     async def _stop_worker(self, name: str) -> None:
@@ -323,9 +334,9 @@ class World:
             self.loop.call_later(dice.random() * _RESTORE_S, self.hangs.half_open, process)
 
     def _compact(self) -> None:
-        for stage in self.stages:
-            for partition in range(self.kafka.counts[stage.changelog]):
-                log = self.kafka.logs[TopicPartition(stage.changelog, partition)]
+        compacted = {FRONTIER_MARKS, *(stage.changelog for stage in self.stages)}
+        for tp, log in self.kafka.logs.items():
+            if tp.topic in compacted:
                 log.compact(self._rng, self.wall_ns() // 1_000_000 - _TOMBSTONES_KEPT_MS)
 
     def _heal(self) -> None:
@@ -397,22 +408,22 @@ class World:
         if self.loop.time() - self._written_s < _QUIET_S:
             return False
         unread = [self.unread(stage, tp) for stage in self.stages for tp in self._inputs_of(stage)]
-        return not any(unread) and self._marks_done()
+        return not any(unread) and self._shops_done()
 
-    def _marks_done(self) -> bool:
-        """Tell whether every order partition has told every shop partition of the last instant."""
-        for partition in range(self.plan.shop_partitions):
-            marks: dict[int, int] = {}
-            log = self.kafka.logs[TopicPartition(SHOP_VIOLATIONS, partition)]
-            for _, row in log.committed_rows():
-                if row.key is None:
-                    mark = json.loads(row.value or b"")
-                    marks[mark["source"]] = mark["frontier_ms"]
-            if len(marks) < self.plan.partitions:
-                return False
-            if min(marks.values()) < self.frontier_end_ms - POLICY.grace:
-                return False
-        return True
+    def _shops_done(self) -> bool:
+        """Tell whether every shop partition has committed that it has come to the last instant."""
+        changelog = self.stages[1].changelog
+        return all(
+            self._reached_ms(TopicPartition(changelog, partition))
+            >= self.frontier_end_ms - POLICY.grace
+            for partition in range(self.plan.shop_partitions)
+        )
+
+    def _reached_ms(self, tp: TopicPartition) -> int:
+        for _, row in reversed(self.kafka.logs[tp].committed_rows()):
+            if row.key == META_KEY:
+                return msgspec.msgpack.decode(row.value or b"", type=MetaHead).reached_ms
+        return 0
 
     @property
     def frontier_end_ms(self) -> int:

@@ -50,7 +50,7 @@ def usual_events() -> dict[str, list[InRecord]]:
 
 def play(topics: dict[str, list[InRecord]]) -> int:
     """Run the events through an orders stage until every clock has run out; count outputs."""
-    task = OrdersTask(0, load_policy("douyin-first-scan"), 4, live=True)
+    task = OrdersTask(0, load_policy("douyin-first-scan"), live=True)
     end = PLACED_AT + 300 * 24 * HOUR_MS
     for topic in INPUT_TOPICS:
         task.offer(topic, columns(topics.get(topic, [])), end)

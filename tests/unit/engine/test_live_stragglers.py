@@ -28,7 +28,7 @@ def hour(hours: int) -> int:
 
 def catching_up(*orders: Value, as_of_ms: int) -> OrdersTask:
     """Return a live task that has read orders and knows every topic up to an instant."""
-    task = OrdersTask(0, POLICY, 1, live=True)
+    task = OrdersTask(0, POLICY, live=True)
     task.restored()
     records = [record("order-paid", order, offset=offset) for offset, order in enumerate(orders)]
     task.offer("order-paid", columns(records), NOW)

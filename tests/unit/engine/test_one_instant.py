@@ -19,7 +19,7 @@ OVER = 12
 
 def sale(count: int) -> OrdersTask:
     """Return a task that knows this many orders placed at one instant, all before their warning."""
-    task = OrdersTask(0, POLICY, 2, live=True)
+    task = OrdersTask(0, POLICY, live=True)
     task.restored()
     template = json.dumps(paid("O@"), separators=(",", ":"))
     records = []
@@ -70,7 +70,7 @@ def test_timers_of_one_instant_fire_in_bounded_steps(count: int) -> None:
 @pytest.mark.parametrize("count", [30_000, pytest.param(300_000, marks=pytest.mark.long)])
 def test_records_of_one_instant_are_taken_in_bounded_steps(count: int) -> None:
     """A past load whose records all bear the instant of the load: each order is overdue at once."""
-    task = OrdersTask(0, POLICY, 2, live=True)
+    task = OrdersTask(0, POLICY, live=True)
     task.restored()
     records = [
         InRecord(number, DEADLINE + HOUR_MS, order_id.encode(), json.dumps(paid(order_id)).encode())

@@ -11,10 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from streams.codec.state import HEAD, StateVersionError
+from streams.core.clock import END_OF_TIME_MS
 from streams.core.events import INPUT_TOPICS
 from streams.engine import orders_changelog, orders_task
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
+    BETWEEN_STAGES,
+    FRONTIER_MARKS,
     META_KEY,
     SHOP_VIOLATIONS,
     Checkpoint,
@@ -50,9 +53,9 @@ def halting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OrdersTask, "_next_window", lambda self: (self._frontier.value(), False))
 
 
-def new_task(live: bool = False, shop_partitions: int = 2) -> OrdersTask:
+def new_task(live: bool = False) -> OrdersTask:
     """Return a task that starts from nothing."""
-    task = OrdersTask(3, POLICY, shop_partitions, live)
+    task = OrdersTask(3, POLICY, live)
     task.restored()
     return task
 
@@ -78,27 +81,29 @@ def step(task: OrdersTask, max_outputs: int = MANY, mark: bool = False) -> Check
 
 def topics_of(checkpoint: Checkpoint) -> list[str]:
     """Return the topics of the outputs, notifications and items left out."""
-    left_out = ("notification", SHOP_VIOLATIONS)
+    left_out = ("notification", *BETWEEN_STAGES)
     return [each.topic for each in checkpoint.outputs if each.topic not in left_out]
 
 
-def marks_of(checkpoint: Checkpoint) -> list[tuple[int | None, int]]:
-    """Return partition and frontier of the marks."""
+def marks_of(checkpoint: Checkpoint) -> list[int]:
+    """Return the frontiers of the marks."""
     return [
-        (each.partition, json.loads(each.value)["frontier_ms"])
+        json.loads(each.value)["frontier_ms"]
         for each in checkpoint.outputs
-        if each.topic == SHOP_VIOLATIONS and each.key is None
+        if each.topic == FRONTIER_MARKS
     ]
 
 
 def by_topic(outputs: list[OutRecord]) -> list[OutRecord]:
     """Return what each topic holds, in order, marks left out."""
-    return sorted((each for each in outputs if each.key), key=lambda each: each.topic)
+    return sorted(
+        (each for each in outputs if each.topic != FRONTIER_MARKS), key=lambda each: each.topic
+    )
 
 
 def restored(changelog: Iterable[tuple[bytes, bytes | None]]) -> OrdersTask:
     """Return a task restored from a changelog."""
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     task.restore(changelog)
     task.restored()
     return task
@@ -239,7 +244,7 @@ def test_live_record_of_the_future_fires_no_timer() -> None:
     """A producer's wrong clock stays its own trouble; in a replay the timestamp is taken as is."""
     fired = {}
     for live in (True, False):
-        task = OrdersTask(0, POLICY, 1, live)
+        task = OrdersTask(0, POLICY, live)
         task.restored()
         now = PLACED_AT + HOUR_MS
         task.offer("order-paid", columns([record("order-paid", paid())]), now)
@@ -255,7 +260,7 @@ def test_live_record_of_the_future_fires_no_timer() -> None:
 
 def test_grace_delays_what_fires_but_not_its_time() -> None:
     """With a grace of an hour a timer waits an hour longer, and says its own due time."""
-    task = OrdersTask(0, policy_with(('grace = "0s"', 'grace = "1h"')), 1, live=False)
+    task = OrdersTask(0, policy_with(('grace = "0s"', 'grace = "1h"')), live=False)
     task.restored()
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + HOUR_MS)
@@ -264,7 +269,7 @@ def test_grace_delays_what_fires_but_not_its_time() -> None:
     checkpoint = step(task)
     assert topics_of(checkpoint) == ["timeout"]
     assert json.loads(checkpoint.outputs[0].value)["determined_at"] == DEADLINE
-    assert marks_of(checkpoint) == [(0, DEADLINE + 1)]
+    assert marks_of(checkpoint) == [DEADLINE + 1]
 
 
 def test_drain_fires_all_but_retention() -> None:
@@ -294,24 +299,57 @@ def test_forgotten_order_leaves_a_tombstone_and_a_word_to_the_shop() -> None:
 # Marks
 
 
-def test_mark_goes_to_every_shop_partition_once() -> None:
-    """A frontier that did not move is not told again, nor is one nobody asked for."""
-    task = new_task(shop_partitions=3)
+def test_mark_is_written_once() -> None:
+    """One record for all shops; not again without progress, and not unless asked for."""
+    task = OrdersTask(3, POLICY, live=False, app_id="shipclock")
+    task.restored()
     complete(task, 1000)
     assert task.step(MANY, mark=False) is None
-    checkpoint = step(task, mark=True)
-    assert marks_of(checkpoint) == [(0, 1000), (1, 1000), (2, 1000)]
-    assert json.loads(checkpoint.outputs[0].value)["source"] == 3
+    assert (task.mark_ms, task.marked_ms) == (1000, -1)
+    (mark,) = step(task, mark=True).outputs
+    assert mark[:3] == (
+        "frontier-marks",
+        b"shipclock:orders:3",
+        b'{"type":"mark","app_id":"shipclock","frontier_ms":1000,"source":3}',
+    )
+    assert task.marked_ms == 1000
     assert task.step(MANY, mark=True) is None
 
 
-def test_violation_is_followed_by_marks() -> None:
+def test_mark_promises_the_frontier_that_the_checkpoint_keeps() -> None:
+    """Whoever restores it goes on where shops were told that nothing follows below."""
+    task = new_task()
+    offer(task, "order-paid", paid())
+    complete(task, DEADLINE + 1)
+    checkpoint = step(task)
+    assert marks_of(checkpoint) == [DEADLINE + 1]
+    assert restarted(new_task(), checkpoint).mark_ms == DEADLINE + 1
+
+
+def test_task_says_what_it_waits_for() -> None:
+    """A held record, else its first timer: before that nothing can be done."""
+    task = new_task()
+    assert task.waits_for_ms == END_OF_TIME_MS
+    offer(task, "order-paid", paid())
+    assert task.waits_for_ms == PLACED_AT
+    complete(task, PLACED_AT + 1)
+    step(task)
+    assert task.waits_for_ms <= DEADLINE - DAY_MS
+    complete(task, task.waits_for_ms + 60_000)
+    task.step(MANY, mark=False)
+    assert DEADLINE - DAY_MS < task.waits_for_ms <= DEADLINE - 4 * HOUR_MS
+
+
+def test_violation_is_followed_by_a_mark() -> None:
     """Shops need not wait for the next mark to take what was sent."""
     task = new_task()
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + 1)
-    sent = [each for each in step(task).outputs if each.topic == SHOP_VIOLATIONS]
-    assert [(each.key, each.partition) for each in sent] == [(b"S1", None), (None, 0), (None, 1)]
+    sent = [each for each in step(task).outputs if each.topic in BETWEEN_STAGES]
+    assert [(each.topic, each.partition) for each in sent] == [
+        (SHOP_VIOLATIONS, None),
+        (FRONTIER_MARKS, 0),
+    ]
 
 
 @pytest.mark.usefixtures("halting")
@@ -323,9 +361,9 @@ def test_mark_of_a_partial_step_promises_no_more_than_was_reached() -> None:
     promised = 0
     while checkpoint := task.step(1, mark=True):
         for each in checkpoint.outputs:
-            if each.topic == SHOP_VIOLATIONS and each.key is not None:
+            if each.topic == SHOP_VIOLATIONS:
                 assert json.loads(each.value)["log_time_ms"] >= promised
-        promised = max([promised, *(frontier for _, frontier in marks_of(checkpoint))])
+        promised = max([promised, *marks_of(checkpoint)])
     assert promised == LATER
 
 
@@ -368,7 +406,7 @@ def test_what_was_committed_last_may_be_committed_again(
 def test_changelog_may_come_in_chunks_and_with_old_states() -> None:
     """The last record of a key counts, a tombstone takes it away."""
     changelog = worked()
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     for entry in ((b"O1", b"an old state"), (b"O0", b"gone"), (b"O0", None), *changelog):
         task.restore([entry])
     task.restored()
@@ -378,7 +416,7 @@ def test_changelog_may_come_in_chunks_and_with_old_states() -> None:
 @pytest.mark.parametrize("lost", [b"O1", b"\x00exemption:X1", META_KEY])
 def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
     """A partition never goes on from a part of its state."""
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     task.restore([entry for entry in worked() if entry[0] != lost])
     with pytest.raises(CorruptChangelog, match=r"orders-changelog\[3\] holds"):
         task.restored()
@@ -387,7 +425,7 @@ def test_changelog_that_lost_a_record_is_corrupt(lost: bytes) -> None:
 def test_changelog_with_a_record_too_many_is_corrupt() -> None:
     """A state that no checkpoint counts was not written in a transaction."""
     changelog = worked()
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     task.restore([*changelog, (b"O9", dict(changelog)[b"O1"])])
     with pytest.raises(CorruptChangelog, match="3 orders and 1 exemptions"):
         task.restored()
@@ -410,7 +448,7 @@ def test_garbage_in_a_changelog_is_refused_by_name(
     key: bytes, value: bytes, error: type[Exception], message: str
 ) -> None:
     """What no program wrote is found before the first step, whatever it stands for."""
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     task.restore([*worked(), (key, value)])
     with pytest.raises(error, match=r"orders-changelog\[3\]") as refused:
         task.restored()
@@ -424,7 +462,7 @@ def test_state_damaged_within_stops_its_partition_by_name(damage: bytes) -> None
     state = changelog[b"O1"]
     assert state is not None
     changelog[b"O1"] = state[: HEAD.size] + damage
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     task.restore(changelog.items())
     task.restored()
     complete(task, LATER)
@@ -441,7 +479,7 @@ def test_empty_changelog_is_a_start() -> None:
 def test_restore_may_be_finished_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller has its turn after every few states, and what comes of it is the same."""
     monkeypatch.setattr(orders_changelog, "_PART", 1)
-    task = OrdersTask(3, POLICY, 2, live=False)
+    task = OrdersTask(3, POLICY, live=False)
     changelog = worked()
     task.restore(changelog)
     assert len(list(task.restored_in_parts())) >= len(changelog)
@@ -477,7 +515,7 @@ def restarted(task: OrdersTask, *checkpoints: Checkpoint) -> OrdersTask:
 def test_sweeping_exemption_is_applied_over_several_steps() -> None:
     """Its offset is committed, and the mark passes its log time, with the last order only."""
     names = [f"O{number:04}" for number in range(500)]
-    task = new_task(shop_partitions=1)
+    task = new_task()
     offer(task, "order-paid", *(paid(name) for name in names))
     complete(task, LATER)
     made = step(task)
@@ -485,7 +523,7 @@ def test_sweeping_exemption_is_applied_over_several_steps() -> None:
     waiver = record("exemption-granted", exemption(), waived_at)
     task.offer("exemption-granted", columns([waiver]), LATER)
     complete(task, LATER + DAY_MS)
-    undisturbed = restarted(new_task(shop_partitions=1), made)
+    undisturbed = restarted(new_task(), made)
     undisturbed.offer("exemption-granted", columns([waiver]), LATER)
     complete(undisturbed, LATER + DAY_MS)
     whole = step(undisturbed, mark=True)
@@ -494,7 +532,7 @@ def test_sweeping_exemption_is_applied_over_several_steps() -> None:
     while parts[-1].more:
         if len(parts) == 2:
             # A crash amid the sweep: the record is read again.
-            task = restarted(new_task(shop_partitions=1), made, *parts)
+            task = restarted(new_task(), made, *parts)
             task.offer("exemption-granted", columns([waiver]), LATER)
             complete(task, LATER + DAY_MS)
         parts.append(step(task, max_outputs=1, mark=True))
@@ -503,7 +541,7 @@ def test_sweeping_exemption_is_applied_over_several_steps() -> None:
     assert written == by_topic(whole.outputs)
     revoking = [part for part in parts if "timeout" in topics_of(part)]
     for part in revoking:
-        assert all(mark <= waived_at for _, mark in marks_of(part)) or not part.more
+        assert all(mark <= waived_at for mark in marks_of(part)) or not part.more
     assert [part.offsets for part in revoking[:-1]] == [[]] * (len(revoking) - 1)
     assert [entry for part in parts for entry in part.offsets] == [("exemption-granted", 1)]
     assert whole.offsets == [("exemption-granted", 1)]
@@ -519,7 +557,7 @@ def test_changed_policy_judges_an_order_anew_at_its_next_event(label_changes: bo
     changes = [('limit = "72h"', 'limit = "10h"')]
     if label_changes:
         changes.append(("version = 1", "version = 2"))
-    stricter = restarted(OrdersTask(3, policy_with(*changes), 2, live=False), checkpoint)
+    stricter = restarted(OrdersTask(3, policy_with(*changes), live=False), checkpoint)
     offer(stricter, "first-scan", scan(scanned_at=PLACED_AT + 12 * HOUR_MS))
     complete(stricter, PLACED_AT + DAY_MS)
     assert topics_of(step(stricter)) == ["timeout"]
@@ -533,13 +571,13 @@ def items_of(checkpoint: Checkpoint) -> list[str]:
     return [
         json.loads(each.value)["type"]
         for each in checkpoint.outputs
-        if each.topic == SHOP_VIOLATIONS and each.key is not None
+        if each.topic == SHOP_VIOLATIONS
     ]
 
 
 def test_shops_hear_of_no_violation_that_costs_nothing() -> None:
     """Without points, deposit and ban there is no account; the timeouts are the same."""
-    task, charging = OrdersTask(3, FREE, 2, live=False), new_task()
+    task, charging = OrdersTask(3, FREE, live=False), new_task()
     found = []
     for each in (task, charging):
         offer(each, "order-paid", paid())
@@ -553,11 +591,11 @@ def test_shops_hear_of_no_violation_that_costs_nothing() -> None:
 
 def test_account_begins_with_the_rules_that_have_one() -> None:
     """What was determined before them was never charged."""
-    task = OrdersTask(3, FREE, 2, live=False)
+    task = OrdersTask(3, FREE, live=False)
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + HOUR_MS)
     first = step(task)
-    charging = restarted(OrdersTask(3, POLICY, 2, live=False), first)
+    charging = restarted(OrdersTask(3, POLICY, live=False), first)
     complete(charging, DEADLINE + 2 * DAY_MS)
     assert items_of(first) == []
     assert items_of(step(charging)) == ["determined"]
@@ -565,10 +603,10 @@ def test_account_begins_with_the_rules_that_have_one() -> None:
 
 def test_shops_hear_nothing_of_orders_they_were_not_told_of() -> None:
     """Neither that a violation fell nor that its order is forgotten."""
-    task = OrdersTask(3, FREE, 2, live=False)
+    task = OrdersTask(3, FREE, live=False)
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + HOUR_MS)
-    charging = restarted(OrdersTask(3, POLICY, 2, live=False), step(task))
+    charging = restarted(OrdersTask(3, POLICY, live=False), step(task))
     offer(charging, "first-scan", scan(scanned_at=DEADLINE - 1))
     complete(charging, DEADLINE + 200 * DAY_MS)
     checkpoint = step(charging)
@@ -585,7 +623,7 @@ def test_nothing_is_told_between_two_rules_that_charge() -> None:
     changelog: dict[bytes, bytes | None] = {}
     for day, rules in enumerate((POLICY, FREE, POLICY)):
         if day:
-            task = OrdersTask(3, rules, 2, live=False)
+            task = OrdersTask(3, rules, live=False)
             task.restore(changelog.items())
             task.restored()
         complete(task, DEADLINE + day * DAY_MS + HOUR_MS)
@@ -603,7 +641,7 @@ def test_account_goes_on_under_rules_that_have_none() -> None:
     checkpoint = step(task)
     changelog = dict(checkpoint.changelog)
     for _ in range(2):
-        task = OrdersTask(3, FREE, 2, live=False)
+        task = OrdersTask(3, FREE, live=False)
         task.restore(changelog.items())
         task.restored()
         complete(task, task.frontier_ms + HOUR_MS)
@@ -615,16 +653,16 @@ def test_account_goes_on_under_rules_that_have_none() -> None:
 
 def test_changelog_of_another_number_of_partitions_is_refused() -> None:
     """Added partitions take keys away from their state; an older program did not note the count."""
-    task = OrdersTask(3, POLICY, 2, live=False, partitions=12)
+    task = OrdersTask(3, POLICY, live=False, partitions=12)
     task.restored()
     offer(task, "order-paid", paid())
     complete(task, PLACED_AT + 1)
     changelog = [*step(task).changelog.items()]
     for partitions in (0, 12):
-        same = OrdersTask(3, POLICY, 2, live=False, partitions=partitions)
+        same = OrdersTask(3, POLICY, live=False, partitions=partitions)
         same.restore(changelog)
         same.restored()
-    grown = OrdersTask(3, POLICY, 2, live=False, partitions=13)
+    grown = OrdersTask(3, POLICY, live=False, partitions=13)
     grown.restore(changelog)
     with pytest.raises(CorruptChangelog, match="there were 12 partitions, now there are 13"):
         grown.restored()
@@ -637,7 +675,7 @@ def test_determination_beyond_what_the_rules_allow_is_taken_back() -> None:
     complete(task, DEADLINE + 3 * DAY_MS)
     checkpoint = step(task)
     fewer = policy_with(("occurrences_max = 3", "occurrences_max = 2"))
-    changed = restarted(OrdersTask(3, fewer, 2, live=False), checkpoint)
+    changed = restarted(OrdersTask(3, fewer, live=False), checkpoint)
     offer(changed, "first-scan", scan(scanned_at=DEADLINE + 3 * DAY_MS))
     complete(changed, DEADLINE + 4 * DAY_MS)
     values = [json.loads(each.value) for each in step(changed).outputs if each.topic == "timeout"]
@@ -659,7 +697,7 @@ def test_timer_takes_back_what_other_rules_determined(changes: list[tuple[str, s
     complete(task, DEADLINE + HOUR_MS)
     checkpoint = step(task)
     assert topics_of(checkpoint)[-1] == "timeout"
-    changed = restarted(OrdersTask(3, policy_with(*changes), 2, live=False), checkpoint)
+    changed = restarted(OrdersTask(3, policy_with(*changes), live=False), checkpoint)
     complete(changed, DEADLINE + 2 * DAY_MS)
     (value, *_) = [
         json.loads(each.value) for each in step(changed).outputs if each.topic == "timeout"
@@ -675,7 +713,7 @@ def test_appeal_is_blamed_for_what_it_grants_alone(outcome: str) -> None:
     offer(task, "order-paid", paid())
     complete(task, DEADLINE + 2 * DAY_MS + 1)
     later = restarted(
-        OrdersTask(3, policy_with(('limit = "72h"', 'limit = "200h"')), 2, live=False), step(task)
+        OrdersTask(3, policy_with(('limit = "72h"', 'limit = "200h"')), live=False), step(task)
     )
     decision = appeal("O1:late-scan:2", outcome=outcome, decided_at=DEADLINE + 2 * DAY_MS)
     offer(later, "appeal-decided", decision, timestamp=DEADLINE + 2 * DAY_MS + 2)
@@ -712,7 +750,7 @@ def test_damaged_state_of_another_policy_is_named() -> None:
     complete(task, PLACED_AT + 1)
     changelog = step(task).changelog
     damaged = (changelog[b"O1"] or b"")[: HEAD.size] + b"garbage"
-    changed = OrdersTask(3, policy_with(('limit = "72h"', 'limit = "80h"')), 2, live=False)
+    changed = OrdersTask(3, policy_with(('limit = "72h"', 'limit = "80h"')), live=False)
     changed.restore((changelog | {b"O1": damaged}).items())
     changed.restored()
     offer(changed, "tracking-number-uploaded", upload(uploaded_at=PLACED_AT + HOUR_MS))

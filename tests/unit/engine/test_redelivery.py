@@ -41,7 +41,7 @@ def test_copy_of_an_order_paid_a_little_ahead_revives_nothing(
 
 def test_live_copy_of_an_order_paid_far_ahead_revives_nothing() -> None:
     """An order whose payment a wrong clock dates ten days ahead is kept until that is past."""
-    task = OrdersTask(0, POLICY, 1, live=True)
+    task = OrdersTask(0, POLICY, live=True)
     task.restored()
     order = paid(paid_at=PLACED_AT + 10 * DAY_MS)
     task.offer("order-paid", columns([record("order-paid", order)]), PLACED_AT)

@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
-from streams.core.outputs import Determined, FrontierMark, Released, Revoked, ShopMessage
+from streams.core.clock import NEVER_MS
+from streams.core.outputs import Determined, Released, Revoked, ShopMessage
 from streams.core.policy import BanRules, Policy
 from streams.engine import shops_task
 from streams.engine.records import (
+    FRONTIER_MARKS,
     META_KEY,
     SHOP_VIOLATIONS,
     Checkpoint,
@@ -72,23 +74,20 @@ def revoked(
     )
 
 
-def mark(frontier_ms: int, source: int = 0) -> FrontierMark:
-    """Return a mark."""
-    return FrontierMark(frontier_ms=frontier_ms, source=source)
-
-
-def offer(task: ShopsTask, *messages: ShopMessage) -> None:
-    """Offer the next messages."""
+def offer(task: ShopsTask, *messages: ShopMessage, upto: int | None = None) -> None:
+    """Offer the next messages; with `upto` all of them have come that lie below that instant."""
     start = task.next_offsets[SHOP_VIOLATIONS] + task.buffered
     records = [
         InRecord(start + n, 0, None, encode_value(message)) for n, message in enumerate(messages)
     ]
     task.offer(SHOP_VIOLATIONS, columns(records), now_ms=0)
+    if upto is not None:
+        task.complete(SHOP_VIOLATIONS, upto)
 
 
-def step(task: ShopsTask, max_outputs: int = MANY) -> Checkpoint:
+def step(task: ShopsTask, max_outputs: int = MANY, mark: bool = False) -> Checkpoint:
     """Take a step that must have something to commit."""
-    checkpoint = task.step(max_outputs, mark=False)
+    checkpoint = task.step(max_outputs, mark)
     assert checkpoint is not None
     return checkpoint
 
@@ -113,28 +112,89 @@ def restored(changelog: Iterable[Entry], sources: int = 1, policy: Policy = POLI
     return task
 
 
-def test_item_waits_until_every_source_has_passed_it() -> None:
-    """The frontier is the slowest source's mark, and an item at it still waits."""
-    task = new_task(sources=2)
-    offer(task, determined(), mark(NOON + 1, source=0), mark(NOON, source=1))
-    assert step(task).outputs == []
-    offer(task, mark(NOON + 1, source=1))
+def requests(checkpoint: Checkpoint) -> list[int]:
+    """Return the instants beyond which marks are requested."""
+    return [
+        json.loads(each.value)["beyond_ms"]
+        for each in checkpoint.outputs
+        if each.topic == FRONTIER_MARKS
+    ]
+
+
+def test_item_waits_until_the_frontier_has_passed_it() -> None:
+    """An item at the frontier still waits: another of that instant may come."""
+    task = new_task()
+    offer(task, determined(), upto=NOON)
+    assert penalties(step(task)) == []
+    offer(task, upto=NOON + 1)
     assert penalties(step(task)) == [("O1:late-scan:1:points:1", 1, NOON)]
 
 
-def test_late_mark_does_not_move_the_frontier_back() -> None:
-    """Marks of a source that restarted may repeat old frontiers."""
+def test_late_frontier_does_not_move_it_back() -> None:
+    """An answer that comes late says something old."""
     task = new_task()
-    offer(task, mark(NOON + 1), mark(NOON - 1), determined())
+    offer(task, upto=NOON + 1)
+    offer(task, determined(), upto=NOON - 1)
     assert len(penalties(step(task))) == 1
+
+
+def test_what_waits_is_requested_once() -> None:
+    """For the first item, and then for its settlement; not for what the frontier has passed."""
+    task = new_task()
+    offer(task, determined(), determined(2, at=NOON + 5), upto=NOON)
+    assert requests(step(task)) == [NOON]
+    assert task.waits_for_ms == NOON
+    offer(task, determined(3, at=NOON + 9), upto=NOON)
+    assert requests(step(task)) == []
+    offer(task, upto=NOON + 10)
+    assert requests(step(task)) == [MIDNIGHT]
+    assert task.waits_for_ms == MIDNIGHT
+    offer(task, upto=MIDNIGHT + 1)
+    assert requests(step(task)) == []
+    assert task.waits_for_ms == NEVER_MS
+
+
+def test_what_waits_is_requested_again_after_a_restore() -> None:
+    """What an older program left waiting was never requested."""
+    task = new_task()
+    offer(task, determined())
+    task = restored([*step(task).changelog.items()])
+    (request,) = step(task).outputs
+    assert request[:3] == (
+        "frontier-marks", b":shops:0", b'{"type":"request","app_id":"","beyond_ms":%d}' % NOON
+    )  # fmt: skip
+    assert task.step(MANY, mark=True) is None
+
+
+def test_frontier_alone_is_kept_only_when_asked_for() -> None:
+    """A checkpoint of nothing else costs a transaction."""
+    task = new_task()
+    offer(task, upto=NOON)
+    assert task.step(MANY, mark=False) is None
+    assert (task.mark_ms, task.marked_ms) == (NOON, -1)
+    checkpoint = step(task, mark=True)
+    assert (checkpoint.outputs, checkpoint.offsets) == ([], [])
+    assert restored([*checkpoint.changelog.items()]).mark_ms == NOON
+    assert task.step(MANY, mark=True) is None
+
+
+def test_marks_between_the_items_are_passed_over() -> None:
+    """Older programs wrote them there; a newer mark says no less."""
+    task = new_task()
+    old = b'{"type":"mark","frontier_ms":%d,"source":0}' % (NOON + 1)
+    task.offer(SHOP_VIOLATIONS, columns([InRecord(0, 0, None, old)]), now_ms=0)
+    offer(task, determined())
+    checkpoint = step(task)
+    assert (penalties(checkpoint), checkpoint.offsets) == ([], [(SHOP_VIOLATIONS, 2)])
+    assert len(penalties(step_to(task, NOON + 1))) == 1
 
 
 def test_day_is_settled_when_the_next_begins() -> None:
     """Charges of a day come together at midnight, after what is taken at that very instant."""
     task = new_task()
-    offer(task, determined(1), determined(2, at=MIDNIGHT), mark(MIDNIGHT))
+    offer(task, determined(1), determined(2, at=MIDNIGHT), upto=MIDNIGHT)
     step(task)
-    offer(task, mark(MIDNIGHT + 1))
+    offer(task, upto=MIDNIGHT + 1)
     assert penalties(step(task)) == [
         ("O1:late-scan:2:points:1", 1, MIDNIGHT),
         ("O1:late-scan:1:deposit:1", 1000, MIDNIGHT),
@@ -144,21 +204,21 @@ def test_day_is_settled_when_the_next_begins() -> None:
 def test_revocation_at_the_settlements_instant_comes_before_it() -> None:
     """What is revoked by then is never charged."""
     task = new_task()
-    offer(task, determined(), revoked(log_time_ms=MIDNIGHT), mark(MIDNIGHT + 1))
+    offer(task, determined(), revoked(log_time_ms=MIDNIGHT), upto=MIDNIGHT + 1)
     assert [amount for _, amount, _ in penalties(step(task))] == [1, -1]
 
 
 def test_revocation_after_the_settlement_reverses_it() -> None:
     """A millisecond later the charge has been made and is taken back."""
     task = new_task()
-    offer(task, determined(), revoked(log_time_ms=MIDNIGHT + 1), mark(MIDNIGHT + 2))
+    offer(task, determined(), revoked(log_time_ms=MIDNIGHT + 1), upto=MIDNIGHT + 2)
     assert [amount for _, amount, _ in penalties(step(task))] == [1, 1000, -1000, -1]
 
 
 def test_shop_takes_all_of_an_instant_before_it_books() -> None:
     """What is determined and revoked at one log time never stood, in whatever order it came."""
     task = new_task()
-    offer(task, revoked(), determined(), mark(NOON + 1))
+    offer(task, revoked(), determined(), upto=NOON + 1)
     checkpoint = step(task)
     assert checkpoint.outputs == []
     assert task.frontier_ms == NOON + 1
@@ -172,7 +232,7 @@ def test_shops_of_one_instant_go_by_their_ids() -> None:
         determined(1, "O2", shop_id="S2"),
         determined(1, "O1"),
         determined(1, "O3", shop_id="S2"),
-        mark(NOON + 1),
+        upto=NOON + 1,
     )
     outputs = [each for each in step(task).outputs if each.topic == "penalty"]
     assert [each.key for each in outputs] == [b"S1", b"S2", b"S2"]
@@ -183,9 +243,9 @@ def test_third_violation_imposes_and_its_fall_lifts() -> None:
     task = new_task()
     thirds = [determined(n, at=NOON + n * DAY_MS) for n in (1, 2, 3)]
     later = NOON + 9 * DAY_MS
-    offer(task, *thirds, revoked(2, later, at=NOON + 2 * DAY_MS), mark(later))
+    offer(task, *thirds, revoked(2, later, at=NOON + 2 * DAY_MS), upto=later)
     assert bans(step(task)) == [("product-ban.imposed", "O1:late-scan:3")]
-    offer(task, mark(later + 1))
+    offer(task, upto=later + 1)
     assert bans(step(task)) == [("product-ban.lifted", "O1:late-scan:2")]
 
 
@@ -309,7 +369,7 @@ def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
         for n in (1, 2, 3)
     ]
     task = new_task()
-    offer(task, *overdue, mark(NOON + 10 * DAY_MS))
+    offer(task, *overdue, upto=NOON + 10 * DAY_MS)
     (ban,) = [json.loads(each.value) for each in step(task).outputs if each.topic == "product-ban"]
     assert (ban["violation_id"], ban["effective_at"]) == ("O1:late-ship:3", NOON + 3 * DAY_MS)
 
@@ -317,15 +377,15 @@ def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
 @pytest.mark.parametrize("copy", [{}, {"product_ids": ["P2"]}, {"log_time_ms": NOON + 5}])
 def test_order_that_two_sources_report_counts_once(copy: dict[str, Any]) -> None:
     """Records of one order in two partitions are a producer's mistake, and stop no shop."""
-    task = new_task(sources=2)
+    task = new_task()
     later = MIDNIGHT + HOUR_MS
-    offer(task, determined(), determined(**copy), mark(later), mark(later, source=1))
+    offer(task, determined(), determined(**copy), upto=later)
     charged = penalties(step(task))
     assert [amount for _, amount, _ in charged] == [1, 1000]
     again = [revoked(log_time_ms=later), revoked(log_time_ms=later)]
-    offer(task, *again, mark(later + 1), mark(later + 1, source=1))
+    offer(task, *again, upto=later + 1)
     assert [amount for _, amount, _ in penalties(step(task))] == [-1000, -1]
-    offer(task, determined(revision=2, log_time_ms=later + 1), mark(later + 2), mark(later + 2, 1))
+    offer(task, determined(revision=2, log_time_ms=later + 1), upto=later + 2)
     assert [amount for _, amount, _ in penalties(step(task))] == [1000, 1]
 
 
@@ -334,7 +394,7 @@ def test_message_names_at_most_a_thousand_entries() -> None:
     free = policy_with(("weekly_max = 20", ""), ("daily_max = 50000", ""))
     task = ShopsTask(0, free, 1)
     task.restored()
-    offer(task, *(determined(order_id=f"O{n}") for n in range(1001)), mark(MIDNIGHT + 1))
+    offer(task, *(determined(order_id=f"O{n}") for n in range(1001)), upto=MIDNIGHT + 1)
     checkpoint = step(task)
     assert len(penalties(checkpoint)) == 2 * 1001
     messages = [each.value for each in checkpoint.outputs if each.topic == "notification"]
@@ -346,11 +406,11 @@ def test_step_stops_at_its_limit_and_says_there_is_more() -> None:
     task, whole = new_task(), new_task()
     items = [determined(1, f"O{n}", at=NOON + n * HOUR_MS) for n in range(20)]
     for each in (task, whole):
-        offer(each, *items, mark(NOON + 3 * DAY_MS))
+        offer(each, *items, upto=NOON + 3 * DAY_MS)
     expected = step(whole)
     assert not expected.more
     steps = [step(task, max_outputs=1)]
-    assert steps[0].offsets == [(SHOP_VIOLATIONS, 21)]
+    assert steps[0].offsets == [(SHOP_VIOLATIONS, 20)]
     while steps[-1].more:
         steps.append(step(task, max_outputs=1))
     assert len(steps) > 10
@@ -365,9 +425,10 @@ def test_waiting_items_survive_a_restart() -> None:
     offer(task, determined(), Released(log_time_ms=NOON, order_id="O9", shop_id="S1"))
     checkpoint = step(task)
     assert len(checkpoint.changelog) == 3
+    assert requests(checkpoint) == [NOON]
     task = restored([*checkpoint.changelog.items()])
     assert task.next_offsets == {SHOP_VIOLATIONS: 2}
-    offer(task, mark(NOON + 1))
+    offer(task, upto=NOON + 1)
     after = step(task)
     assert len(penalties(after)) == 1
     gone = [key for key, value in after.changelog.items() if value is None]
@@ -379,8 +440,8 @@ def test_waiting_items_survive_a_restart() -> None:
 
 def step_to(task: ShopsTask, frontier_ms: int = MIDNIGHT + 1) -> Checkpoint:
     """Let the frontier come and take a step."""
-    offer(task, mark(frontier_ms))
-    return step(task)
+    offer(task, upto=frontier_ms)
+    return step(task, mark=True)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +497,7 @@ def worked() -> list[Entry]:
     """Return the changelog of a partition with a violation, a ban and a waiting item."""
     task = ShopsTask(0, ban_beyond(0), 1)
     task.restored()
-    offer(task, determined(), determined(2, at=NOON + DAY_MS), mark(NOON + 1))
+    offer(task, determined(), determined(2, at=NOON + DAY_MS), upto=NOON + 1)
     return [*step(task).changelog.items()]
 
 
@@ -496,12 +557,12 @@ def test_corrections_of_a_large_shop_are_cut_into_steps(monkeypatch: pytest.Monk
     monkeypatch.setattr(shops_task, "_VISITS_MAX", 100)
     names = [f"O{number:02}" for number in range(50)]
     task = new_task()
-    offer(task, *(determined(order_id=name) for name in names), mark(NOON + 1))
+    offer(task, *(determined(order_id=name) for name in names), upto=NOON + 1)
     assert not step(task).more
     corrections = [
         revoked(log_time_ms=NOON + at, order_id=name) for at, name in enumerate(names, 1)
     ]
-    offer(task, *corrections, mark(NOON + 100))
+    offer(task, *corrections, upto=NOON + 100)
     steps = 1
     while task.work(MANY):
         steps += 1
@@ -510,11 +571,11 @@ def test_corrections_of_a_large_shop_are_cut_into_steps(monkeypatch: pytest.Monk
 
 
 def test_what_a_stranger_wrote_between_the_stages_is_set_aside() -> None:
-    """It is told once as a dead letter, and the violations around it count."""
+    """It becomes one dead letter, and the violations around it count."""
     task = new_task()
     strange = [InRecord(0, NOON, b"S1", b"garbage"), InRecord(1, NOON, None, None)]
     task.offer(SHOP_VIOLATIONS, columns(strange), now_ms=0)
-    offer(task, determined(), mark(NOON + 1))
+    offer(task, determined(), upto=NOON + 1)
     checkpoint = step(task)
     letters = [json.loads(o.value) for o in checkpoint.outputs if o.topic == "dead-letter"]
     assert [(each["reason"], each["source"]["offset"]) for each in letters] == [
@@ -522,7 +583,7 @@ def test_what_a_stranger_wrote_between_the_stages_is_set_aside() -> None:
         ("malformed", 1),
     ]
     assert len(penalties(checkpoint)) == 1
-    assert checkpoint.offsets == [(SHOP_VIOLATIONS, 4)]
+    assert checkpoint.offsets == [(SHOP_VIOLATIONS, 3)]
 
 
 @pytest.mark.parametrize("value", [b'{"type":"determined"}', b'{"type":"of-a-newer-program"}'])

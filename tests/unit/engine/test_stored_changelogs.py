@@ -30,7 +30,7 @@ def entries(stage: str) -> list[tuple[bytes, bytes]]:
 
 def restored_orders() -> OrdersTask:
     """Return the orders stage as it was left."""
-    task = OrdersTask(0, POLICY, 1, live=False)
+    task = OrdersTask(0, POLICY, live=False)
     task.restore(entries("orders"))
     task.restored()
     return task
@@ -101,7 +101,7 @@ def test_orders_go_on_from_the_stored_changelog() -> None:
 
 
 def test_shops_go_on_from_the_stored_changelog() -> None:
-    """Marks, what waits and what is booked are all taken up."""
+    """Frontier, what waits and what is booked are all taken up; its marks are passed over."""
     task = ShopsTask(0, POLICY, sources=1)
     task.restore(entries("shops"))
     task.restored()
@@ -109,6 +109,9 @@ def test_shops_go_on_from_the_stored_changelog() -> None:
     assert task.frontier_ms == WRITTEN_AT - 1
     mark = encode_value(FrontierMark(frontier_ms=WRITTEN_AT + DAY_MS, source=0))
     task.offer(SHOP_VIOLATIONS, columns([InRecord(4, 0, None, mark)]), now_ms=0)
+    assert task.work(1_000_000) is False
+    assert task.frontier_ms == WRITTEN_AT - 1
+    task.complete(SHOP_VIOLATIONS, WRITTEN_AT + DAY_MS)
     checkpoint = task.step(1_000_000, mark=False)
     assert checkpoint is not None
     assert told(checkpoint.outputs, "penalty") == [

@@ -24,7 +24,7 @@ class Live:
     """A live task, a clock, and what stands of its determinations."""
 
     def __init__(self) -> None:
-        self.task = OrdersTask(0, POLICY, 1, live=True)
+        self.task = OrdersTask(0, POLICY, live=True)
         self.task.restored()
         self.offset = 0
         self.types: list[str] = []

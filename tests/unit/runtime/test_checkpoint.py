@@ -23,7 +23,7 @@ from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
 STAGE = Stage(
-    name="bench", inputs=("in",), outputs=("out",), changelog="log", siblings=(),
+    name="bench", inputs=("in",), outputs=("out",), changelog="log", marked_by=None,
     new_task=lambda partition, counts: None,  # type: ignore[arg-type, return-value]
 )  # fmt: skip
 TWO_BATCHES = Checkpoint(

@@ -15,8 +15,10 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
+from streams.core.clock import END_OF_TIME_MS
+from streams.engine.marks import Marks, request_record
 from streams.engine.records import Checkpoint, Columns, CorruptChangelog
-from streams.runtime import failures, takeover
+from streams.runtime import agent, failures, takeover
 from streams.runtime.counters import Counters
 from streams.runtime.errors import TopicRecreated
 from streams.runtime.failures import Failures
@@ -37,6 +39,8 @@ class Task:
     policy_changed = False
     states = 0
     frontier_ms = pending = 0
+    waits_for_ms = END_OF_TIME_MS
+    mark_ms = marked_ms = 0
 
     def __init__(self, number: int, at: int) -> None:
         self.number = number
@@ -50,6 +54,7 @@ class Task:
     def adopt(self, offsets: object, topic_ids: Mapping[str, str]) -> None:
         self.topic_ids = topic_ids
 
+    def complete(self, topic: str, as_of_ms: int) -> None: ...
     def restore(self, entries: object) -> None: ...
     def restored(self) -> None: ...
 
@@ -86,6 +91,7 @@ class World:
         self.on_close: Callable[[], None] = lambda: None
         self.ended: list[asyncio.Task[None]] = []
         self.reports = AtOnce(logging.getLogger("streams.runtime.session"), "bench")
+        self.marks = Marks("shipclock")
 
     def new_task(self, number: int, counts: Mapping[str, int]) -> Task:
         made = self.kind(number, self.at)
@@ -110,8 +116,9 @@ class World:
         new_task: Any = self.new_task
         return Partition(
             number, Settings(session_timeout_ms=10, stop_timeout_ms=100),
-            Stage("bench", (TOPIC,), (), "changelog", (), new_task), inputs, {TOPIC: 2},
-            None, Counters("bench"), asyncio.Semaphore(1), self.reports, self.ended.append,  # type: ignore[arg-type]
+            Stage("bench", (TOPIC,), (), "changelog", None, new_task), inputs, {TOPIC: 2},
+            None, Counters("bench"), asyncio.Semaphore(1), self.reports, self.marks,  # type: ignore[arg-type]
+            self.ended.append,
         )  # fmt: skip
 
 
@@ -173,6 +180,19 @@ class GathersRecords(Task):
     def checkpoint(self, mark: bool) -> Checkpoint | None:
         offered, self.offered = self.offered, 0
         return Checkpoint([], {b"k": b"v"}, [(TOPIC, offered)], False) if offered else None
+
+
+class Marks1000(Task):
+    """Has come to 1000, and marks when it is asked to."""
+
+    mark_ms, marked_ms = 1_000, 900
+    frontier_ms = 10**15
+
+    def checkpoint(self, mark: bool) -> Checkpoint | None:
+        if not mark:
+            return None
+        self.marked_ms = self.mark_ms
+        return Checkpoint([], {}, [], False)
 
 
 class BreaksOnARecord(Task):
@@ -412,3 +432,56 @@ async def test_restored_says_how_many_states_there_are(
     await partition.close()
     (line,) = [one.getMessage() for one in caplog.records if "restored" in one.getMessage()]
     assert "states=7" in line
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the machine's clock stand at what is in the list, in milliseconds."""
+    clock = [3_000_000]
+    monkeypatch.setattr(
+        agent, "time",
+        SimpleNamespace(monotonic=time.monotonic, time_ns=lambda: clock[0] * 1_000_000),
+    )  # fmt: skip
+    return clock
+
+
+async def test_a_partition_marks_at_once_for_whoever_waits(
+    world: World, long_ago: list[int]
+) -> None:
+    """Once a second while somebody waits for what it has passed, else once a minute."""
+    world.kind = Marks1000
+    owner = world.partition()
+    await until(lambda: owner.ready and len(world.commits) == 1)
+    task = world.tasks[0]()
+    assert task is not None
+
+    async def marks_after(ms: int) -> int:
+        """Count the marks once the clock has gone on and the task has come further."""
+        before = len(world.commits)
+        long_ago[0] += ms
+        task.mark_ms += 1
+        owner.mark_if_due()
+        await asyncio.sleep(0.15)
+        return len(world.commits) - before
+
+    assert [await marks_after(ms) for ms in (1_000, 30_000, 30_000)] == [0, 0, 1]
+    # Marked is 1003: beyond that somebody waits for an instant that the next step passes.
+    request(world.marks, 1_003)
+    assert owner.waits_for_ms == 0, "nothing was read to its end in this life yet"
+    owner.take(owner.batch([], 0, [TOPIC], 5))
+    assert owner.waits_for_ms == 1_003
+    assert [await marks_after(ms) for ms in (500, 500, 1_000)] == [0, 1, 0]
+    assert owner.waits_for_ms == END_OF_TIME_MS
+    # What is awaited lies ahead: no mark before it has been passed.
+    request(world.marks, 2_000)
+    assert await marks_after(1_000) == 0
+    assert owner.waits_for_ms == 2_000
+    task.mark_ms = 2_000
+    assert await marks_after(1_000) == 1
+    await owner.close()
+
+
+def request(marks: Marks, beyond_ms: int) -> None:
+    """Let a shop partition wait for an instant."""
+    record = request_record("shipclock", "shops:0", beyond_ms)
+    assert marks.take(record.key, record.value)

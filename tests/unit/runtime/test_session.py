@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,11 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from streams.core.clock import END_OF_TIME_MS
 from streams.core.outputs import RefusedValue
+from streams.engine.marks import mark_record
 from streams.engine.orders_task import OrdersTask
-from streams.engine.records import SHOP_VIOLATIONS, Checkpoint, InRecord, columns
+from streams.engine.records import Checkpoint, InRecord, columns
 from streams.policies import load_policy
 from streams.runtime import inputs, session, source, watch
 from streams.runtime.counters import Counters
@@ -26,6 +29,7 @@ from streams.runtime.errors import PartitionRefused, PositionLost, WorkerError
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Fetched
 from streams.runtime.lean import Unread
+from streams.runtime.marks import MarksReader
 from streams.runtime.progress import Progress
 from streams.runtime.reach import Reach
 from streams.runtime.settings import Settings
@@ -41,7 +45,7 @@ def unused(partition: int, counts: Mapping[str, int]) -> Any:
 
 
 SKIPPED = 7
-STAGE = Stage("bench", (TOPIC, OTHER), (), "changelog", (), unused)
+STAGE = Stage("bench", (TOPIC, OTHER), (), "changelog", None, unused)
 
 
 class Inputs:
@@ -82,7 +86,7 @@ class Inputs:
 class Owner:
     """A partition that notes what it is told."""
 
-    frontier_ms = judged_to_ms = 0
+    frontier_ms = judged_to_ms = waits_for_ms = 0
 
     def __init__(self, number: int, *_: object) -> None:
         self.number, self.ready, self.incarnation = number, True, 0
@@ -106,6 +110,7 @@ class Owner:
         return news
 
     async def hold(self) -> None: ...
+    def mark_if_due(self) -> None: ...
     def regulate(self) -> None: ...
     def release(self) -> None: ...
 
@@ -115,7 +120,9 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> session.Session:
     """Give a session that has joined its group, with partitions 0 and 1 assigned."""
     monkeypatch.setattr(session, "Inputs", Inputs)
     monkeypatch.setattr(session, "Partition", Owner)
-    made = session.Session(Settings(), STAGE, asyncio.Queue(), Reach("broker:9092"))
+    made = session.Session(
+        Settings(), STAGE, asyncio.Queue(), MarksReader(Settings()), Reach("broker:9092")
+    )
     made._counts = dict.fromkeys(STAGE.inputs, 2)
     inputs_of(made).positions = {
         TopicPartition(topic, number): 0 for topic in STAGE.inputs for number in range(2)
@@ -248,13 +255,13 @@ async def test_a_partition_taken_away_does_not_hide_the_ends_of_others(
     await assign(joined)
     tps = list(inputs_of(joined).positions)
     del inputs_of(joined).positions[tps[0]]
-    answer = session.Ends(asked_ms=1_000, read_to=dict.fromkeys(tps, 0))
+    answer = session.Ends(as_of_ms=1_000, read_to=dict.fromkeys(tps, 0))
     answer.offsets = dict.fromkeys(tps, 0)
     joined._ends = answer
     completed, as_of_ms = await joined._completed()
     found = {(part.number, topic) for part, topics in completed.items() for topic in topics}
     assert found == {(tp.partition, tp.topic) for tp in tps[1:]}
-    assert as_of_ms == 500
+    assert as_of_ms == 1_000
 
 
 async def test_a_topic_that_ends_before_what_was_read_is_another_one(
@@ -263,10 +270,10 @@ async def test_a_topic_that_ends_before_what_was_read_is_another_one(
     """It is not "read to its end": its records have not been seen at all."""
     await assign(joined)
     tp = TopicPartition(TOPIC, 0)
-    answer = session.Ends(asked_ms=1_000, read_to={tp: 10})
+    answer = session.Ends(as_of_ms=1_000, read_to={tp: 10})
     answer.offsets = {tp: 3}
     joined._ends = answer
-    assert await joined._completed() == ({}, 500)
+    assert await joined._completed() == ({}, 1_000)
     assert owners(joined)[0].shrunken == [(TOPIC, 10, 3)]
 
 
@@ -335,7 +342,8 @@ async def test_an_unexpected_exception_restarts_the_session(
 
     monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=lambda: run(None)))
     monkeypatch.setattr(source, "_BROKEN_S_MIN", 0.01)
-    made = source.Source(Settings(), STAGE, None, pytest.fail, Reach("broker:9092"))
+    reader = MarksReader(Settings())
+    made = source.Source(Settings(), STAGE, None, reader, pytest.fail, Reach("broker:9092"))
     await made.on_started()
     async with asyncio.timeout(10):
         while begun._value < 3:
@@ -346,8 +354,8 @@ async def test_an_unexpected_exception_restarts_the_session(
 
 
 def test_marks_alone_are_no_traffic() -> None:
-    """Both stages exchange marks each second; a summary must not look like work."""
-    orders = OrdersTask(0, load_policy("douyin-first-scan"), shop_partitions=2, live=True)
+    """They come all the time; a summary must not look like work."""
+    orders = OrdersTask(0, load_policy("douyin-first-scan"), live=True)
     orders.restored()
     for topic in orders.next_offsets:
         orders.complete(topic, 1_700_000_000_000)
@@ -355,10 +363,8 @@ def test_marks_alone_are_no_traffic() -> None:
     assert checkpoint is not None
     counters = Counters("bench")
     counters.wrote(checkpoint)
-    assert (counters.idle, counters.marks, counters.transactions) == (True, 2, 1)
-    counters.took(SHOP_VIOLATIONS, columns([InRecord(0, 0, None, checkpoint.outputs[0].value)]))
-    assert (counters.idle, counters.marks) == (True, 3)
-    counters.took(SHOP_VIOLATIONS, columns([InRecord(1, 0, b"S1", b"{}")]))
+    assert (counters.idle, counters.marks, counters.transactions) == (True, 1, 1)
+    counters.took(columns([InRecord(1, 0, b"S1", b"{}")]))
     assert not counters.idle
 
 
@@ -375,7 +381,7 @@ async def test_metrics_say_when_nothing_is_left(
     """Without a partition nobody asks for ends, and the last answer must not stand for ever."""
     await assign(joined)
     tps = list(inputs_of(joined).positions)
-    joined._ends = session.Ends(asked_ms=1_000, read_to=dict.fromkeys(tps, 0))
+    joined._ends = session.Ends(as_of_ms=1_000, read_to=dict.fromkeys(tps, 0))
     joined._ends.offsets = dict.fromkeys(tps, 7)
     await joined._completed()
     assert measured() == (2, 28)
@@ -409,6 +415,55 @@ async def test_a_broker_that_gives_no_answer_is_told(
     assert len(told) == 2
     assert "no answer" in told[0].getMessage()
     assert joined._ends is not None
+
+
+async def asked_within(joined: session.Session, seconds: float) -> int:
+    """Count how often the ends are asked for."""
+    asked = 0
+
+    async def end_offsets(read_to: Any) -> dict[TopicPartition, int]:
+        nonlocal asked
+        asked += 1
+        return dict.fromkeys(read_to, 0)
+
+    inputs_of(joined).end_offsets = end_offsets  # type: ignore[attr-defined]
+    asking = asyncio.create_task(joined._ask_for_ends())
+    await asyncio.sleep(seconds)
+    asking.cancel()
+    return asked
+
+
+async def test_the_ends_are_asked_for_often_only_while_something_waits(
+    joined: session.Session,
+) -> None:
+    """An idle worker asks now and then, so that what is gone is noticed."""
+    await assign(joined)
+    joined._settings = Settings(probe_interval_ms=1, idle_probe_interval_ms=60_000)
+    assert await asked_within(joined, 0.1) > 5
+    for owner in owners(joined).values():
+        owner.waits_for_ms = END_OF_TIME_MS
+    assert await asked_within(joined, 0.1) == 1
+    joined._settings = Settings(probe_interval_ms=1, idle_probe_interval_ms=20)
+    assert 2 <= await asked_within(joined, 0.1) <= 5
+
+
+async def test_shops_ask_once_the_marks_have_passed_what_waits(joined: session.Session) -> None:
+    """Their time is the least mark, as it was when the question was sent."""
+    joined._stage = replace(STAGE, marked_by=TOPIC)
+    await assign(joined)
+    joined._settings = Settings(probe_interval_ms=1, idle_probe_interval_ms=60_000)
+    for owner in owners(joined).values():
+        owner.waits_for_ms = 70
+    marks = joined._marks.marks
+    for number, frontier_ms in enumerate((100, 70)):
+        record = mark_record("shipclock", number, frontier_ms)
+        marks.take(record.key, record.value)
+    assert await asked_within(joined, 0.1) == 1
+    record = mark_record("shipclock", 1, 71)
+    marks.take(record.key, record.value)
+    assert await asked_within(joined, 0.1) > 5
+    assert joined._ends is not None
+    assert joined._ends.as_of_ms == 71
 
 
 def measured() -> tuple[float, float]:

@@ -1,0 +1,134 @@
+"""A worker's one reader of `frontier-marks`: a service that reads it while the worker runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+
+from streams.engine.marks import MARKS_PARTITION, Marks
+from streams.engine.records import FRONTIER_MARKS
+from streams.kafka.waiting import close_quietly, within
+from streams.runtime.errors import refusal
+from streams.runtime.frame import Service
+from streams.runtime.logs import Standing, error, reason, warn
+from streams.runtime.settings import Settings
+from streams.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+_PLACE = TopicPartition(FRONTIER_MARKS, MARKS_PARTITION)
+_NAME = f"{FRONTIER_MARKS}[{MARKS_PARTITION}]"
+_RETRY_S, _REFUSED_S = 1.0, 30.0
+_CLOSE_TIMEOUT_MS = 1_500
+
+
+class MarksReader(Service):
+    """Keeps `marks` as the topic has them, for all partitions of the process.
+
+    It reads from the beginning, without a group: the topic is compacted. Whatever it cannot do in
+    time ends the attempt, is logged, and begins again from there; meanwhile shops charge nothing.
+    """
+
+    logger = logging.getLogger("mode")
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.marks = Marks(settings.app_id)
+        self._settings = settings
+        self._exists = asyncio.Event()
+        self._standing = Standing()
+        self._odd = Standing()
+        self._reading: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start reading, now that the topic is known to exist: to ask for it might create it."""
+        self._exists.set()
+
+    async def on_started(self) -> None:
+        """Wait until there is something to read."""
+        self._reading = asyncio.create_task(self._run(), name=FRONTIER_MARKS)
+
+    async def on_stop(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    async def _run(self) -> None:
+        await self._exists.wait()
+        while True:
+            try:
+                await self._read()
+            except Exception as exc:  # noqa: BLE001 - also what nobody expected is logged and retried
+                pause_s = self._report(exc)
+            await asyncio.sleep(pause_s)
+
+    def _report(self, exc: Exception) -> float:
+        """Log why the marks cannot be read; return how long to wait, in seconds."""
+        refused = refusal(exc)
+        if self._standing.news(type(exc).__name__):
+            tell = error if refused else warn
+            detail = refused.detail if refused else reason(exc)
+            hint = refused.hint if refused else "trying again; nothing is charged meanwhile"
+            tell(log, "marks-unread", topic=FRONTIER_MARKS, detail=detail, hint=hint)
+        return _REFUSED_S if refused else _RETRY_S
+
+    async def _read(self) -> None:
+        """Read until something fails."""
+        settings = self._settings
+        consumer = settings.connection.consumer(
+            client_id=f"{settings.app_id}-marks",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            request_timeout_ms=settings.request_timeout_ms,
+            fetch_max_wait_ms=settings.marks_wait_ms,
+        )
+        limit_ms = settings.request_timeout_ms
+        try:
+            async with within(limit_ms, f"the beginning of {_NAME}"):
+                await consumer.start()
+                begin = (await consumer.beginning_offsets([_PLACE]))[_PLACE]
+            consumer.assign([_PLACE])
+            consumer.seek(_PLACE, begin)
+            asked_ms, end = await self._end(consumer)
+            while True:
+                async with within(settings.marks_wait_ms + limit_ms, f"a fetch of {_NAME}"):
+                    fetched = await consumer.getmany(timeout_ms=settings.marks_wait_ms)
+                    position = await consumer.position(_PLACE)
+                for records in fetched.values():
+                    self._take(records)
+                age_ms = _now_ms() - asked_ms
+                if position >= end:
+                    self._standing.over()
+                    metrics.MARKS_READ.labels().set(asked_ms)
+                    if age_ms > settings.idle_probe_interval_ms:
+                        asked_ms, end = await self._end(consumer)
+                elif age_ms > settings.fetch_limit_ms:
+                    # The client's fetching may have died without a word.
+                    raise KafkaTimeoutError(f"{_NAME} is read to offset {position} of {end}")
+        finally:
+            await close_quietly(consumer.stop(), consumer, _CLOSE_TIMEOUT_MS)
+
+    async def _end(self, consumer: AIOKafkaConsumer) -> tuple[int, int]:
+        """Ask where the committed marks end; return when that was asked, too."""
+        asked_ms = _now_ms()
+        async with within(self._settings.request_timeout_ms, f"the end of {_NAME}"):
+            return asked_ms, (await consumer.end_offsets([_PLACE]))[_PLACE]
+
+    def _take(self, records: Sequence[Any]) -> None:
+        for record in records:
+            if not self.marks.take(record.key, record.value) and self._odd.news(FRONTIER_MARKS):
+                warn(log, "marks-unknown", topic=FRONTIER_MARKS, offset=record.offset,
+                     detail="this record is not a mark of a program like this one: passed over"
+                     )  # fmt: skip
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
