@@ -1,6 +1,6 @@
 """What workers cost while nothing arrives: bytes on the broker's disk, transactions, CPU.
 
-Run: python bench/idle.py [--seconds S] [--partitions N] [--workers N] [--settle S] [--json]
+Run: python bench/idle.py [--seconds S] [--partitions N] [--workers N] [--settle S]
 
 Starts a broker and workers on empty topics, waits until all partitions are restored and then
 `--settle` seconds more, and measures for `--seconds`: how the logs on the broker's disk grow, by
