@@ -124,8 +124,11 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             self._partitions.clear()
             self._reports.flush()
             self._watch.measure()
-            await asyncio.gather(*closing, *self._closing)
-            await self._inputs.close()
+            try:
+                await asyncio.gather(*closing, *self._closing)
+            finally:
+                # Also when the order to stop comes now: the group must not wait for us.
+                await self._inputs.close()
 
     def _fail(self, exc: BaseException) -> None:
         """End the session: another one begins."""

@@ -669,3 +669,31 @@ async def test_a_worker_that_other_rules_overrule_ends(joined: session.Session) 
     await assign(joined)
     assert joined._fault is inputs_of(joined).overruled
     assert joined._faulty.is_set()
+
+
+async def test_an_order_to_stop_while_a_session_ends_still_leaves_the_group(
+    joined: session.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would wait for the session timeout before they get its partitions."""
+    left: list[str] = []
+
+    async def open_() -> dict[str, int]:
+        raise KafkaError("a broker that is away")
+
+    async def leave() -> None:
+        left.append("the group")
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(joined._inputs, "open", open_, raising=False)
+    monkeypatch.setattr(joined._inputs, "close", leave, raising=False)
+    joined._partitions[0] = SimpleNamespace(close=never)  # type: ignore[assignment]
+    monkeypatch.setattr(joined._watch, "measure", lambda: None)
+    running = asyncio.create_task(joined.run())
+    await asyncio.sleep(0.01)
+    assert left == []
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+    assert left == ["the group"]
+    assert running.cancelled()
