@@ -270,6 +270,9 @@ class World:
         await stop.wait()
         await asyncio.gather(*(service.on_stop() for service in (marks, *sources)))
         self._stopping.pop(process.name, None)
+        # The process ends with it, and whatever it has left running.
+        self.note("ended", process.name)
+        self.loop.kill(process)
 
     async def _stop_worker(self, name: str) -> None:
         """Stop a worker as SIGTERM would; one that sleeps is killed instead."""
