@@ -15,7 +15,7 @@ from tests.simulation.run import Result, command_of, run_seed, told
 SEEDS = 200
 MUTANT_SEEDS_MAX = 60
 NOTICED_AT = {
-    "ends-of-later": 55, "memory-kept": 19, "no-fencing": 16, "no-prove": 990,
+    "ends-of-later": 55, "impatient": 61, "memory-kept": 19, "no-fencing": 16, "no-prove": 990,
     "refused-batch-forgotten": 27,
     "endless-restore": 71, "endless-fetch": 3, "stop-awaited": 3,
 }  # fmt: skip
