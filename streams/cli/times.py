@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from streams.core.errors import UserError
+from streams.core.events import TIME_MS_MAX
+from streams.core.instants import both_ways, in_another_unit_ms
 from streams.core.policy import duration_ms
 
 TIME_FORMS = (
@@ -32,10 +34,15 @@ def instant(text: str, option: str, time_zone: str) -> int:
         time_zone: The IANA zone of a time without an offset.
 
     Raises:
-        UserError: It is not a time, or before 1970.
+        UserError: It is not a time, before 1970, or in seconds.
     """
-    if re.fullmatch(r"[0-9]{1,15}", text):
-        return int(text)
+    if re.fullmatch(r"[0-9]{1,19}", text):
+        number = int(text)
+        meant_ms = in_another_unit_ms(number)
+        if meant_ms is not None:
+            raise UserError(f"{option}: {both_ways(number)}", f"give {meant_ms}", exit_code=2)
+        if number <= TIME_MS_MAX:
+            return number
     try:
         at_ms = _moment_ms(text, time_zone)
     except (ValueError, OverflowError):

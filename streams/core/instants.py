@@ -5,6 +5,7 @@ Here, because details of dead letters, headers and errors all write instants, an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -28,11 +29,22 @@ def _format_minute(minute: int) -> str:
     return f"{_EPOCH + timedelta(minutes=minute):%Y-%m-%dT%H:%M:}"
 
 
+def in_another_unit_ms(number: int) -> int | None:
+    """Return what a number means that can only be an instant in another unit than milliseconds."""
+    return next((meant_ms for _, meant_ms in _meanings(number)), None)
+
+
+def _meanings(number: int) -> Iterator[tuple[str, int]]:
+    for unit, a_second in _UNITS.items():
+        meant_ms = number * 1000 // a_second
+        if _FIRST_MS <= meant_ms < _LAST_MS:
+            yield unit, meant_ms
+
+
 def both_ways(number: int) -> str:
     """Write `1670315340000 (2022-12-06T08:29:00.000Z)`, or what the number looks like instead."""
-    for unit, a_second in _UNITS.items():
-        if _FIRST_MS <= number * 1000 // a_second < _LAST_MS:
-            return f"{number} (these look like {unit}; times are epoch milliseconds)"
+    for unit, _ in _meanings(number):
+        return f"{number} (these look like {unit}; times are epoch milliseconds)"
     if not 0 <= number <= TIME_MS_MAX:
         # A record's own timestamp may be any number.
         return str(number)

@@ -61,6 +61,18 @@ def test_anything_else_is_refused_with_the_forms(text: str) -> None:
     assert "now, -3h" in str(caught.value.hint)
 
 
+def test_a_time_in_seconds_is_refused() -> None:
+    """Read as milliseconds it would be an instant of 1970."""
+    with pytest.raises(UserError) as caught:
+        instant("1670315340", "--until", "Asia/Shanghai")
+    assert caught.value.message == (
+        "--until: 1670315340 (these look like seconds; times are epoch milliseconds)"
+    )
+    assert (caught.value.exit_code, caught.value.hint) == (2, "give 1670315340000")
+    with pytest.raises(UserError, match="these look like microseconds"):
+        instant("1670315340000000", "--until", "Asia/Shanghai")
+
+
 def event_of(shipclock: Shipclock, *options: str) -> dict[str, Any]:
     """Return the exemption that options make."""
     finished = shipclock("exempt", "--id", "X1", "--order", "O1", "--dry-run", *options)
