@@ -24,12 +24,15 @@ from streams.core.events import (
     OrderPaid,
     TrackingNumberUploaded,
 )
-from streams.core.instants import both_ways
+from streams.core.instants import both_ways, in_another_unit_ms
 from streams.core.outputs import DeadLetterReason, RefusedValue
 from streams.core.policy import Policy
 
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)
 _FORBIDDEN = re.compile("[:\x00-\x1f\x7f-\x9f]").search
+_HALF_PAIR = re.compile(
+    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F])"
+).search
 _NUMBER = re.compile("[1-9][0-9]{0,8}").fullmatch
 
 
@@ -200,6 +203,16 @@ def _check_exemption(event: ExemptionGranted) -> None:
     lists = (scope.order_ids, scope.shop_ids, scope.regions, scope.ship_from_regions, event.kinds)
     if _FORBIDDEN(event.exemption_id + "".join("".join(members or ()) for members in lists)):
         raise _bad_identifier(event)
+    for path, instant in (
+        ("effect.extend_to", effect.extend_to),
+        ("scope.paid_from", scope.paid_from),
+        ("scope.paid_until", scope.paid_until),
+        ("scope.deadline_from", scope.deadline_from),
+        ("scope.deadline_until", scope.deadline_until),
+    ):
+        # Any other instant is one, also 0: a scope may be open at either end.
+        if instant is not None and in_another_unit_ms(instant) is not None:
+            raise Refused("invalid", f"{path} {both_ways(instant)}")
 
 
 def _bad_identifier(event: Any) -> Refused:
@@ -242,4 +255,7 @@ def _unreadable(rank: int, value: bytes, error: Exception) -> Refused:
             return Refused("schema", _shortened(detail))
     if isinstance(error, RecursionError):
         return Refused("malformed", "JSON is nested too deeply")
+    if half := _HALF_PAIR(value):
+        # The parser takes what follows for the missing half, and finds too little of it.
+        return Refused("malformed", f"{half[1].decode()} is half of a surrogate pair, not a text")
     return Refused("malformed", str(error))

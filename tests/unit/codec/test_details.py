@@ -70,6 +70,32 @@ def test_times_in_another_unit_are_recognised(value: int, unit: str) -> None:
     assert "times are epoch milliseconds)" in found
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (
+            f"scope.{name}",
+            {"scope": {name: PLACED_AT // 1000}},
+        )
+        for name in ("paid_from", "paid_until", "deadline_from", "deadline_until")
+    ]
+    + [("effect.extend_to", {"effect": {"extend_to": PLACED_AT // 1000}})],
+)
+def test_an_exemption_in_seconds_is_refused(path: str, fields: dict[str, Any]) -> None:
+    """As milliseconds it would cover other orders than were meant, or move nothing."""
+    assert detail("exemption-granted", exemption(**fields)) == (
+        f"{path} 1670315340 (these look like seconds; times are epoch milliseconds)"
+    )
+
+
+@pytest.mark.parametrize("instant", [0, 1, 253_402_300_799_999])
+def test_an_exemption_may_begin_or_end_at_any_time(instant: int) -> None:
+    """The floor is for what happened; a scope may be open at either end."""
+    event = exemption(scope={"paid_from": instant})
+    key = event["exemption_id"].encode()
+    Decoder(POLICY).decode(INPUT_TOPICS.index("exemption-granted"), key, raw(event), PLACED_AT)
+
+
 def test_times_are_told_in_iso_8601_too() -> None:
     """Both ends of each comparison."""
     assert detail("first-scan", scan(scanned_at=946_656_000_000)) == (
@@ -118,6 +144,25 @@ def test_an_enum_of_a_policy_does_so_too(old: str, new: str, valid: str) -> None
         policy_with((old, new))
     assert wrong.value.message.endswith(f", valid: {valid}")
     assert wrong.value.message.startswith("changed.toml:")
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\uD83D end", "\\ud800\\u0041"])
+def test_half_of_a_surrogate_pair_is_told_as_such(escape: str) -> None:
+    """The parser takes it for the end of the value."""
+    value = raw(scan(carrier="HALF")).replace(b"HALF", escape.encode())
+    with pytest.raises(Refused) as refused:
+        Decoder(POLICY).decode(INPUT_TOPICS.index("first-scan"), b"O1", value, PLACED_AT)
+    assert refused.value.reason == "malformed"
+    assert refused.value.detail == f"{escape[:6]} is half of a surrogate pair, not a text"
+
+
+def test_an_escaped_backslash_begins_no_escape() -> None:
+    """What is wrong there is something else."""
+    with pytest.raises(Refused) as refused:
+        Decoder(POLICY).decode(
+            INPUT_TOPICS.index("first-scan"), b"O1", rb'{"order_id": "\\ud800"', PLACED_AT
+        )
+    assert "surrogate" not in refused.value.detail
 
 
 def test_an_appeal_names_violations_there_are() -> None:
