@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import typer
 from msgspec.structs import fields
 
@@ -16,9 +15,9 @@ from streams.cli.options import input_topic
 from streams.cli.times import now_ms
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Instant
+from streams.core.events import EVENT_TYPES, INPUT_TOPICS
 from streams.core.words import counted
-from streams.engine.event_file import LINE_HINT, lenient, own_time
+from streams.engine.event_file import LINE_HINT, envelope_of, lenient, own_time
 
 if TYPE_CHECKING:
     from streams.cli.past import Past
@@ -29,23 +28,24 @@ if TYPE_CHECKING:
 Batches = Callable[[], "AsyncIterator[list[InputEvent]]"]
 
 
-class _Logged(msgspec.Struct):
-    """A line of a file of events; partition and key are found anew."""
+class Logged(NamedTuple):
+    """A line of a file of events; partition and key follow from the value."""
 
     topic: str
-    value: msgspec.Raw = msgspec.Raw(b"")
-    raw: str | None = None
-    timestamp: Instant | None = None
+    value: bytes
+    timestamp_ms: int
+    unread: str | None
+    """The name of a field that is not read."""
 
 
-def logged(text: bytes) -> tuple[str, bytes, int]:
-    """Read topic, value and timestamp of a line that `simulate` takes.
+def logged(text: bytes) -> Logged:
+    """Read a line that `simulate` takes.
 
     Raises:
         UserError: It is no such line.
     """
     try:
-        line = msgspec.json.decode(text, type=_Logged)
+        line, unread = envelope_of(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"not an event line: {error}", LINE_HINT, exit_code=2) from None
     topic, value, at = input_topic(line.topic), bytes(line.value), line.timestamp
@@ -56,7 +56,7 @@ def logged(text: bytes) -> tuple[str, bytes, int]:
     if at is None:
         at = own_time(topic, lenient(value))
     # Without one the event is refused anyway, for that.
-    return topic, value, now_ms() if at is None else at
+    return Logged(topic, value, now_ms() if at is None else at, unread)
 
 
 def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:

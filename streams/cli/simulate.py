@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.event_files import event_lines
+from streams.cli.event_files import event_lines, unread_field
 from streams.cli.options import DEFAULT_POLICY, PolicyName
 from streams.cli.printable import printable, printable_json
 from streams.cli.times import TIME_FORMS, instant
@@ -21,8 +21,8 @@ def simulate(
         Path,
         typer.Argument(
             metavar="EVENTS.jsonl",
-            help='JSON lines {"topic", "timestamp"?, "partition"?, "key"?, "value" or "raw"}; '
-            "- reads standard input.",
+            help='JSON lines {"topic", "timestamp"?, "partition"?, "key"?, "value" or "raw"}, '
+            "where both stand the value counts; - reads standard input.",
         ),
     ],
     policy: PolicyName = DEFAULT_POLICY,
@@ -57,6 +57,9 @@ def simulate(
             f"{one.line}: {shortened(one.topic)}: {one.detail}"
         )
         typer.echo(printable(note), err=True)
+    if simulation.unread is not None:
+        number, field = simulation.unread
+        typer.echo(unread_field(number, field), err=True)
     if simulation.disorder is not None:
         older, newer = simulation.disorder
         typer.echo(

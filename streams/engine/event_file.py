@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -27,6 +28,8 @@ class EventFile(NamedTuple):
     log: Log
     numbers: dict[tuple[str, int], list[int]]
     """Line numbers, which count from 1, as `log` has the records."""
+    unread: tuple[int, str] | None
+    """The number of the first line with a field that is not read, and its name."""
 
     def disorder(self) -> tuple[int, int] | None:
         """Find the first line that is older than one before it in its topic partition.
@@ -54,7 +57,7 @@ class BadLine(ValueError):
         self.hint = hint
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct):
     """A line as it stands; the value stays the bytes it was written in."""
 
     topic: Annotated[str, msgspec.Meta(min_length=1)]
@@ -63,6 +66,14 @@ class _Envelope(msgspec.Struct):
     key: str | msgspec.UnsetType | None = msgspec.UNSET
     value: msgspec.Raw = msgspec.Raw(b"")
     raw: str | None = None
+
+
+class _Known(Envelope, forbid_unknown_fields=True):
+    """A line without a misspelt field; `dead-letters export` writes the last three."""
+
+    origin: msgspec.Raw = msgspec.Raw(b"")
+    reason: msgspec.Raw = msgspec.Raw(b"")
+    detail: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Line(NamedTuple):
@@ -75,9 +86,12 @@ class _Line(NamedTuple):
     key: bytes | None
     raw: bytes
     value: Any
+    unread: str | None
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_known = msgspec.json.Decoder(_Known).decode
+_UNKNOWN_FIELD = re.compile("unknown field `(.*)`").search
 
 
 def read_log(lines: Iterable[bytes]) -> Log:
@@ -157,18 +171,34 @@ def _lay_out(lines: list[_Line]) -> EventFile:
                 timestamp = records[-1].timestamp if records else 0
             records.append(InRecord(len(records), timestamp, line.key, line.raw))
             numbers.setdefault((line.topic, partition), []).append(line.number)
-    return EventFile(log, numbers)
+    unread = min(((line.number, line.unread) for line in lines if line.unread), default=None)
+    return EventFile(log, numbers, unread)
+
+
+def envelope_of(text: bytes) -> tuple[Envelope, str | None]:
+    """Decode a line; return it, and the name of a field that is not read.
+
+    Raises:
+        ValueError, RecursionError: It is not an event line.
+    """
+    try:
+        return _decode_known(text), None
+    except msgspec.ValidationError as error:
+        # An earlier mistake of the line is raised by this.
+        line = _decode_envelope(text)
+        unknown = _UNKNOWN_FIELD(str(error))
+        return line, None if unknown is None else unknown[1]
 
 
 def _parse_line(number: int, text: bytes) -> _Line:
     try:
-        line = _decode_envelope(without_mark(text) if number == 1 else text)
+        line, unread = envelope_of(without_mark(text) if number == 1 else text)
     except (ValueError, RecursionError) as error:
         raise BadLine(number, f"not an event line: {error}") from None
     raw = bytes(line.value)
     if not raw:
         if line.raw is None:
-            raise BadLine(number, "`value` must be given, or `raw` for what is no JSON")
+            raise BadLine(number, "`value` must be given, or `raw` for what is not JSON")
         raw = line.raw.encode()
     value = lenient(raw)
     key = line.key
@@ -180,7 +210,7 @@ def _parse_line(number: int, text: bytes) -> _Line:
         timestamp = own_time(line.topic, value)
     return _Line(
         number, line.topic, timestamp, line.partition,
-        None if key is None else key.encode(), raw, value,
+        None if key is None else key.encode(), raw, value, unread,
     )  # fmt: skip
 
 

@@ -122,6 +122,20 @@ def test_bad_line_is_told_by_file_and_number(
     assert hint.startswith("hint: a line is ")
 
 
+def test_a_field_that_is_not_read_is_named(shipclock: Shipclock) -> None:
+    """It may be a misspelt timestamp; the lines of `export` have three more."""
+    event = json.loads(line("order-paid", paid()))
+    lines = [
+        json.dumps(event | extra).encode()
+        for extra in ({"origin": {}, "reason": "schema", "detail": "x"}, {"tmestamp": 1})
+    ]
+    finished = shipclock("simulate", "-", stdin=b"\n".join(lines))
+    assert finished.code == 0
+    assert finished.err == (
+        "note: line 2: `tmestamp` is not a field of an event line and is not read\n"
+    )
+
+
 def test_policy_mistake_is_told_by_file_and_line(shipclock: Shipclock, tmp_path: Path) -> None:
     """A wrong rule file is wrong usage of this command."""
     rules = tmp_path / "own.toml"
