@@ -217,11 +217,18 @@ def skip(
         input_topic(topic)
     place = TopicPartition(topic, partition)
     with tidied_up():
-        batch = asyncio.run(skip_batch(connection, app_id, place, offset))
+        skipped = asyncio.run(skip_batch(connection, app_id, place, offset))
+    batch = skipped.batch
     typer.echo(
         f"workers of {app_id} skip offsets {batch.first}-{batch.last} of {topic}[{partition}]: "
         f"{printable(batch.detail)}"
     )
+    if skipped.before:
+        typer.echo("note: they were told so before", err=True)
+    if not skipped.live:
+        typer.echo(
+            f"note: no worker runs with --app-id {app_id}; the next that starts skips it", err=True
+        )
     typer.echo("note: its facts are not judged unless they are sent again", err=True)
 
 

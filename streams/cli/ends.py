@@ -17,7 +17,7 @@ def told(work: Callable[[], int | None]) -> int:
         say(error.message, error.hint)
         return error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone; flushing at exit would raise again.
+        # The reader (head, less) has all it wants; flushing at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except UnicodeEncodeError:
@@ -25,7 +25,11 @@ def told(work: Callable[[], int | None]) -> int:
         say("an argument is no text in UTF-8", "only names of files may be other bytes")
         return 2
     except OSError as error:
-        say(f"{error.strerror or error}", "the output, a file or the network refused it")
+        place = f"{error.filename}: " if error.filename else ""
+        say(
+            f"{place}{error.strerror or error}",
+            "standard output, a file or the network refused it",
+        )
         return 1
     except Exception as error:  # a traceback tells a person nothing
         if "SHIPCLOCK_TRACEBACK" in os.environ:

@@ -129,9 +129,10 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
         detail = f"its {letter.source.topic} was refused: {told}"
     else:
         detail = "nothing of it has been taken so far"
+    check = "that a worker runs" if events is None else "that the file has its order-paid"
     return UserError(
         f"{name} is not known: {detail}",
-        "check the order_id, and that a worker runs; an order is forgotten "
+        f"check the order_id, and {check}; an order is forgotten "
         f"{counted(rules.retention.clean // 86_400_000, 'day')} after its last change, "
         f"{rules.retention.violated // 86_400_000} if it had a violation",
     )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.kafka.acls import Acl, hidden_topics
 from streams.kafka.connection import Connection
@@ -40,6 +40,20 @@ def count_of(topic: str, counts: dict[str, int]) -> int:
     if topic not in counts:
         raise ClientError(f"topic {topic} does not exist", "shipclock topics create")
     return counts[topic]
+
+
+async def has_members(connection: Connection, groups: Sequence[str]) -> bool:
+    """Tell whether any of these consumer groups has live members; also if nobody may see it."""
+    admin = connection.admin()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await admin.start()
+            described = await admin.describe_consumer_groups(list(groups))
+        return any(group[5] for answer in described for group in answer.groups)
+    except KafkaError:
+        return True
+    finally:
+        await let_go(admin.close())
 
 
 async def let_go(closing: Coroutine[Any, Any, None]) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from streams.core.clock import running_clock
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID, OrderPaid
@@ -26,7 +25,7 @@ from streams.engine.orders_changelog import Meta, peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
-from streams.runtime.client import CONNECT_TIMEOUT_S, let_go
+from streams.runtime.client import CONNECT_TIMEOUT_S, has_members, let_go
 from streams.runtime.clock import wall_ms
 from streams.runtime.publish import InputEvent, Publisher
 
@@ -152,17 +151,7 @@ async def reached(connection: Connection, metas: Iterable[Meta]) -> Reached | No
     known = list(metas)
     if not known:
         return None
-    admin = connection.admin()
-    try:
-        await admin.start()
-        groups = sorted({f"{meta.app_id}-orders" for meta in known})
-        described = await admin.describe_consumer_groups(groups)
-        live = any(group[5] for answer in described for group in answer.groups)
-    except KafkaError:
-        # Without the right to see the group it may have members.
-        live = True
-    finally:
-        await let_go(admin.close())
+    live = await has_members(connection, sorted({f"{meta.app_id}-orders" for meta in known}))
     frontier_ms = max(meta.reached_ms for meta in known)
     return Reached(max(frontier_ms, wall_ms()) if live else frontier_ms, live)
 

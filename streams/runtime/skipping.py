@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
-from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
+from streams.runtime.client import (
+    CONNECT_TIMEOUT_S,
+    connected,
+    count_of,
+    has_members,
+    let_go,
+)
 from streams.runtime.lean import AsColumns, Unread, lean, readable
 from streams.runtime.rights import skipping_rights
 from streams.runtime.unreadable import skips_group
@@ -17,8 +25,18 @@ from streams.runtime.unreadable import skips_group
 _FETCH_WAIT_MS = 500
 
 
-async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: int) -> Unread:
-    """Keep, for the workers of an app id, that the batch at an offset may be skipped; return it.
+class Skipped(NamedTuple):
+    """A batch that may be skipped."""
+
+    batch: Unread
+    before: bool
+    """It might be already."""
+    live: bool
+    """Workers of the app id run."""
+
+
+async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: int) -> Skipped:
+    """Keep, for the workers of an app id, that the batch at an offset may be skipped.
 
     Raises:
         ClientError: There is no such batch, or it can be read; or the broker cannot be reached.
@@ -29,6 +47,8 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
             raise ClientError(f"{tp.topic} has no partition {tp.partition}", f"it has {count}")
         if not lean():
             raise ClientError("this aiokafka cannot tell batches apart", "install version 0.14")
+        stage = "shops" if tp.topic == SHOP_VIOLATIONS else "orders"
+        live = await has_members(connection, [f"{app_id}-{stage}"])
         mark = AsColumns()
         consumer = connection.consumer(
             group_id=skips_group(app_id),
@@ -59,7 +79,8 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
                         "give the offset that the worker's log names",
                     )
                 batch = unread[tp]
+                before = await consumer.committed(tp) == batch.first
                 await consumer.commit({tp: OffsetAndMetadata(batch.first, "")})
         finally:
             await let_go(consumer.stop())
-    return batch
+    return Skipped(batch, before, live)

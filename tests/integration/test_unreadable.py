@@ -228,10 +228,17 @@ def test_bomb_holds_up_its_partition_alone_until_it_is_skipped(
     nowhere = shown(connection, "dead-letters", "skip", "order-paid", "9", "0", *app)
     assert isinstance(nowhere.exception, UserError)
     assert nowhere.exception.message == "order-paid has no partition 9"
+    nobody = shown(connection, *place, str(offset), "--app-id", "nobody")
+    assert nobody.exit_code == 0, nobody
+    assert "no worker runs with --app-id nobody" in nobody.stderr
     worker.kill()
     skipped = shown(connection, *place, str(offset), *app)
     assert skipped.exit_code == 0, skipped
     assert f"offsets {offset}-{offset + 29} of order-paid[0]" in skipped.stdout
+    assert "no worker runs" not in skipped.stderr
+    assert "told so before" not in skipped.stderr
+    again = shown(connection, *place, str(offset), *app)
+    assert "told so before" in again.stderr
     worker = start()
     until(lambda: fined(connection), {before, there, after}.__eq__, worker)
     (letter,) = values(connection, "dead-letter")

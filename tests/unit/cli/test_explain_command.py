@@ -50,6 +50,7 @@ def test_a_file_without_the_order_is_not_taken_for_a_missing_worker(shipclock: S
     assert finished.code == 1
     assert finished.err.startswith(
         "error: order O1 is not known: nothing of it has been taken so far\n"
+        "hint: check the order_id, and that the file has its order-paid; "
     )
 
 
