@@ -20,11 +20,17 @@ class WorkerError(UserError):
 
 
 class PartitionRefused(Exception):
-    """One partition whose log and state do not fit together; the others go on."""
+    """One partition whose log and state do not fit together; the others go on.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    Args:
+        message: In words that other partitions may share, so that one line tells of all.
+        at: What only this partition has to say, such as an offset.
+    """
+
+    def __init__(self, message: str, hint: str = "", at: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.at = at
 
 
 class PositionLost(Exception):
@@ -38,11 +44,12 @@ class TopicRecreated(PartitionRefused):
         accept: What `--accept-topic` takes to go on with the topic as it is now.
     """
 
-    def __init__(self, message: str, accept: str) -> None:
+    def __init__(self, message: str, accept: str, at: str) -> None:
         super().__init__(
             message,
             f"to read it from its first record beside the state kept, start all workers with "
             f'--accept-topic {accept}; see "A topic was recreated" in docs/operations.md',
+            at,
         )
 
 
@@ -76,6 +83,8 @@ class Refusal(NamedTuple):
 
     detail: str
     hint: str
+    at: str = ""
+    """See `PartitionRefused`."""
 
 
 def refusal(exc: BaseException, needs: Sequence[Acl] = ()) -> Refusal | None:
@@ -89,7 +98,7 @@ def refusal(exc: BaseException, needs: Sequence[Acl] = ()) -> Refusal | None:
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, PartitionRefused):
-            return Refusal(str(cause), cause.hint)
+            return Refusal(str(cause), cause.hint, cause.at)
         if isinstance(cause, ConnectionSettingError):
             return Refusal(cause.message, cause.hint or "")
         if lacks := missing(cause, needs):

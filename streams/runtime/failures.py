@@ -49,8 +49,8 @@ class Failures:
             return jittered(self._settings.session_timeout_ms / 1000)
         if refused := refusal(exc, self._needs):
             self._count("refused")
-            add(logging.ERROR, "refused", self._number, detail=refused.detail, hint=refused.hint,
-                retry_s=_REFUSED_S)  # fmt: skip
+            add(logging.ERROR, "refused", self._number, at=refused.at, detail=refused.detail,
+                hint=refused.hint, retry_s=_REFUSED_S)  # fmt: skip
             return jittered(_REFUSED_S)
         if isinstance(exc, (KafkaError, OSError, PositionLost)):
             self._count("failed")

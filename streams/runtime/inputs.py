@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 Records = dict[TopicPartition, Columns]
 
 _CLOSE_LIMIT_MS = 1_500
+_LOADING_S = 0.2
 
 
 class Fetched(NamedTuple):
@@ -198,11 +199,7 @@ class Inputs:
 
     async def skips(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return, where a person has given one, the first offset of the batch to be skipped."""
-        async with within(self._answer_ms, f"the offsets of the group {self._skips_group}"):
-            answer = await self._admin.list_consumer_group_offsets(
-                self._skips_group, partitions=list(tps)
-            )
-        return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+        return await self._group_offsets(self._skips_group, tps)
 
     def pass_over(self, tp: TopicPartition, batch: Unread) -> None:
         """Read on behind a batch."""
@@ -227,11 +224,20 @@ class Inputs:
 
     async def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed offsets, without those it has not."""
-        async with within(self._answer_ms, f"the offsets of the group {self.group_id}"):
-            answer = await self._admin.list_consumer_group_offsets(
-                self.group_id, partitions=list(tps)
-            )
-        return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+        return await self._group_offsets(self.group_id, tps)
+
+    async def _group_offsets(
+        self, group_id: str, tps: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        asked = list(tps)
+        async with within(self._answer_ms, f"the offsets of the group {group_id}"):
+            while True:
+                answer = await self._admin.list_consumer_group_offsets(group_id, partitions=asked)
+                if answer.keys() >= set(asked):
+                    return {tp: found.offset for tp, found in answer.items() if found.offset >= 0}
+                # The client drops what a coordinator says that is still loading the group: its
+                # answer is empty, and means nothing.
+                await asyncio.sleep(_LOADING_S)
 
     async def topic_ids(self) -> dict[str, str]:
         """Ask for the id of each input topic that exists; nothing if the broker has no ids."""

@@ -46,13 +46,14 @@ class Partition(Agent):
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         super().__init__(number, settings, stage, inputs, counters, reports, marks)
-        self._positions = Positions(stage, inputs, number, settings.accepted_topics)
+        self._positions = Positions(stage, inputs, number, reports, settings.accepted_topics)
         self.progress = Progress(stage.name, number)
         self.lag = 0
         """Offsets between what was read (before it is ready: committed) and the ends."""
         self._takeover = Takeover(
-            settings, stage, number, counts, partition_of, self._positions, restoring, self.progress
-        )
+            settings, stage, number, counts, partition_of, self._positions, restoring,
+            self.progress, reports,
+        )  # fmt: skip
         self._recreated: TopicRecreated | None = None
         """What ends every life from then on."""
         self._ended = ended
@@ -166,7 +167,8 @@ class Partition(Agent):
         # During a rebalance nothing is known: the one who began it will close, release or fail us.
         if not self._held and (missing := self._inputs.missing(self.number)):
             raise PartitionRefused(
-                f"no partition {self.number} of {', '.join(missing)}: without it nothing is judged",
+                f"{', '.join(missing)} has no partition of this number: without it nothing is "
+                "judged",
                 "compare with: shipclock topics check",
             )
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicRecreated
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import error, warn
+from streams.runtime.logs import error
+from streams.runtime.reports import Reports
 from streams.runtime.stage import Stage, Task
 
 log = logging.getLogger(__name__)
+
+
+class _Gone(NamedTuple):
+    """Why records that were read are not there any more: in words for all partitions, and here."""
+
+    what: str
+    at: str
 
 
 class Positions:
@@ -26,9 +35,11 @@ class Positions:
     """
 
     def __init__(
-        self, stage: Stage, inputs: Inputs, number: int, accepted: Collection[str] = ()
-    ) -> None:
+        self, stage: Stage, inputs: Inputs, number: int, reports: Reports,
+        accepted: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self._stage = stage
+        self._reports = reports
         self._inputs = inputs
         self._number = number
         self._accepted = accepted
@@ -79,9 +90,10 @@ class Positions:
         )
         if ends[own] != decided_to:
             raise PartitionRefused(
-                f"{own.topic}[{own.partition}] is undecided from offset {decided_to} on: somebody "
-                "else's transaction hides what was committed there since",
+                f"the end of {own.topic} is undecided: somebody else's transaction hides what was "
+                "committed there since",
                 "end it, or wait until the broker does",
+                f"{_name(own)} from offset {decided_to} on",
             )
         offsets = {}
         for tp in tps:
@@ -92,21 +104,22 @@ class Positions:
             if gone := self._gone(tp, offset, known, found, ends[tp]):
                 accept = f"{tp.topic}={found or 'none'}"
                 if accept not in self._accepted:
-                    raise TopicRecreated(gone, accept)
+                    raise TopicRecreated(gone.what, accept, gone.at)
                 self._read_to.pop(tp.topic, None)
                 self._ended.pop(tp.topic, None)
                 offset = begins[tp]
-                warn(log, "topic-accepted", topic=tp.topic, partition=tp.partition, first=offset,
-                     detail=f"{gone}; it is read from its first record")  # fmt: skip
+                self._once("topic-accepted", at=f"{gone.at}, read from offset {offset}",
+                           topic=tp.topic, detail=f"{gone.what}; it is read from its first record"
+                           )  # fmt: skip
             else:
                 self._check_group(tp, offset, committed.get(tp))
                 self._report_lost(tp, offset, begins[tp])
             offsets[tp] = offset
         if forgotten := [tp.topic for tp in tps if offsets[tp] and tp not in committed]:
-            warn(log, "group-offsets-lost", group=self._inputs.group_id, partition=self._number,
-                 topics="+".join(forgotten), detail="committed again from the changelog; Kafka "
-                 "drops the offsets of a group that was idle for offsets.retention.minutes"
-                 )  # fmt: skip
+            self._once("group-offsets-lost", group=self._inputs.group_id,
+                       topics="+".join(forgotten), detail="the group has no offsets here; they are "
+                       "committed again from the changelog", hint="Kafka drops the offsets of a "
+                       "group that was idle for offsets.retention.minutes")  # fmt: skip
         if committed != offsets or task.topic_ids != ids:
             task.adopt({tp.topic: offset for tp, offset in offsets.items()}, ids)
         self._begun = {tp.topic: max(offset, begins[tp]) for tp, offset in offsets.items()}
@@ -114,22 +127,24 @@ class Positions:
 
     def _gone(
         self, tp: TopicPartition, offset: int, known: str | None, found: str | None, end: int
-    ) -> str:
-        """Say why the records that were read are not those of the topic now; "" if they are."""
-        name = f"{tp.topic}[{tp.partition}]"
+    ) -> _Gone | None:
+        """Say why the records that were read are not those of the topic now; None if they are."""
         if known and known != found:
-            return (
-                f"{tp.topic} was deleted and created again: {name} was processed up to offset "
-                f"{offset} of another topic of this name"
+            return _Gone(
+                f"{tp.topic} was deleted and created again: what was processed are records of "
+                "another topic of this name",
+                f"{_name(tp)} was processed up to offset {offset}",
             )
         read_to = max(offset, self._read_to.get(tp.topic, 0))
         end = min(end, self._ended.get(tp.topic, end))
         if read_to > end:
             lost = "its broker lost data"
-            return f"{name} was read up to offset {read_to} but ends at {end}: " + (
-                lost if known else f"the topic was deleted and created again, or {lost}"
+            cause = lost if known else f"the topic was deleted and created again, or {lost}"
+            return _Gone(
+                f"{tp.topic} ends before what was read of it: {cause}",
+                f"{_name(tp)} was read up to offset {read_to} but ends at {end}",
             )
-        return ""
+        return None
 
     def _check_group(self, tp: TopicPartition, offset: int, committed: int | None) -> None:
         """Compare an offset of the changelog with the group's.
@@ -139,21 +154,25 @@ class Positions:
         """
         if committed is None or committed == offset:
             return
-        place, group = f"{tp.topic}:{tp.partition}", self._inputs.group_id
-        said = (
-            f"the changelog {self._stage.changelog} says {tp.topic}[{tp.partition}] was processed "
-            f"up to offset {offset}, the group {group} says {committed}"
-        )
+        group, changelog = self._inputs.group_id, self._stage.changelog
+        at = f"{_name(tp)} up to offset {offset} by the changelog, {committed} by the group"
         if committed < offset:
-            warn(log, "group-offsets-behind", partition=self._number, detail=f"{said}; the "
-                 "changelog counts, and the group is given its offset")  # fmt: skip
+            self._once("group-offsets-behind", at=at, group=group, detail=f"the changelog "
+                       f"{changelog} says more was processed than the group; it counts, and the "
+                       "group is given its offsets")  # fmt: skip
             return
         raise PartitionRefused(
-            f"{said}: the changelog is incomplete, or the group's offsets were reset",
-            "if they were reset, set them back: kafka-consumer-groups.sh --reset-offsets --execute "
-            f'--group {group} --topic {place} --to-offset {offset}; if not, see "A changelog is '
-            'incomplete" in docs/operations.md',
+            f"the changelog {changelog} says less was processed than the group {group}: the "
+            "changelog is incomplete, or the group's offsets were reset",
+            "if they were reset, set each back to what its changelog says: "
+            f"kafka-consumer-groups.sh --reset-offsets --execute --group {group} --topic "
+            'TOPIC:PARTITION --to-offset OFFSET; if not, see "A changelog is incomplete" in '
+            "docs/operations.md",
+            at,
         )
+
+    def _once(self, name: str, *, at: str = "", **fields: str) -> None:
+        self._reports.add_once(logging.WARNING, name, self._number, at=at, **fields)
 
     def _report_lost(self, tp: TopicPartition, offset: int, begin: int) -> None:
         """Log records that retention deleted before they were processed."""
@@ -162,3 +181,7 @@ class Positions:
             error(log, "records-lost", topic=tp.topic, partition=tp.partition,
                   first=first, last=begin - 1,
                   detail="retention deleted them before they were processed")  # fmt: skip
+
+
+def _name(tp: TopicPartition) -> str:
+    return f"{tp.topic}[{tp.partition}]"

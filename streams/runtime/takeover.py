@@ -13,9 +13,10 @@ from streams.engine.records import CorruptChangelog
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused
-from streams.runtime.logs import event, warn
+from streams.runtime.logs import event
 from streams.runtime.positions import Positions
 from streams.runtime.progress import Progress
+from streams.runtime.reports import Reports
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task, TimedTask
@@ -51,6 +52,7 @@ class Takeover:
         positions: Positions,
         restoring: asyncio.Semaphore,
         progress: Progress,
+        reports: Reports,
     ) -> None:
         self._settings = settings
         self._stage = stage
@@ -60,6 +62,7 @@ class Takeover:
         self._positions = positions
         self._restoring = restoring
         self._progress = progress
+        self._reports = reports
 
     async def run(self) -> Life:
         """Begin a life; whoever gets it closes its transactions."""
@@ -80,9 +83,10 @@ class Takeover:
             await transactions.close()
             raise
         if task.policy_changed:
-            warn(log, "policy-changed", stage=self._stage.name, partition=self._number,
-                 before=task.restored_policy, now=task.policy,
-                 detail="each order is judged by it at its next event or timer")  # fmt: skip
+            self._reports.add_once(
+                logging.WARNING, "policy-changed", self._number, before=task.restored_policy,
+                now=task.policy, detail="each order is judged by it at its next event or timer",
+            )  # fmt: skip
         if task.states >= _FREEZE_STATES_MIN:
             # Restored states live long: no full collection need look at them again. What a former
             # life has left must not stay with them.

@@ -84,7 +84,8 @@ async def test_a_lost_group_is_given_all_offsets_again(
     await send(bench, 0, 10, 1)
     await judged(bench, 16)
     first, second = bench.inputs
-    assert f"group-offsets-lost group={bench.settings.app_id}-bench partition=0" in caplog.text
+    group = f"group={bench.settings.app_id}-bench"
+    assert f"group-offsets-lost stage=bench partitions=0 {group}" in caplog.text
     assert await committed(bench) == {first: 11, second: 5}
     caplog.clear()
     await send(bench, 1, 5, 1)
@@ -131,7 +132,9 @@ async def test_a_recreated_topic_is_refused_until_it_is_accepted(
     before = bench.settings
     bench.settings = replace(before, accepted_topics=frozenset([option]))
     await judged(bench, 15 + records)
-    assert f"topic-accepted topic={first} partition=0 first=0" in caplog.text
+    (accepted,) = [one for one in caplog.messages if one.startswith("topic-accepted ")]
+    assert f"partitions=0 at='{first}[0] was" in accepted.replace('"', "'")
+    assert f"read from offset 0' topic={first}" in accepted.replace('"', "'")
     assert await committed(bench) == {first: records, second: 5}
     caplog.clear()
     # From then on nobody need accept it.
@@ -183,7 +186,7 @@ async def test_an_emptied_changelog_is_refused_while_the_group_remembers(
     async with bench.running():
         await until(lambda: "refused" in caplog.text)
         assert bench.total() == 0
-    assert "up to offset 0, the group" in caplog.text
+    assert "[0] up to offset 0 by the changelog, 10 by the group" in caplog.text
     assert "the changelog is incomplete, or the group's offsets were reset" in caplog.text
     assert "delete" not in caplog.text
 
@@ -191,7 +194,7 @@ async def test_an_emptied_changelog_is_refused_while_the_group_remembers(
 async def test_offsets_set_forward_are_refused_and_can_be_set_back(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The changelog may lack what lies between; the hint names the command that mends it."""
+    """The changelog may lack what lies between; the line has all that the command needs."""
     await send(bench, 0, 0, 10)
     await judged(bench, 10)
     await send(bench, 0, 10, 10)
@@ -199,7 +202,8 @@ async def test_offsets_set_forward_are_refused_and_can_be_set_back(
     async with bench.running():
         await until(lambda: "refused" in caplog.text)
         assert bench.total() == 10
-    assert f"--topic {bench.inputs[0]}:0 --to-offset 10" in caplog.text
+    assert f"{bench.inputs[0]}[0] up to offset 10 by the changelog, 20 by the group" in caplog.text
+    assert "--topic TOPIC:PARTITION --to-offset OFFSET" in caplog.text
     await lose_offsets(bench, (bench.inputs[0], 10))
     await judged(bench, 20)
 
@@ -213,7 +217,7 @@ async def test_offsets_set_back_are_corrected(
     await lose_offsets(bench, (bench.inputs[0], 3))
     await send(bench, 0, 10, 1)
     await judged(bench, 11)
-    assert "group-offsets-behind partition=0" in caplog.text
+    assert "group-offsets-behind stage=bench partitions=0 " in caplog.text
     assert (await committed(bench))[bench.inputs[0]] == 11
 
 

@@ -50,7 +50,7 @@ class Stuck(KeyboardInterrupt):
 
 
 def run_guarded(seed: int, mutant: str | None = None) -> Result:
-    """Play one seed, and give it up if some callback spins for ever."""
+    """Play one seed; what it raises, or a callback that spins for ever, is a fault of it."""
 
     def give_up(number: int, frame: FrameType | None) -> None:
         where = "".join(traceback.format_stack(frame, 3))
@@ -62,6 +62,8 @@ def run_guarded(seed: int, mutant: str | None = None) -> Result:
         return run_seed(seed, mutant)
     except Stuck as exc:
         return Result(seed, [str(exc)], 0.0, 0, 0)
+    except Exception:  # noqa: BLE001 - one seed must not end a run of thousands
+        return Result(seed, [traceback.format_exc()], 0.0, 0, 0)
     finally:
         signal.alarm(0)
 

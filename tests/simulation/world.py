@@ -453,9 +453,10 @@ class World:
     def _tear_down(self) -> None:
         """Let every task end, those of killed workers too; nothing of it reaches the log."""
         self.network.closed = True
-        for process in self.loop.processes:
-            self.loop.thaw(process)
         for _ in range(_TEAR_DOWN_ROUNDS):
+            # A worker that ends meanwhile takes its process with it, as it does in truth.
+            for process in self.loop.processes:
+                self.loop.thaw(process)
             # First let begin what was only just made.
             self.loop.run_until_complete(asyncio.sleep(0.1))
             tasks = asyncio.all_tasks(self.loop)

@@ -49,12 +49,13 @@ def test_a_missing_right_is_named_with_what_the_work_needs(exc: Exception, detai
         Acl("topic", "p.x", "Read"), Acl("group", "a-orders", "Read"),
         Acl("transactional-id", "a-orders-", "Write", prefixed=True),
     ]  # fmt: skip
-    assert refusal(exc, needs) == (f"this user lacks {detail}", HINT)
+    assert refusal(exc, needs) == (f"this user lacks {detail}", HINT, "")
 
 
 def test_a_refused_partition_says_its_own_hint() -> None:
     """Its message needs no class name in front."""
-    assert refusal(PartitionRefused("they disagree", "reset one")) == ("they disagree", "reset one")
+    refused = PartitionRefused("they disagree", "reset one", "here")
+    assert refusal(refused) == ("they disagree", "reset one", "here")
 
 
 def test_the_cause_is_found_behind_what_the_client_wraps_it_in() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine.records import Columns
 from streams.runtime import inputs
@@ -66,3 +67,33 @@ async def test_position_that_is_gone_is_not_a_batch_that_cannot_be_read(
     monkeypatch.setattr(Client, "error", OffsetOutOfRangeError({BAD: 7}))
     with pytest.raises(OffsetOutOfRangeError):
         await plain.fetch()
+
+
+async def test_a_group_that_is_still_loading_has_not_lost_its_offsets(
+    plain: inputs.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client answers with nothing then; a group without offsets answers with -1."""
+    monkeypatch.setattr(inputs, "_LOADING_S", 0.0)
+    answers = [{}, {GOOD: 3}, {GOOD: 3, BAD: -1}]
+
+    async def listed(group_id: str, partitions: list[TopicPartition]) -> dict[Any, Any]:
+        assert set(partitions) == {GOOD, BAD}
+        return {tp: OffsetAndMetadata(offset, "") for tp, offset in answers.pop(0).items()}
+
+    monkeypatch.setattr(Client, "list_consumer_group_offsets", staticmethod(listed), raising=False)
+    assert await plain.committed([GOOD, BAD]) == {GOOD: 3}
+    assert not answers
+
+
+async def test_a_group_that_never_loads_ends_the_wait(
+    plain: inputs.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an error of the client's, after which a life begins again."""
+
+    async def nothing(group_id: str, partitions: list[TopicPartition]) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr(Client, "list_consumer_group_offsets", staticmethod(nothing), raising=False)
+    plain._answer_ms = 50
+    with pytest.raises(KafkaError, match="the offsets of the group"):
+        await plain.committed([GOOD])

@@ -37,3 +37,31 @@ def test_what_many_partitions_say_is_one_line(
     assert told(2, detail="all", shared=True) == []
     reports.over()
     assert told(2) == ["failed stage=orders partitions=2 detail=away"]
+
+
+def test_what_differs_between_partitions_does_not_split_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is listed, for so many as a person reads."""
+    caplog.set_level("INFO", "streams")
+    reports = Reports(logging.getLogger("streams.test"), "orders")
+    for number in (2, 0):
+        reports.add(logging.ERROR, "refused", number, at=f"t[{number}]: {number}", detail="why")
+    for number in range(20):
+        reports.add_once(logging.INFO, "changed", number, at=f"t[{number}]", now="p@2")
+    reports.flush()
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith('changed stage=orders partitions=0-19 at="t[0]; t[1]; ')
+    assert first.endswith('; t[15]; …" now=p@2')
+    assert second == 'refused stage=orders partitions=0,2 at="t[0]: 0; t[2]: 2" detail=why'
+
+
+def test_what_has_happened_is_logged_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Unlike what lasts; also if all is well by then."""
+    reports = Reports(logging.getLogger("streams.test"), "orders")
+    for _ in range(2):
+        reports.add_once(logging.WARNING, "accepted", 3, topic="t")
+        reports.over()
+    assert [one.getMessage() for one in caplog.records] == [
+        "accepted stage=orders partitions=3 topic=t"
+    ] * 2
