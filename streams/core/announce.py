@@ -9,7 +9,7 @@ import base64
 import hashlib
 from typing import Literal
 
-from streams.core.events import VALUE_BYTES_MAX
+from streams.core.events import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from streams.core.order import Occurrence, Order
 from streams.core.outputs import (
     DeadLetter,
@@ -111,11 +111,13 @@ def dead_letter(
     raw: bytes | None, reason: DeadLetterReason, detail: str, log_time: int,
 ) -> Output:  # fmt: skip
     """Set a record aside with the reason: whole, unless no topic could hold it."""
-    raw = raw.raw if type(raw) is RefusedValue else raw or b""
-    if len(raw) > VALUE_BYTES_MAX:
-        digest = hashlib.sha256(raw).hexdigest()
-        detail += f"; raw has the first {VALUE_BYTES_MAX} of {len(raw)} bytes, SHA-256 {digest}"
-        raw = raw[:VALUE_BYTES_MAX]
+    raw, left_out = _cut(
+        "raw", raw.raw if type(raw) is RefusedValue else raw or b"", VALUE_BYTES_MAX
+    )
+    detail += left_out
+    if key is not None:
+        key, left_out = _cut("the key", key, KEY_BYTES_MAX)
+        detail += left_out
     value = DeadLetter(
         detail=detail,
         raw=base64.b64encode(raw).decode(),
@@ -124,6 +126,15 @@ def dead_letter(
     )
     place = f"{topic}:{partition}:{offset}"
     return Output("dead-letter", key, value, log_time, place, "dead-letter", log_time, place)
+
+
+def _cut(name: str, content: bytes, bytes_max: int) -> tuple[bytes, str]:
+    """Shorten what is too long; return it, and what to say of it."""
+    if len(content) <= bytes_max:
+        return content, ""
+    digest = hashlib.sha256(content).hexdigest()
+    said = f"; {name} has the first {bytes_max} of {len(content)} bytes, SHA-256 {digest}"
+    return content[:bytes_max], said
 
 
 def violation_id(order_id: str, occurrence: Occurrence) -> str:

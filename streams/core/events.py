@@ -147,6 +147,8 @@ Event = OrderPaid | LaterFact | ExemptionGranted
 # A larger value is refused unread: a topic's limit holds for compressed batches, and both what is
 # kept of a record and its dead letter must stay writable.
 VALUE_BYTES_MAX = 8 * 1024 * 1024
+# A dead letter keeps so much of a key; those of events are a tenth of it at most.
+KEY_BYTES_MAX = 4096
 
 ORDER_PAID = 0
 TRACKING_NUMBER_UPLOADED = 1

@@ -235,7 +235,7 @@ class OrdersStage:
         self._sweep = Sweep(exemption, log_time, keys, bisect_right(keys, last))
 
     def sweep_on(self, orders_max: int) -> bool:
-        """Judge the next orders anew under the exemption at hand; True if that was the last."""
+        """Judge the next orders again under the exemption at hand; True if that was the last."""
         sweep = self._sweep
         if sweep is None:
             return True

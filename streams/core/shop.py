@@ -136,7 +136,7 @@ class Shop:
         violation.points, violation.deposit = self._allocation.take(violation.order_id, day)
 
     def allocate_from(self, instant: int) -> list[Violation]:
-        """Allocate anew from the week of an instant on; returns what changed.
+        """Allocate again from the week of an instant on; returns what changed.
 
         Caps reach no further back than a week, and an order's earlier charges stay counted.
         """

@@ -1,8 +1,8 @@
 """Why an order stands as it does: its deadline, each determination and each charge, step by step.
 
-An explanation is arithmetic over evidence: nothing is judged anew. What stands is what the worker's
-state says; the arithmetic says why, and `expected` differs from `standing` where the worker judged
-by other rules or has not come that far.
+An explanation is arithmetic over evidence: nothing is judged again. What stands is what the
+worker's state says; the arithmetic says why, and `expected` differs from `standing` where the
+worker judged by other rules or has not come that far.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ class OrdersTask(PartitionTask):
                 exemption = stage.exemptions.get(exemption_id)
                 if exemption is None:
                     raise CorruptChangelog(
-                        f"orders-changelog[{number}] was amid exemption {exemption_id}, "
-                        "which it does not hold"
+                        f"orders-changelog[{number}] was in the middle of exemption "
+                        f"{exemption_id}, which it does not hold"
                     )
                 stage.resume_sweep(exemption, log_time, last)
                 self._whole = False

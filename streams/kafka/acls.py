@@ -76,8 +76,8 @@ async def lacking_on_topics(admin: AIOKafkaAdminClient, needs: Sequence[Acl]) ->
     names = sorted({acl.name for acl in wanted})
     try:
         answer = await admin._send_request(TopicIdsRequest(names))
-    except RuntimeError:
-        # What aiokafka raises, as a kind of it, for a broker that does not tell rights.
+    except kafka.IncompatibleBrokerVersion:
+        # It does not tell rights.
         return []
     denied = kafka.TopicAuthorizationFailedError.errno
     allowed = {

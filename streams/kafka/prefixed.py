@@ -68,6 +68,8 @@ class PrefixedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, prefix: str, *topics: str, **options: Any) -> None:
         self._names = _Names(prefix)
+        self._assigned: Collection[TopicPartition] | None = None
+        self._assignment: frozenset[TopicPartition] = frozenset()
         super().__init__(*map(self._names.out, topics), **options)
 
     def subscribe(self, topics: Iterable[str], listener: ConsumerRebalanceListener) -> None:
@@ -79,7 +81,12 @@ class PrefixedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         super().assign(self._names.all_out(partitions))
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(map(self._names.tp_back, super().assignment()))
+        # Asked for every batch, and the client makes another set when it has changed.
+        assigned = super().assignment()
+        if assigned is not self._assigned:
+            self._assigned = assigned
+            self._assignment = frozenset(map(self._names.tp_back, assigned))
+        return self._assignment
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         super().seek(self._names.tp_out(partition), offset)
@@ -118,6 +125,10 @@ class PrefixedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     ) -> dict[TopicPartition, Any]:
         found = await super().offsets_for_times(self._names.keys_out(timestamps))
         return self._names.keys_back(found)
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        found: int | None = await super().committed(self._names.tp_out(partition))
+        return found
 
     async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
         await super().commit(self._names.keys_out(offsets))

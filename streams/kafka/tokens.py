@@ -48,7 +48,10 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
 
 async def _run(command: str) -> str:
-    program, *arguments = shlex.split(command) or [""]
+    try:
+        program, *arguments = shlex.split(command) or [""]
+    except ValueError as error:
+        raise TokenError(f"oauth_token_command: {error}") from None
     try:
         process = await asyncio.create_subprocess_exec(
             program, *arguments,
@@ -62,11 +65,14 @@ async def _run(command: str) -> str:
         async with asyncio.timeout(_COMMAND_TIMEOUT_S):
             output, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise TokenError(
             f"oauth_token_command: {program} has not ended after {_COMMAND_TIMEOUT_S:.0f} s"
         ) from None
+    finally:
+        # Also when whoever wanted the token gives up.
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise TokenError(f"oauth_token_command: {program} ended with {process.returncode}")
     return _checked(output.decode(errors="replace"), program)

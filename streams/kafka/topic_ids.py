@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from io import BytesIO
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -123,11 +124,13 @@ async def topic_ids(
 
     Returns:
         Ids by topic, without topics that do not exist. Empty if the broker has no ids.
+
+    Raises:
+        KafkaError: It did not answer, which says nothing of the topics.
     """
     try:
         answer = await admin._send_request(TopicIdsRequest(prefix + each for each in topics))
-    except RuntimeError:
-        # What aiokafka raises, as a kind of it, for a broker that does not know this version.
+    except IncompatibleBrokerVersion:
         return {}
     return {
         name.removeprefix(prefix): urlsafe_b64encode(found).rstrip(b"=").decode()

@@ -58,7 +58,7 @@ class WorkerApp(frame.App):
         frame.without_kafka(self)
         self._reach = Reach(settings.connection.bootstrap)
         self.fatal: asyncio.Future[WorkerError] = asyncio.get_running_loop().create_future()
-        self.marks = MarksReader(settings, loop=self.loop, beacon=self.beacon)
+        self.marks = MarksReader(settings, self._on_fatal, loop=self.loop, beacon=self.beacon)
         self.sources = [self._add_stage(settings, stage) for stage in stages]
 
     def _add_stage(self, settings: Settings, stage: Stage) -> Source:

@@ -60,7 +60,7 @@ class Transactions:
             transactional_id=self._transactional_id,
             transaction_timeout_ms=settings.transaction_timeout_ms,
             # So that one life never sends a request again for want of an answer: the first one, a
-            # commit carried out late, would end the next transaction amid its batches.
+            # commit carried out late, would end the next transaction during its batches.
             request_timeout_ms=settings.transaction_timeout_ms,
             retry_backoff_ms=settings.retry_backoff_ms,
             max_batch_size=settings.batch_bytes,

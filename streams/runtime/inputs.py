@@ -63,6 +63,8 @@ class Inputs:
         self._answer_ms = settings.answer_limit_ms
         self._join_ms = settings.join_limit_ms
         self._fetch_ms = settings.fetch_limit_ms
+        self._postponed: KafkaError | None = None
+        """What the next fetch raises."""
         self._fetched_at: dict[TopicPartition, tuple[int | None, float]] = {}
         """When each topic partition was last fetched: the client's stamp, and since when it stands,
         in seconds."""
@@ -73,7 +75,7 @@ class Inputs:
         }
         self._consumer = connection.consumer(
             group_id=self.group_id,
-            group_instance_id=settings.group_instance_id,
+            group_instance_id=_instance_id(settings.group_instance_id, stage),
             value_deserializer=self._mark,
             # Where to read is ours to say: the client must not skip what was deleted.
             auto_offset_reset="none",
@@ -164,34 +166,42 @@ class Inputs:
         Raises OffsetOutOfRangeError, with the positions concerned as its argument, if the broker
         has not (any more) what comes next.
         """
-        if self._mark is not None:
-            self._mark.begin()
-        try:
-            async with within(self._join_ms, f"an assignment by the group {self.group_id}"):
-                fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
-        except NoOffsetForPartitionError:
-            # It looked for a committed offset before its owner had said from where to read.
-            return Fetched({}, {})
-        except (OffsetOutOfRangeError, KafkaTimeoutError):
-            raise
-        except Exception:
-            if self._mark is not None:
-                raise
-            # The client gives up all for one batch, and does not say which.
+        if self._mark is None:
             fetched = await self._fetch_each()
+            if not fetched:
+                await asyncio.sleep(self._fetch_wait_ms / 1000)
+        else:
+            self._mark.begin()
+            try:
+                async with within(self._join_ms, f"an assignment by the group {self.group_id}"):
+                    fetched = await self._consumer.getmany(timeout_ms=self._fetch_wait_ms)
+            except NoOffsetForPartitionError:
+                # It looked for a committed offset before its owner had said from where to read.
+                return Fetched({}, {})
         read, unread = readable(fetched)
         arrived = ((tp, columns(records)) for tp, records in read.items())
         return Fetched({tp: records for tp, records in arrived if records.offsets}, unread)
 
     async def _fetch_each(self) -> dict[TopicPartition, list[object]]:
-        """Return what has arrived, partition by partition, as the plain client reads it."""
+        """Return what has arrived, asking for each partition by itself.
+
+        For one batch that it cannot read the plain client raises, without what it has taken out
+        of others by then, and does not say which batch it was.
+        """
         fetched: dict[TopicPartition, list[object]] = {}
-        for tp in self._consumer.assignment():
+        if (error := self._postponed) is not None:
+            self._postponed = None
+            raise error
+        for tp in sorted(self._consumer.assignment()):
             try:
                 async with within(self._join_ms, f"an assignment by the group {self.group_id}"):
                     fetched |= await self._consumer.getmany(tp, timeout_ms=0)
-            except (OffsetOutOfRangeError, NoOffsetForPartitionError, KafkaTimeoutError):
-                raise
+            except NoOffsetForPartitionError:
+                continue
+            except (OffsetOutOfRangeError, KafkaTimeoutError) as exc:
+                # First what was taken out already.
+                self._postponed = exc
+                return fetched
             except Exception as exc:  # noqa: BLE001 - whatever it is, it concerns this partition alone
                 at = await self.position(tp)
                 fetched[tp] = [Unread(at, at, 0, b"", reason(exc))]
@@ -334,6 +344,17 @@ class Inputs:
                 hint="compare with: shipclock topics check",
             )
         return {topic: counts[topic] for topic in self._stage.topics}
+
+
+def _instance_id(given: str | None, stage: Stage) -> str | None:
+    """Return a static member's name: by other rules it is another member.
+
+    A member that comes back under its name gets its partitions without a rebalance, in which the
+    rules would be compared.
+    """
+    if given is None or stage.rules is None:
+        return given
+    return f"{given}-{stage.rules.claim.digest[:8]}"
 
 
 def other_rules(ours: Claim, theirs: Claim, group_id: str) -> WorkerError:

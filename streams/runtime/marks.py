@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaTimeoutError
 from streams.engine.marks import MARKS_PARTITION, Marks
 from streams.engine.records import FRONTIER_MARKS
 from streams.kafka.waiting import close_quietly, within
-from streams.runtime.errors import refusal
+from streams.runtime.errors import WorkerError, ended_unasked, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason, warn
 from streams.runtime.settings import Settings
@@ -28,6 +28,13 @@ _RETRY_S, _REFUSED_S = 1.0, 30.0
 _CLOSE_TIMEOUT_MS = 1_500
 
 
+class _Asked(NamedTuple):
+    """When something was asked: by a clock that never steps, and by the machine's for people."""
+
+    steady_s: float
+    wall_ms: int
+
+
 class MarksReader(Service):
     """Keeps `marks` as the topic has them, for all partitions of the process.
 
@@ -37,7 +44,9 @@ class MarksReader(Service):
 
     logger = logging.getLogger("mode")
 
-    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: Settings, on_fatal: Callable[[WorkerError], None], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.marks = Marks(settings.app_id)
         self._settings = settings
@@ -45,6 +54,8 @@ class MarksReader(Service):
         self._standing = Standing()
         self._odd = Standing()
         self._reading: asyncio.Task[None] | None = None
+        self._on_fatal = on_fatal
+        self._stopping = False
 
     def begin(self) -> None:
         """Start reading, now that the topic is known to exist: to ask for it might create it."""
@@ -53,12 +64,19 @@ class MarksReader(Service):
     async def on_started(self) -> None:
         """Wait until there is something to read."""
         self._reading = asyncio.create_task(self._run(), name=FRONTIER_MARKS)
+        self._reading.add_done_callback(self._on_end)
 
     async def on_stop(self) -> None:
         """Stop reading."""
+        self._stopping = True
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
+
+    def _on_end(self, reading: asyncio.Task[None]) -> None:
+        """End the worker if the reading ends unasked: its shops would charge nothing for good."""
+        if not self._stopping:
+            self._on_fatal(ended_unasked(f"the reader of {FRONTIER_MARKS}", reading))
 
     async def _run(self) -> None:
         await self._exists.wait()
@@ -97,30 +115,30 @@ class MarksReader(Service):
                 begin = (await consumer.beginning_offsets([_PLACE]))[_PLACE]
             consumer.assign([_PLACE])
             consumer.seek(_PLACE, begin)
-            asked_ms, end = await self._end(consumer)
+            asked, end = await self._end(consumer)
             while True:
                 async with within(settings.marks_wait_ms + limit_ms, f"a fetch of {_NAME}"):
                     fetched = await consumer.getmany(timeout_ms=settings.marks_wait_ms)
                     position = await consumer.position(_PLACE)
                 for records in fetched.values():
                     self._take(records)
-                age_ms = _now_ms() - asked_ms
+                age_ms = (time.monotonic() - asked.steady_s) * 1000
                 if position >= end:
                     self._standing.over()
-                    metrics.MARKS_READ.labels().set(asked_ms)
+                    metrics.MARKS_READ.labels().set(asked.wall_ms)
                     if age_ms > settings.idle_probe_interval_ms:
-                        asked_ms, end = await self._end(consumer)
+                        asked, end = await self._end(consumer)
                 elif age_ms > settings.fetch_limit_ms:
                     # The client's fetching may have died without a word.
                     raise KafkaTimeoutError(f"{_NAME} is read to offset {position} of {end}")
         finally:
             await close_quietly(consumer.stop(), consumer, _CLOSE_TIMEOUT_MS)
 
-    async def _end(self, consumer: AIOKafkaConsumer) -> tuple[int, int]:
+    async def _end(self, consumer: AIOKafkaConsumer) -> tuple[_Asked, int]:
         """Ask where the committed marks end; return when that was asked, too."""
-        asked_ms = _now_ms()
+        asked = _Asked(time.monotonic(), time.time_ns() // 1_000_000)
         async with within(self._settings.request_timeout_ms, f"the end of {_NAME}"):
-            return asked_ms, (await consumer.end_offsets([_PLACE]))[_PLACE]
+            return asked, (await consumer.end_offsets([_PLACE]))[_PLACE]
 
     def _take(self, records: Sequence[Any]) -> None:
         for record in records:
@@ -128,7 +146,3 @@ class MarksReader(Service):
                 warn(log, "marks-unknown", topic=FRONTIER_MARKS, offset=record.offset,
                      detail="this record is not a mark of a program like this one: passed over"
                      )  # fmt: skip
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

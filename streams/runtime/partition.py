@@ -56,6 +56,8 @@ class Partition(Agent):
         )  # fmt: skip
         self._recreated: TopicRecreated | None = None
         """What ends every life from then on."""
+        self._again = asyncio.Event()
+        """Ends a pause between two lives."""
         self._ended = ended
         self._loop = asyncio.create_task(self._run(), name=f"{stage.name}-{number}")
         self._loop.add_done_callback(self._on_end)
@@ -89,6 +91,7 @@ class Partition(Agent):
         """Go on after a rebalance that left us the partition."""
         self._held = False
         self._wake.set()
+        self._again.set()
         if self.ready:
             self._inputs.seek(self.number, self.flow.read_to)
         self._inputs.rest(self.number, () if self.ready else self._stage.inputs)
@@ -98,6 +101,7 @@ class Partition(Agent):
         """End: commit what was done if that does not take long, else abort it."""
         self._closing.set()
         self._wake.set()
+        self._again.set()
         timeout_s = self._settings.stop_timeout_ms / 1000
         if not self._idle.is_set():
             await asyncio.wait([self._loop], timeout=timeout_s)
@@ -115,6 +119,7 @@ class Partition(Agent):
     async def _run(self) -> None:
         while not self._closing.is_set():
             pause_s = 0.0
+            self._again.clear()
             try:
                 await self.work(await self._open())
             except asyncio.CancelledError:
@@ -126,9 +131,10 @@ class Partition(Agent):
             finally:
                 self._wake.clear()
                 await self._drop()
-            # Closing ends the pause, and so does a rebalance that leaves us the partition.
+            # Closing ends the pause, and so does a rebalance that leaves us the partition; also
+            # one that came while this life ended.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                await asyncio.wait_for(self._again.wait(), pause_s)
             # During one it may be another's already, who must not be fenced.
             while self._held and not self._closing.is_set():
                 self.progress.begin("the end of a rebalance")

@@ -130,16 +130,21 @@ class Positions:
     ) -> _Gone | None:
         """Say why the records that were read are not those of the topic now; None if they are."""
         if known and known != found:
+            if not offset and not self._read_to.get(tp.topic):
+                # Another topic, of which nothing was processed: this one's records all come.
+                return None
             return _Gone(
                 f"{tp.topic} was deleted and created again: what was processed are records of "
                 "another topic of this name",
                 f"{_name(tp)} was processed up to offset {offset}",
             )
-        read_to = max(offset, self._read_to.get(tp.topic, 0))
-        end = min(end, self._ended.get(tp.topic, end))
+        read_to, cause = offset, "its broker lost data"
+        if not known:
+            # Without its id a topic is known by what a former life has seen of it.
+            read_to = max(offset, self._read_to.get(tp.topic, 0))
+            end = min(end, self._ended.get(tp.topic, end))
+            cause = f"the topic was deleted and created again, or {cause}"
         if read_to > end:
-            lost = "its broker lost data"
-            cause = lost if known else f"the topic was deleted and created again, or {lost}"
             return _Gone(
                 f"{tp.topic} ends before what was read of it: {cause}",
                 f"{_name(tp)} was read up to offset {read_to} but ends at {end}",

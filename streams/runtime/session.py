@@ -71,6 +71,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unassigned_s: float | None = time.monotonic()
         """Since when an assignment is waited for, by the monotonic clock."""
         self._unjoined = Standing()
+        self._failing = Standing()
         self._ending = False
         self._fault: BaseException | None = None
         """Why the session must end."""
@@ -300,12 +301,14 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             stuck = [part for part in self._partitions.values() if part.flow.stuck]
             if not stuck:
                 continue
-            with contextlib.suppress(KafkaError):
-                self._unreadable.skips = await self._inputs.skips(
-                    TopicPartition(topic, part.number)
-                    for part in stuck
-                    for topic in part.flow.stuck
-                )
+            places = [
+                TopicPartition(topic, part.number) for part in stuck for topic in part.flow.stuck
+            ]
+            try:
+                self._unreadable.skips = await self._inputs.skips(places)
+            except KafkaError as exc:
+                self._warn_failing("skips-unread", exc,
+                                   "whether a batch may be skipped is not known")  # fmt: skip
             for part in stuck:
                 part.flow.stuck.clear()
                 part.regulate()
@@ -354,11 +357,23 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         while True:
             await asyncio.sleep(self._settings.metadata_max_age_ms / 1000)
-            with contextlib.suppress(KafkaError):
+            try:
                 await self._inputs.check_counts(self._counts)
                 now = await self._inputs.topic_ids()
-                for part in self._partitions.values():
-                    part.compare_topics(now)
+            except KafkaError as exc:
+                if not self._unanswered:
+                    self._warn_failing("topics-unwatched", exc,
+                                       "a topic that is recreated would not be noticed"
+                                       )  # fmt: skip
+                continue
+            for part in self._partitions.values():
+                part.compare_topics(now)
+
+    def _warn_failing(self, name: str, exc: KafkaError, detail: str) -> None:
+        """Log once a minute that something beside the reading fails."""
+        if self._failing.news(name):
+            warn(log, name, stage=self._stage.name, reason=reason(exc), detail=detail,
+                 retrying="until it works")  # fmt: skip
 
     # --- the group's rebalances: the client swallows what goes wrong in them
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from streams.kafka.diagnosis import diagnose
+from streams.kafka.diagnosis import diagnose, unreachable
 from streams.kafka.waiting import cancelled, jittered
-from streams.runtime.errors import WorkerError, refusal
+from streams.runtime.errors import WorkerError, ended_unasked, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason
 from streams.runtime.marks import MarksReader
@@ -57,16 +57,24 @@ class Source(Service):
         self._refusals = Standing()
         self._broken_s = _BROKEN_S_MIN
         self._reading: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def on_started(self) -> None:
         """Begin to read."""
         self._reading = asyncio.create_task(self._run(), name=f"source-{self._stage.name}")
+        self._reading.add_done_callback(self._on_end)
 
     async def on_stop(self) -> None:
         """Stop reading, finish commits, leave the group."""
+        self._stopping = True
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
+
+    def _on_end(self, reading: asyncio.Task[None]) -> None:
+        """End the worker if its reading ends unasked: the stage would stand still for good."""
+        if not self._stopping:
+            self._on_fatal(ended_unasked(f"the {self._stage.name} stage", reading))
 
     async def _run(self) -> None:
         while True:
@@ -94,7 +102,12 @@ class Source(Service):
             return self._refused(refused.detail, refused.hint)
         if isinstance(exc, (KafkaError, OSError)):
             # The client says of every failure to connect that nobody answered.
-            found = await diagnose(self._settings.connection)
+            try:
+                found = await diagnose(self._settings.connection)
+            except Exception as failed:  # noqa: BLE001 - what fails here must not end the stage
+                if refused := refusal(failed):
+                    return self._refused(refused.detail, refused.hint)
+                found = unreachable(self._settings.connection, reason(failed))
             if found is None:
                 self._reach.lost(self._stage.name, reason(exc))
             elif found.permanent:

@@ -24,8 +24,8 @@ _NEVER_MIND = b"\0"
 def stopped_by_signals(stop: asyncio.Event, parent: int | None) -> Iterator[None]:
     """Set `stop` on SIGTERM, SIGINT or the parent's end; end the process if that is not enough.
 
-    A thread of its own waits, since a loop amid a long step hears nothing. A signal's handler only
-    writes to a pipe: it may interrupt anything.
+    A thread of its own waits, since a loop within a long step notices nothing. A signal's
+    handler only writes to a pipe: it may interrupt anything.
 
     Args:
         parent: Descriptor that becomes readable when the supervising process has ended.

@@ -178,6 +178,9 @@ def _made(given: Mapping[str, Value]) -> Loaded:
         # Asking seldom would add to a short slack what it saves.
         short = max(_PROBE_MS_MIN, settings.idle_slack_ms * 3 // 10)
         settings = replace(settings, probe_interval_ms=min(settings.probe_interval_ms, short))
+    if "app_id" not in given:
+        # Groups and transactional ids are the whole cluster's: two prefixes must not share them.
+        settings = replace(settings, app_id=settings.connection.topic_prefix + settings.app_id)
     program = Program(**of(Program))
     return Loaded(settings, program.policy, program.workers, given)
 

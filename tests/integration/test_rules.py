@@ -108,3 +108,23 @@ async def test_of_two_that_start_at_the_same_moment_one_at_most_works(
         await asyncio.sleep(3)
         codes = [worker.process.poll() for worker in (one, two)]
     assert codes in ([None, 1], [1, None], [1, 1])
+
+
+async def test_a_static_member_with_other_rules_is_another_member(
+    connection: Connection, tmp_path: Path, other: str
+) -> None:
+    """Under its old name it would get its partitions without a rebalance, unseen by the others."""
+    named = [("--set", f"group_instance_id={name}") for name in "ab"]
+    with (
+        running(connection, tmp_path / "a.log", *named[0]) as one,
+        running(connection, tmp_path / "b.log", *named[1]) as two,
+    ):
+        await until(lambda: (one.log + two.log).count("restored ") >= 2 * PARTITIONS, 40)
+        assert two.stop() == 0
+        change = (*named[1], "--policy", other, "--policy-change")
+        with running(connection, tmp_path / "new.log", *change) as new:
+            assert await ended(one) == 1
+            for stage in ("orders", "shops"):
+                await until(lambda s=stage: f"assigned stage={s} {ALL}" in new.log, 40)  # type: ignore[misc]
+            assert new.stop() == 0
+    assert "live workers of the group shipclock-" in one.log

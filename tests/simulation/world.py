@@ -255,7 +255,7 @@ class World:
 
     async def _worker(self, process: Process, stop: asyncio.Event) -> None:
         """Do what the app does: an agent and a source for each stage."""
-        marks = MarksReader(self.settings, loop=self.loop)
+        marks = MarksReader(self.settings, self._on_fatal, loop=self.loop)
         await marks.on_started()
         sources = []
         reach = Reach("memory")
@@ -285,6 +285,8 @@ class World:
         stop.set()
 
     def _on_fatal(self, exc: WorkerError) -> None:
+        if self.network.closed:
+            return
         self.fail(f"a worker cannot work: {exc}")
 
     # --- accidents

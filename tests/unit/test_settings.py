@@ -171,16 +171,18 @@ def test_wrong_flags_are_wrong_usage(arguments: list[str], message: str) -> None
 
 
 def test_rights_carry_the_prefix_and_nothing_else_changes() -> None:
-    """Topics are prefixed; groups and transactions follow the app id."""
+    """Also the app id, and with it groups and transactions: two prefixes must not share them."""
     plain = CliRunner().invoke(program(), ["topics", "acls", "--json"]).output.splitlines()
     prefixed = CliRunner().invoke(program(), ["topics", "acls", "--json", "--topic-prefix", "p."])
     assert len(plain) > 80
     assert [
         line.replace('"name": "p.', '"name": "') for line in prefixed.output.splitlines()
     ] == plain
-    assert sum('"name": "p.' in line for line in prefixed.output.splitlines()) == sum(
-        '"resource": "topic"' in line for line in plain
-    )
+    shared = [line for line in prefixed.output.splitlines() if '"name": "p.' not in line]
+    assert [line.split('"name": "')[1].split('"')[0] for line in shared] == [
+        "shipclock-publish-",
+        "shipclock-consumers",
+    ]
     lines = CliRunner().invoke(program(), ["topics", "acls", "--kafka-acls", "--for", "worker"])
     assert (
         "kafka-acls.sh --bootstrap-server 127.0.0.1:9092 --add --allow-principal User:shipclock "

@@ -15,6 +15,7 @@ from streams.core.events import (
     EVENT_TYPES,
     EXEMPTION_GRANTED,
     INPUT_TOPICS,
+    KEY_BYTES_MAX,
     OWN_TIME_FIELDS,
     VALUE_BYTES_MAX,
     Event,
@@ -301,3 +302,14 @@ def test_value_too_large_for_any_topic_is_refused_unread() -> None:
     assert isinstance(letter.value, DeadLetter)
     assert base64.b64decode(letter.value.raw) == value[:-1]
     assert hashlib.sha256(value).hexdigest() in letter.value.detail
+
+
+def test_key_too_large_for_any_topic_is_cut() -> None:
+    """A compressed one is small on the wire; its dead letter must be writable."""
+    key = b"k" * (KEY_BYTES_MAX + 1)
+    letter = announce.dead_letter(0, "order-paid", 5, PLACED_AT, key, b"{}", "wrong-key", "no", 9)
+    assert letter.key == key[:-1]
+    assert isinstance(letter.value, DeadLetter)
+    assert letter.value.detail == (
+        "no; the key has the first 4096 of 4097 bytes, SHA-256 " + hashlib.sha256(key).hexdigest()
+    )

@@ -60,11 +60,31 @@ async def test_client_that_stumbles_is_asked_partition_by_partition(plain: input
     assert "UnicodeDecodeError" in fetched.unread[BAD].detail
 
 
+async def test_what_was_taken_out_of_others_is_not_lost(
+    plain: inputs.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the client moves a position when it takes records out, whatever it raises then."""
+    waiting = {GOOD: [RECORD]}
+
+    async def getmany(_: object, *places: TopicPartition, timeout_ms: int) -> dict[Any, list[Any]]:
+        found = {tp: waiting.pop(tp) for tp in places or (GOOD, BAD) if tp in waiting}
+        if BAD in (places or (GOOD, BAD)):
+            raise Client.error
+        return found
+
+    monkeypatch.setattr(Client, "getmany", getmany)
+    fetched = await plain.fetch()
+    assert fetched.records == {GOOD: Columns([4], [1], [b"k"], [b"v"])}
+    assert [*fetched.unread] == [BAD]
+
+
 async def test_position_that_is_gone_is_not_a_batch_that_cannot_be_read(
     plain: inputs.Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session finds out what was lost."""
     monkeypatch.setattr(Client, "error", OffsetOutOfRangeError({BAD: 7}))
+    # First what was taken out of others: their positions have moved.
+    assert (await plain.fetch()).records == {GOOD: Columns([4], [1], [b"k"], [b"v"])}
     with pytest.raises(OffsetOutOfRangeError):
         await plain.fetch()
 

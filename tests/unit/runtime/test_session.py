@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import struct
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from streams.core.outputs import RefusedValue
 from streams.engine.marks import mark_record
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import Checkpoint, InRecord, columns
+from streams.kafka.connection import ConnectionSettingError
 from streams.policies import load_policy
 from streams.runtime import inputs, session, source, watch
 from streams.runtime.counters import Counters
@@ -121,7 +123,11 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> session.Session:
     monkeypatch.setattr(session, "Inputs", Inputs)
     monkeypatch.setattr(session, "Partition", Owner)
     made = session.Session(
-        Settings(), STAGE, asyncio.Queue(), MarksReader(Settings()), Reach("broker:9092")
+        Settings(),
+        STAGE,
+        asyncio.Queue(),
+        MarksReader(Settings(), pytest.fail),
+        Reach("broker:9092"),
     )
     made._counts = dict.fromkeys(STAGE.inputs, 2)
     inputs_of(made).positions = {
@@ -342,7 +348,7 @@ async def test_an_unexpected_exception_restarts_the_session(
 
     monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=lambda: run(None)))
     monkeypatch.setattr(source, "_BROKEN_S_MIN", 0.01)
-    reader = MarksReader(Settings())
+    reader = MarksReader(Settings(), pytest.fail)
     made = source.Source(Settings(), STAGE, None, reader, pytest.fail, Reach("broker:9092"))
     await made.on_started()
     async with asyncio.timeout(10):
@@ -697,3 +703,69 @@ async def test_an_order_to_stop_while_a_session_ends_still_leaves_the_group(
     await asyncio.wait([running], timeout=5)
     assert left == ["the group"]
     assert running.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        (
+            ConnectionSettingError("ssl_ca_file: ca.pem: it is not there", "give the path"),
+            "refused",
+        ),
+        (EOFError("not Kafka"), "EOFError: not Kafka"),
+        (struct.error("unpack requires 4 bytes"), "unpack requires 4 bytes"),
+    ],
+)
+async def test_a_diagnosis_that_fails_does_not_end_a_stage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: Exception, said: str
+) -> None:
+    """It is part of what is reported, and the next session begins."""
+    begun = 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        raise KafkaError("nobody answers")
+
+    async def diagnosed(_: object) -> None:
+        raise fails
+
+    monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=run))
+    monkeypatch.setattr(source, "diagnose", diagnosed)
+    monkeypatch.setattr(source, "_RETRY_S", 0.01)
+    monkeypatch.setattr(source, "_REFUSED_S", 0.01)
+    reader = MarksReader(Settings(), pytest.fail)
+    made = source.Source(Settings(), STAGE, None, reader, pytest.fail, Reach("broker:9092"))
+    await made.on_started()
+    async with asyncio.timeout(10):
+        while begun < 3:
+            await asyncio.sleep(0.01)
+    await made.on_stop()
+    assert said in caplog.text
+
+
+async def test_a_source_that_ends_unasked_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stage would stand still for good, and nobody would know."""
+    fatal: list[WorkerError] = []
+
+    def broken(*_: object) -> None:
+        raise SystemError("a bug where nobody looked")
+
+    monkeypatch.setattr(source.Source, "_report", broken)
+    monkeypatch.setattr(source, "Session", lambda *_: SimpleNamespace(run=broken))
+    reader = MarksReader(Settings(), fatal.append)
+    made = source.Source(Settings(), STAGE, None, reader, fatal.append, Reach("broker:9092"))
+    await made.on_started()
+    async with asyncio.timeout(10):
+        while not fatal:
+            await asyncio.sleep(0.01)
+    assert fatal[0].message == (
+        f"the {STAGE.name} stage has ended: SystemError: a bug where nobody looked"
+    )
+    await reader.on_started()
+    assert reader._reading is not None
+    reader._reading.cancel()
+    async with asyncio.timeout(10):
+        while len(fatal) < 2:
+            await asyncio.sleep(0.01)
+    assert fatal[1].message.startswith("the reader of frontier-marks has ended: cancelled")
