@@ -25,6 +25,7 @@ from streams.core.words import counted
 from streams.kafka.acls import Acl, Operation, hidden_topics
 from streams.kafka.connection import Connection
 from streams.kafka.errors import clear_errors
+from streams.kafka.waiting import close_quietly
 from streams.topics.catalog import TopicFile, TopicsError, load_topics
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
@@ -280,4 +281,4 @@ async def _admin(
             async with asyncio.timeout(_TIMEOUT_S):
                 yield admin
         finally:
-            await admin.close()
+            await close_quietly(admin.close, admin)

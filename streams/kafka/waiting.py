@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+CLOSE_LIMIT_MS = 1_500
 # Long enough for a transaction that is under way; then nothing of the client may go on.
 _CUT_OFF_S = 30.0
 
@@ -47,24 +48,26 @@ def cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-async def close_quietly(closing: Coroutine[Any, Any, None], client: object, limit_ms: int) -> None:
+async def close_quietly(
+    close: Callable[[], Coroutine[Any, Any, None]], client: object, limit_ms: int = CLOSE_LIMIT_MS
+) -> None:
     """Close a client without waiting long for a broker that is away.
 
     After the limit it is closed in the background, and at last cut off: a member of a group that
     goes on sending heartbeats would keep partitions that nobody processes.
     """
-    task = asyncio.create_task(_closed(closing, client))
+    task = asyncio.create_task(_closed(close, client))
     _closing.add(task)
     task.add_done_callback(_closing.discard)
     await asyncio.wait([task], timeout=limit_ms / 1000)
 
 
-async def _closed(closing: Coroutine[Any, Any, None], client: object) -> None:
+async def _closed(close: Callable[[], Coroutine[Any, Any, None]], client: object) -> None:
     try:
         # What ended its use has been reported; what its end raises adds nothing.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CUT_OFF_S):
-                await closing
+                await close()
     finally:
         _cut_off(client)
 

@@ -125,7 +125,7 @@ class Transactions:
 
     async def close(self) -> None:
         """Abort what is open and disconnect, without waiting long for a broker that is away."""
-        await close_quietly(self._close(), self._producer, self._settings.stop_timeout_ms)
+        await close_quietly(self._close, self._producer, self._settings.stop_timeout_ms)
 
     async def _close(self) -> None:
         if self._open:

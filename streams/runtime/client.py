@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.kafka.acls import Acl, hidden_topics
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError, clear_errors
+from streams.kafka.waiting import close_quietly
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
 CONNECT_TIMEOUT_S = 8.0
-# For a broker that is away.
-_CLOSE_TIMEOUT_S = 2.0
 
 
 @asynccontextmanager
@@ -53,19 +51,7 @@ async def has_members(connection: Connection, groups: Sequence[str]) -> bool:
     except KafkaError:
         return True
     finally:
-        await let_go(admin.close())
-
-
-async def let_go(closing: Coroutine[Any, Any, None]) -> None:
-    """Disconnect; a broker that is away is not waited for.
-
-    What the client says of it is dropped: it may even end by cancelling itself, which would look
-    like Ctrl-C, and the reason has been told.
-    """
-    task = asyncio.create_task(closing)
-    await asyncio.wait([task], timeout=_CLOSE_TIMEOUT_S)
-    if task.done() and not task.cancelled():
-        task.exception()
+        await close_quietly(admin.close, admin)
 
 
 async def _partition_counts(connection: Connection, needs: Sequence[Acl]) -> dict[str, int]:
@@ -83,4 +69,4 @@ async def _partition_counts(connection: Connection, needs: Sequence[Acl]) -> dic
                 raise TopicAuthorizationFailedError(hidden)
             return counts
     finally:
-        await let_go(admin.close())
+        await close_quietly(admin.close, admin)

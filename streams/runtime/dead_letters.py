@@ -15,7 +15,8 @@ from streams.core.outputs import DeadLetter
 from streams.engine.evidence import DEAD_LETTERS
 from streams.engine.records import InRecord
 from streams.kafka.connection import Connection
-from streams.runtime.client import connected, count_of, let_go
+from streams.kafka.waiting import close_quietly
+from streams.runtime.client import connected, count_of
 from streams.runtime.lean import AsColumns, columns, lean, readable
 from streams.runtime.rights import reading_rights
 
@@ -79,7 +80,7 @@ async def dead_letters(
                 else:
                     heapreplace(heads, (following.timestamp, number, following))
         finally:
-            await let_go(consumer.stop())
+            await close_quietly(consumer.stop, consumer)
 
 
 async def _seek(

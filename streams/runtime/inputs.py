@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 Records = dict[TopicPartition, Columns]
 
-_CLOSE_LIMIT_MS = 1_500
 _LOADING_S = 0.2
 
 
@@ -155,9 +154,9 @@ class Inputs:
     async def close(self) -> None:
         """Leave the group and disconnect, without waiting long for a broker that is away."""
         await asyncio.gather(
-            close_quietly(self._consumer.stop(), self._consumer, _CLOSE_LIMIT_MS),
-            close_quietly(self._ends.stop(), self._ends, _CLOSE_LIMIT_MS),
-            close_quietly(self._admin.close(), self._admin, _CLOSE_LIMIT_MS),
+            close_quietly(self._consumer.stop, self._consumer),
+            close_quietly(self._ends.stop, self._ends),
+            close_quietly(self._admin.close, self._admin),
         )
 
     async def fetch(self) -> Fetched:

@@ -113,6 +113,11 @@ class _ClientNoise(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         # What differs between two of a kind comes later in the text.
         kind = str(record.msg)[:30]
+        if isinstance(record.args, tuple):
+            # Many an exception of the client's has no text.
+            record.args = tuple(
+                reason(each) if isinstance(each, BaseException) else each for each in record.args
+            )
         detail = " ".join(record.getMessage().split()).replace('"', "'")
         # A first connection that fails is the caller's to report.
         if detail.startswith("Unable connect to '") or not self._standing.news(kind):

@@ -13,8 +13,9 @@ from streams.engine.coverage import Coverage
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
 from streams.kafka.connection import Connection
+from streams.kafka.waiting import close_quietly
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, let_go
+from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of
 from streams.runtime.lean import AsEntries, Entry, entries, lean, readable
 from streams.runtime.rights import READ, reading_rights
 
@@ -218,4 +219,4 @@ async def _reader(
             await consumer.start()
             yield _Reader(consumer, mark, progress, note), counts
         finally:
-            await let_go(consumer.stop())
+            await close_quietly(consumer.stop, consumer)

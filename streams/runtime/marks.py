@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 _PLACE = TopicPartition(FRONTIER_MARKS, MARKS_PARTITION)
 _NAME = f"{FRONTIER_MARKS}[{MARKS_PARTITION}]"
 _RETRY_S, _REFUSED_S = 1.0, 30.0
-_CLOSE_TIMEOUT_MS = 1_500
 
 
 class _Asked(NamedTuple):
@@ -132,7 +131,7 @@ class MarksReader(Service):
                     # The client's fetching may have died without a word.
                     raise KafkaTimeoutError(f"{_NAME} is read to offset {position} of {end}")
         finally:
-            await close_quietly(consumer.stop(), consumer, _CLOSE_TIMEOUT_MS)
+            await close_quietly(consumer.stop, consumer)
 
     async def _end(self, consumer: AIOKafkaConsumer) -> tuple[_Asked, int]:
         """Ask where the committed marks end; return when that was asked, too."""

@@ -25,7 +25,8 @@ from streams.engine.orders_changelog import Meta, peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
-from streams.runtime.client import CONNECT_TIMEOUT_S, has_members, let_go
+from streams.kafka.waiting import close_quietly
+from streams.runtime.client import CONNECT_TIMEOUT_S, has_members
 from streams.runtime.clock import wall_ms
 from streams.runtime.publish import InputEvent, Publisher
 
@@ -143,7 +144,7 @@ async def frontiers(connection: Connection, partitions: int) -> AsyncIterator[Fr
             await made.start()
         yield made
     finally:
-        await let_go(consumer.stop())
+        await close_quietly(consumer.stop, consumer)
 
 
 async def reached(connection: Connection, metas: Iterable[Meta]) -> Reached | None:

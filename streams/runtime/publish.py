@@ -17,8 +17,9 @@ from streams.codec.decode import Decoder
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
+from streams.kafka.waiting import close_quietly
 from streams.runtime.batches import KeyPartitioner
-from streams.runtime.client import connected, count_of, let_go
+from streams.runtime.client import connected, count_of
 from streams.runtime.rights import PUBLISHER_ID, publishing_rights
 
 # The broker aborts a transaction this old; a batch takes a tenth of a second.
@@ -171,7 +172,7 @@ async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
                 await producer.start()
             yield Publisher(producer, counts)
         finally:
-            await let_go(producer.stop())
+            await close_quietly(producer.stop, producer)
 
 
 def _refuse_uneven(counts: dict[str, int]) -> None:

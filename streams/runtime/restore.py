@@ -112,4 +112,4 @@ async def restore(
             task.restored()
         return end
     finally:
-        await close_quietly(consumer.stop(), consumer, settings.stop_timeout_ms)
+        await close_quietly(consumer.stop, consumer, settings.stop_timeout_ms)

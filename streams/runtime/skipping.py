@@ -11,12 +11,12 @@ from aiokafka.structs import OffsetAndMetadata
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
+from streams.kafka.waiting import close_quietly
 from streams.runtime.client import (
     CONNECT_TIMEOUT_S,
     connected,
     count_of,
     has_members,
-    let_go,
 )
 from streams.runtime.lean import AsColumns, Unread, lean, readable
 from streams.runtime.rights import skipping_rights
@@ -82,5 +82,5 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
                 before = await consumer.committed(tp) == batch.first
                 await consumer.commit({tp: OffsetAndMetadata(batch.first, "")})
         finally:
-            await let_go(consumer.stop())
+            await close_quietly(consumer.stop, consumer)
     return Skipped(batch, before, live)

@@ -67,7 +67,10 @@ class Watch:
         """Set the gauges."""
         parts = self._partitions.values()
         ready = [part for part in parts if part.ready]
-        metrics.LAG.labels(self._stage).set(self.lag)
+        if parts:
+            metrics.LAG.labels(self._stage).set(self.lag)
+        else:
+            metrics.LAG.forget(self._stage)
         metrics.ASSIGNED.labels(self._stage).set(len(parts))
         metrics.READY.labels(self._stage).set(len(ready))
         metrics.UNREADABLE.labels(self._stage).set(sum(len(part.flow.stuck) for part in ready))

@@ -56,6 +56,10 @@ class Counter(_Numbers):
 class Gauge(_Numbers):
     """It goes up and down."""
 
+    def forget(self, *values: str) -> None:
+        """Have no value under these labels: it is not known, which is not 0."""
+        self._numbers.pop(values, None)
+
 
 RECORDS = Counter(
     "shipclock_records",
@@ -104,7 +108,7 @@ RESTORE_REMAINING = Gauge(
 LAG = Gauge(
     "shipclock_lag_records",
     "Offsets between what was read and the ends; of a partition that is not ready, between what "
-    "was committed and the ends.",
+    "was committed and the ends. Absent while no partition is assigned.",
     ["stage"],
 )
 FRONTIER = Gauge(

@@ -181,9 +181,9 @@ def endless_fetch(world: World) -> Iterator[None]:
 def stop_awaited(world: World) -> Iterator[None]:
     """Wait for a client to stop for as long as that takes."""
 
-    async def close(closing: Awaitable[None], client: object, limit_ms: int) -> None:
+    async def close(end: Callable[[], Awaitable[None]], client: object, limit_ms: int) -> None:
         with suppress(Exception):
-            await closing
+            await end()
 
     with patch.object(streams.runtime.restore, "close_quietly", close):
         yield

@@ -90,6 +90,9 @@ def test_metrics_are_served_on_this_machine_alone() -> None:
     port = free_port()
     metrics.FAILURES.labels("served", "broken").inc()
     metrics.LAG.labels("served").set(7)
+    metrics.LAG.labels("forgotten").set(7)
+    metrics.LAG.forget("forgotten")
+    metrics.LAG.forget("forgotten")
     end = metrics.serve(port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
@@ -98,6 +101,7 @@ def test_metrics_are_served_on_this_machine_alone() -> None:
     end()
     assert "# TYPE shipclock_lag_records gauge" in text
     assert 'shipclock_lag_records{stage="served"} 7.0\n' in text
+    assert "forgotten" not in text
     assert 'shipclock_failures_total{kind="broken",stage="served"} 1.0\n' in text
     assert "process_resident_memory_bytes" in text
     assert "# TYPE shipclock_behind_frontier_records_total counter" in text

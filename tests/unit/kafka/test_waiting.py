@@ -48,7 +48,7 @@ async def test_who_is_cancelled_stays_cancelled() -> None:
 async def test_closing_harms_nobody(end: object) -> None:
     """Neither a client that hangs nor one that cancels itself reaches the caller."""
     async with asyncio.timeout(5):
-        await waiting.close_quietly(end(), object(), 10)  # type: ignore[operator]
+        await waiting.close_quietly(end, object(), 10)  # type: ignore[operator]
 
 
 async def test_a_client_that_does_not_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ async def test_a_client_that_does_not_close_is_cut_off(monkeypatch: pytest.Monke
     Part.__module__ = Client.__module__ = "aiokafka.consumer"
     monkeypatch.setattr(waiting, "_CUT_OFF_S", 0.01)
     client = Client()
-    await waiting.close_quietly(asyncio.Event().wait(), client, 1_000)  # type: ignore[arg-type]
+    await waiting.close_quietly(asyncio.Event().wait, client)  # type: ignore[arg-type]
     await asyncio.wait([client.coordinator.heartbeat], timeout=5)
     assert client.coordinator.heartbeat.cancelled()
 

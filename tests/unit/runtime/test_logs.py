@@ -46,4 +46,7 @@ def test_the_client_says_each_thing_once_a_minute(monkeypatch: pytest.MonkeyPatc
     assert said(away, 2, "refused") is None
     assert said("Something else") == 'kafka-client detail="Something else"'
     now_s += 61
-    assert said(away, 1, "refused") is not None
+    # An exception without a text says at least what it is.
+    assert said(away, 1, TimeoutError()) == (
+        'kafka-client detail="Unable connect to node with id 1: TimeoutError"'
+    )

@@ -479,6 +479,16 @@ def measured() -> tuple[float, float]:
     return found[0], found[1]
 
 
+async def test_without_partitions_there_is_no_lag_to_tell(joined: session.Session) -> None:
+    """Nothing is known of it then: 0 would look like a worker that has read all."""
+    await assign(joined)
+    joined._watch.measure()
+    assert ("bench",) in dict(metrics.LAG.read())
+    joined._partitions.clear()
+    joined._watch.measure()
+    assert ("bench",) not in dict(metrics.LAG.read())
+
+
 async def no_answer(*_: object) -> dict[TopicPartition, int]:
     """Fail as a question to a broker that does not answer."""
     raise KafkaTimeoutError("no answer")
