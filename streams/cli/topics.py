@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from streams.cli.configured import configured
+from streams.cli.interrupt import tidied_up
 from streams.cli.options import Part
 from streams.core.errors import UserError
+from streams.core.words import counted
 from streams.kafka.connection import Connection
 from streams.settings import Loaded
 
@@ -74,6 +76,54 @@ def check(
     from streams.kafka.topic_admin import check_topics
 
     _run(check_topics(connection, partitions, shop_partitions=shop_partitions))
+
+
+@app.command()
+@configured
+def copy(
+    into: Annotated[
+        str, typer.Option(metavar="PREFIX", help="Where to: the prefix of the topics there.")
+    ],
+    *,
+    connection: Connection,
+) -> None:
+    """Copy the facts into topics with another prefix, and so into other partition counts.
+
+    All records of the input topics as they end now, in the order of time, with their timestamps;
+    each goes to the partition its key has there. The topics there must be empty and no worker may
+    run there yet. What leads up to it and what follows: docs/operations.md, "Other partition
+    counts".
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from streams.runtime.copying import copy_facts
+
+    if into == connection.topic_prefix:
+        raise UserError("--into names the topics that are read", "give another prefix", 2)
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} {task.description}"))
+    with (
+        tidied_up(),
+        Progress(
+            *columns, TimeElapsedColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
+        ) as bar,
+    ):  # fmt: skip
+        task = bar.add_task("records copied", total=None)
+
+        def show(topic: str, records: int) -> None:
+            bar.update(task, advance=records, description=f"records copied, now {topic}")
+
+        copied = asyncio.run(copy_facts(connection, into, show))
+    for topic, count in copied.items():
+        typer.echo(f"{topic} {count:,}")
+    typer.echo(f"copied {counted(copied.total(), 'record')} into topics with the prefix {into}")
+    if copied.left_out:
+        typer.echo(
+            f"note: left out {counted(copied.left_out, 'record')} that cannot be read or are empty",
+            err=True,
+        )
 
 
 @app.command()

@@ -49,6 +49,17 @@ class InputEvent(NamedTuple):
     homes: Mapping[str, int] = {}
 
 
+class Placed(NamedTuple):
+    """A record and the partition it goes to."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 class _Keys(Struct):
     """The fields that hold a record's key."""
 
@@ -119,10 +130,18 @@ class Publisher:
         Raises:
             ClientError: A topic does not exist; nothing was sent.
         """
-        placed = [(event, partition) for event in events for partition in self.targets(event)]
+        return await self.write([
+            Placed(event.topic, partition, event.key, event.value, event.timestamp_ms,
+                   event.headers)
+            for event in events
+            for partition in self.targets(event)
+        ])  # fmt: skip
+
+    async def write(self, records: Sequence[Placed]) -> dict[TopicPartition, int]:
+        """Send records in one transaction, as `publish` does."""
         try:
             async with asyncio.timeout(_TRANSACTION_TIMEOUT_S):
-                return await self._send(placed)
+                return await self._send(records)
         except BaseException:
             # Readers wait for an open transaction. A broken producer cannot abort; the broker does.
             with contextlib.suppress(KafkaError, IllegalOperation, AssertionError, TimeoutError):
@@ -130,19 +149,19 @@ class Publisher:
                     await self._producer.abort_transaction()
             raise
 
-    async def _send(self, placed: list[tuple[InputEvent, int]]) -> dict[TopicPartition, int]:
+    async def _send(self, records: Sequence[Placed]) -> dict[TopicPartition, int]:
         producer = self._producer
         await producer.begin_transaction()
         sent = [
             await producer.send(
-                event.topic,
-                event.value,
-                event.key,
-                partition,
-                event.timestamp_ms,
-                list(event.headers),
+                each.topic,
+                each.value,
+                each.key,
+                each.partition,
+                each.timestamp_ms,
+                list(each.headers),
             )
-            for event, partition in placed
+            for each in records
         ]
         # The client would commit without a batch that the broker refused.
         answers = await asyncio.gather(*sent)
