@@ -29,7 +29,7 @@ from streams.core.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
 from streams.kafka.topic_admin import ensure_topics
-from streams.runtime import dead_letters
+from streams.runtime import dead_letters, merged
 from streams.runtime.batches import KeyPartitioner
 from tests.integration.topics import delete_topics
 from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
@@ -472,8 +472,8 @@ def test_dead_letters_are_read_in_order_as_far_as_they_are_committed(bootstrap: 
 def test_a_broker_that_goes_away_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Amid reading, too: no traceback, and no waiting for ever."""
-    monkeypatch.setattr(dead_letters, "_PATIENCE_S", 2.0)
+    """Also while it reads: no traceback, and no waiting for ever."""
+    monkeypatch.setattr(merged, "_PATIENCE_S", 2.0)
 
     async def read(broker: EmbeddedBroker) -> None:
         async with aclosing(dead_letters.dead_letters(Connection(broker.bootstrap))) as found:
