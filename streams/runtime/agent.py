@@ -16,6 +16,7 @@ from typing import NamedTuple
 from streams.core.clock import END_OF_TIME_MS
 from streams.engine.marks import Marks
 from streams.engine.records import Columns
+from streams.runtime.clock import wall_ms
 from streams.runtime.counters import Counters
 from streams.runtime.failures import Failures
 from streams.runtime.flow import Flow
@@ -228,7 +229,7 @@ class Agent:
         self._check_life()
         mark = self._mark_is_due(life.task)
         if mark:
-            self._marked_at_ms = _wall_ms()
+            self._marked_at_ms = wall_ms()
         checkpoint = life.task.checkpoint(mark)
         if checkpoint is None and self._time_asked and self._timed is not None:
             checkpoint = self._timed.again()
@@ -251,7 +252,7 @@ class Agent:
         awaited = self._marks.requested_ms(task.marked_ms) < task.mark_ms
         settings = self._settings
         interval_ms = settings.mark_interval_ms if awaited else settings.idle_mark_interval_ms
-        return _wall_ms() // interval_ms != self._marked_at_ms // interval_ms
+        return wall_ms() // interval_ms != self._marked_at_ms // interval_ms
 
     def _step_over_crowd(self) -> None:
         """Let the frontier pass an instant of which more is held than may be."""
@@ -272,7 +273,3 @@ class Agent:
             self.flow.sent()
             self.flow.taken()
             self._wake.set()
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

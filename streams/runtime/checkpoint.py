@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiokafka import TopicPartition
@@ -21,6 +20,7 @@ from aiokafka.structs import RecordMetadata
 from streams.engine.records import Checkpoint
 from streams.kafka.waiting import close_quietly, within
 from streams.runtime.batches import BatchWriter, KeyPartitioner
+from streams.runtime.clock import wall_ms
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 
@@ -79,7 +79,7 @@ class Transactions:
         """
         producer = self._producer
         clock = self._settings.clock
-        asked_ms, now_ms = clock.steady_ms(), time.time_ns() // 1_000_000
+        asked_ms, now_ms = clock.steady_ms(), wall_ms()
         writer = BatchWriter(
             producer.create_batch, self._counts, self._partition, self._partition_of
         )

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaTimeoutError
 from streams.engine.marks import MARKS_PARTITION, Marks
 from streams.engine.records import FRONTIER_MARKS
 from streams.kafka.waiting import close_quietly, within
+from streams.runtime.clock import wall_ms
 from streams.runtime.errors import WorkerError, ended_unasked, refusal
 from streams.runtime.frame import Service
 from streams.runtime.logs import Standing, error, reason, warn
@@ -135,7 +136,7 @@ class MarksReader(Service):
 
     async def _end(self, consumer: AIOKafkaConsumer) -> tuple[_Asked, int]:
         """Ask where the committed marks end; return when that was asked, too."""
-        asked = _Asked(time.monotonic(), time.time_ns() // 1_000_000)
+        asked = _Asked(time.monotonic(), wall_ms())
         async with within(self._settings.request_timeout_ms, f"the end of {_NAME}"):
             return asked, (await consumer.end_offsets([_PLACE]))[_PLACE]
 

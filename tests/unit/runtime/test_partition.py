@@ -441,10 +441,7 @@ async def test_restored_says_how_many_states_there_are(
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the machine's clock stand at what is in the list, in milliseconds."""
     clock = [3_000_000]
-    monkeypatch.setattr(
-        agent, "time",
-        SimpleNamespace(monotonic=time.monotonic, time_ns=lambda: clock[0] * 1_000_000),
-    )  # fmt: skip
+    monkeypatch.setattr(agent, "wall_ms", lambda: clock[0])
     return clock
 
 
