@@ -71,10 +71,10 @@ class Marks:
         """Return the least of the order partitions' marks; 0 before each has marked."""
         return min(self._frontiers.get(source, 0) for source in range(sources))
 
-    def behind(self, sources: int) -> list[int]:
-        """Return the order partitions that hold the frontier back."""
-        frontier_ms = self.frontier_ms(sources)
-        return [n for n in range(sources) if self._frontiers.get(n, 0) == frontier_ms]
+    def behind(self, instant_ms: int, sources: int) -> dict[int, int]:
+        """Return the order partitions whose marks do not lie beyond an instant, and the marks."""
+        known = {source: self._frontiers.get(source, 0) for source in range(sources)}
+        return {source: mark_ms for source, mark_ms in known.items() if mark_ms <= instant_ms}
 
     def requested_ms(self, told_ms: int) -> int:
         """Return the first requested instant that a frontier told does not lie beyond.

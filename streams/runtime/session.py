@@ -14,6 +14,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from streams.engine.records import FRONTIER_MARKS, Columns
 from streams.kafka.waiting import within
+from streams.runtime.awaited import AwaitedMarks
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost
@@ -86,6 +87,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._clock_trusted = True
         self._reports = Reports(log, stage.name)
         self._watch = Watch(settings, stage, self._partitions, self._counters, self._reports)
+        self._awaited = AwaitedMarks(settings, stage.name, marks.marks)
         self._reach = reach
         self._answered_s = time.monotonic()
         self._unanswered = False
@@ -268,13 +270,13 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             parts = list(self._partitions.values())
             for part in parts:
                 part.mark_if_due()
+            as_of_ms = self._as_of_ms()
+            awaited = any(not part.ready or part.waits_for_ms < as_of_ms for part in parts)
+            if parts and not awaited and time.monotonic() < asked_s + idle_s:
+                continue
             owned = [(part, tp) for part in parts for tp in self._inputs.owned(part.number)]
             if not owned:
                 self._answered_s = time.monotonic()
-                continue
-            as_of_ms = self._as_of_ms()
-            awaited = any(not part.ready or part.waits_for_ms < as_of_ms for part in parts)
-            if not awaited and time.monotonic() < asked_s + idle_s:
                 continue
             asked_s = time.monotonic()
             read_to = {tp: part.flow.read_to[tp.topic] for part, tp in owned if part.ready}
@@ -333,6 +335,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await asyncio.sleep(_LOOK_S)
             self._watch.look()
+            if self._stage.marked_by in self._counts:
+                self._awaited.look(self._partitions.values(), self._counts[self._stage.marked_by])
             now_s = time.monotonic()
             waits = self._unassigned_s is not None
             if self._unassigned_s is None:

@@ -133,10 +133,16 @@ MARKS_READ = Gauge(
     "Epoch ms as of which this worker has last read all frontier marks; 0 before it has.",
     [],
 )
+SHOPS_HELD = Gauge(
+    "shipclock_shops_held_seconds",
+    "How long the mark of an order partition has stood while shops of this worker wait for it: "
+    "up to a minute is usual. 0 when they do not.",
+    ["partition"],
+)
 _ALL = (
     RECORDS, OUTPUTS, TRANSACTIONS, FAILURES, BEHIND_FRONTIER, WRONG_PARTITION,
     UNREADABLE, ASSIGNED, READY, RESTORE_REMAINING, LAG, FRONTIER, FRONTIER_AHEAD, CLOCK_TRUSTED,
-    MARKS_READ,
+    MARKS_READ, SHOPS_HELD,
 )  # fmt: skip
 
 

@@ -19,9 +19,10 @@ def marks(*records: OutRecord) -> Marks:
 def test_frontier_is_the_slowest_partitions_mark() -> None:
     """And there is none before each has marked."""
     taken = marks(mark_record(APP_ID, 0, 50), mark_record(APP_ID, 2, 30))
-    assert (taken.frontier_ms(3), taken.behind(3)) == (0, [1])
+    assert (taken.frontier_ms(3), taken.behind(29, 3)) == (0, {1: 0})
     taken.take(*mark_record(APP_ID, 1, 30)[1:3])
-    assert (taken.frontier_ms(3), taken.behind(3)) == (30, [1, 2])
+    assert (taken.frontier_ms(3), taken.behind(29, 3)) == (30, {})
+    assert taken.behind(30, 3) == {1: 30, 2: 30}
 
 
 def test_mark_never_goes_back() -> None:
