@@ -5,7 +5,7 @@ restore two, and takes a turn of a generator for each; writing, it makes a call 
 appends. Leaving that out means reaching into private classes, so this module holds all of it, and
 `lean` says whether the installed version is the one it was written for. The plain path stays:
 `columns`, `entries` and `fill` do the same either way. Compiled code reads the records, where that
-is installed.
+is installed. How long the broker holds a fetch stands here for the same reason.
 
 What of a batch cannot be read ends no reading: `Unread` comes in its place, behind the records
 before it, and the position stays before it.
@@ -21,7 +21,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import aiokafka
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -79,7 +79,17 @@ class Mark:
 
 
 class AsColumns(Mark):
-    """Records come in columns."""
+    """Records come in columns.
+
+    Args:
+        limit: As for `Mark`.
+        idle_wait_ms: How long the broker may hold a fetch that leaves none of the partitions out;
+            None: as long as any other.
+    """
+
+    def __init__(self, limit: int = INFLATED_BYTES_MAX, idle_wait_ms: int | None = None) -> None:
+        super().__init__(limit)
+        self.idle_wait_ms = idle_wait_ms
 
 
 class AsEntries(Mark):
@@ -232,6 +242,26 @@ class _Rows(fetcher.PartitionRecords):  # type: ignore[misc]
             return self._records.unread(str(error), whole=True)
 
 
+class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
+    """Lets the broker hold a fetch for long, where that delays nothing.
+
+    The first record ends the wait, but only of a partition that the fetch asks for. One that rests,
+    or whose records have not been taken yet, is left out and waits until the fetch has returned.
+    """
+
+    @property
+    def _fetch_max_wait_ms(self) -> int:
+        mark = self._value_deserializer
+        long = mark.idle_wait_ms if isinstance(mark, AsColumns) else None
+        if long is None or self._records or self._subscriptions.paused_partitions():
+            return self._short_wait_ms
+        return long
+
+    @_fetch_max_wait_ms.setter
+    def _fetch_max_wait_ms(self, wait_ms: int) -> None:
+        self._short_wait_ms = wait_ms
+
+
 def _inflated(head: bytes, body: bytes) -> bytes:
     """Put together a batch that is not compressed."""
     batch = bytearray(head)
@@ -260,7 +290,11 @@ def lean() -> bool:
     if fetcher.PartitionRecords is _Rows:
         return True
     found = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)
-    known = found == _PARAMETERS and fetcher.MemoryRecords is MemoryRecords
+    known = (
+        found == _PARAMETERS
+        and fetcher.MemoryRecords is MemoryRecords
+        and consumer.Fetcher is fetcher.Fetcher
+    )
     if not (known and aiokafka.__version__.startswith(_KNOWN_VERSION)):
         warn(log, "plain-client", aiokafka=aiokafka.__version__,
              detail="records are read and written the slower way: this version is not known"
@@ -268,6 +302,7 @@ def lean() -> bool:
         return False
     fetcher.MemoryRecords = _Response
     fetcher.PartitionRecords = _Rows
+    consumer.Fetcher = _Fetcher
     return True
 
 

@@ -65,7 +65,7 @@ class Settings:
     commits fail after half of it, so nothing is lost that was still of use."""
     fetch_limit_ms: int = 30_000
     """A consumer that has fetched nothing for this long, though the broker answers others, does not
-    fetch any more; an idle one fetches ten times a second."""
+    fetch any more; an idle one fetches once a second."""
     restore_stall_limit_ms: int = 15_000
     """A restore that has not advanced for this long begins again with a new client: a fetch takes
     milliseconds, a broker that is restarted some seconds."""
@@ -116,6 +116,9 @@ class Settings:
     batch beyond it counts as unreadable."""
     fetch_wait_ms: int = 100
     """A resumed partition waits for the fetch in flight, so it is short."""
+    idle_fetch_wait_ms: int = 1_000
+    """How long the broker holds a fetch that leaves no partition out if no record comes: nothing
+    can be resumed meanwhile, and the first record ends it."""
     marks_wait_ms: int = 5_000
     """How long the broker holds a fetch of the marks if none comes; shorter than a request."""
     batch_bytes: int = 512 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -328,7 +328,9 @@ def test_unknown_client_is_read_the_plain_way(
 ) -> None:
     """With another version nothing is overridden, and a warning says so."""
     monkeypatch.setattr(fetcher, "PartitionRecords", lean._Rows.__base__)
+    monkeypatch.setattr(consumer, "Fetcher", fetcher.Fetcher)
     monkeypatch.setattr(lean.aiokafka, "__version__", "0.15.0")
     assert not lean.lean()
     assert fetcher.PartitionRecords is lean._Rows.__base__
+    assert consumer.Fetcher is fetcher.Fetcher
     assert "plain-client" in caplog.text
