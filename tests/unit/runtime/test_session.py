@@ -612,6 +612,21 @@ async def test_an_assignment_that_never_comes_is_told(
     looking.cancel()
 
 
+async def test_a_session_names_the_order_partitions_that_hold_its_shops(
+    joined: session.Session, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at the marks as at its own partitions; here one of two has marked."""
+    monkeypatch.setattr(session, "_LOOK_S", 0.001)
+    joined._stage = replace(STAGE, marked_by=TOPIC)
+    joined._awaited._limit_s = 0
+    joined._marks.marks.take(*mark_record(Settings().app_id, 0, 1)[1:3])
+    await assign(joined)
+    looking = asyncio.create_task(joined._look())
+    await asyncio.sleep(0.05)
+    assert caplog.text.count("shops-held stage=bench order_partitions=1 ") == 1
+    looking.cancel()
+
+
 async def test_a_commit_that_does_not_end_does_not_hold_up_a_rebalance(
     joined: session.Session,
 ) -> None:
