@@ -28,6 +28,7 @@ from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.instants import format_instant
 from streams.core.outputs import DeadLetterReason
 from streams.core.words import counted
 from streams.engine.records import SHOP_VIOLATIONS
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 _COMPLAINTS_MAX = 20
 # So many are held in memory.
 _LIMIT_MAX = 1_000_000
-RESENT_FROM = "shipclock-resent-from"
 
 
 class _Group(TyperGroup):
@@ -76,6 +76,15 @@ Limit = Annotated[
     typer.Option(min=1, max=_LIMIT_MAX, metavar="N", help="Only the newest N.", show_default="all"),
 ]
 
+Resent = Annotated[
+    bool | None,
+    typer.Option(
+        "--resent/--unresent",
+        help="Only those sent again, or only those that were not.",
+        show_default="both",
+    ),
+]
+
 
 @app.command("list")
 @configured
@@ -85,6 +94,7 @@ def list_letters(
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
+    resent: Resent = None,
     by: Annotated[
         Literal["reason", "topic"] | None,
         typer.Option(help="Count them instead, with the first of each."),
@@ -97,7 +107,7 @@ def list_letters(
     policy: PolicyName = DEFAULT_POLICY,
 ) -> None:
     """List dead letters, the newest last: when, why, from where, key, detail."""
-    chosen = _chosen(reason, topic, since, until, limit, policy)
+    chosen = _chosen(reason, topic, since, until, limit, resent, policy)
     write = as_json if json_lines else as_text
     if by is None:
         _write(connection, chosen, write)
@@ -130,6 +140,7 @@ def export(
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
+    resent: Resent = None,
     *,
     connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
@@ -143,7 +154,9 @@ def export(
 
     shipclock dead-letters export --reason schema > bad.jsonl
     """
-    count = _write(connection, _chosen(reason, topic, since, until, limit, policy), as_event)
+    count = _write(
+        connection, _chosen(reason, topic, since, until, limit, resent, policy), as_event
+    )
     if count:
         typer.echo(
             "note: repair `value` in each line, then: shipclock dead-letters resend FILE", err=True
@@ -156,6 +169,9 @@ def resend(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Lines of `export`, with repaired values.")
     ],
+    again: Annotated[
+        bool, typer.Option("--again", help="Also send what was sent again before.")
+    ] = False,
     *,
     connection: Connection,
     policy: PolicyName = DEFAULT_POLICY,
@@ -163,9 +179,10 @@ def resend(
     """Send repaired events, each with a header that tells which record it replaces.
 
     All lines are checked first as a worker checks them: nothing is sent if one of them would
-    become a dead letter again. The records carry the time of this sending; what an event counts
-    for is decided by the times within it. Sending a file twice is harmless: the same fact again
-    changes nothing. Dead letters stay listed, since a log is only added to.
+    become a dead letter again, or if its letter was sent again before. The records carry the time
+    of this sending; what an event counts for is decided by the times within it. Sending a file
+    twice is harmless: the same fact again changes nothing. Dead letters stay listed, with the time
+    at which they were sent again.
     """
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
@@ -175,6 +192,8 @@ def resend(
     total = asyncio.run(repaired.check())
     if not total:
         raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
+    with tidied_up():
+        asyncio.run(repaired.refuse_resent(connection, again))
     sent = publish_all(connection, repaired.batches)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
@@ -240,12 +259,14 @@ class _Chosen(NamedTuple):
     since_ms: int
     until_ms: int
     limit: int | None
+    resent: bool | None
 
     def takes(self, found: Letter) -> bool:
         return (
             self.reason in (None, found.letter.reason)
             and self.topic in (None, found.letter.source.topic)
             and self.since_ms <= found.at_ms < self.until_ms
+            and self.resent in (None, found.resent_at_ms is not None)
         )
 
 
@@ -255,6 +276,7 @@ def _chosen(
     since: str | None,
     until: str | None,
     limit: int | None,
+    resent: bool | None,
     policy: str,
 ) -> _Chosen:
     zone = load_policy(policy).time_zone
@@ -264,6 +286,7 @@ def _chosen(
         0 if since is None else instant(since, "--since", zone),
         NEVER_MS if until is None else instant(until, "--until", zone),
         limit,
+        resent,
     )
 
 
@@ -362,6 +385,39 @@ class _Repaired:
             )
         return total
 
+    async def refuse_resent(self, connection: Connection, again: bool) -> None:
+        """See that the topic of marks is there, and that no letter was sent again before.
+
+        Raises:
+            UserError: Some were, and this is not wanted; they have been told.
+        """
+        from streams.runtime.dead_letters import resent_letters
+
+        resent = await resent_letters(connection)
+        if again:
+            return
+        total = before = 0
+        async for lines in self._lines():
+            for number, text in lines:
+                total += 1
+                origin = repair(text).origin
+                at_ms = resent.at_ms(origin)
+                if at_ms is not None:
+                    before += 1
+                    if before <= _COMPLAINTS_MAX:
+                        told = f"{origin.place} was sent again at {format_instant(at_ms)}"
+                        typer.echo(printable(f"line {number}: {told}"), err=True)
+        if before > _COMPLAINTS_MAX:
+            typer.echo(f"and {before - _COMPLAINTS_MAX:,} more", err=True)
+        if before:
+            were = "was" if before == 1 else "were"
+            raise UserError(
+                f"{self._file}: {before:,} of {total:,} lines {were} sent again before; "
+                "nothing was sent",
+                "take them out of the file (`export --unresent` leaves them out), or give --again",
+                exit_code=2,
+            )
+
     async def batches(self) -> AsyncIterator[list[InputEvent]]:
         """Yield what is sent together."""
         async for lines in self._lines():
@@ -391,7 +447,5 @@ class _Repaired:
         from streams.cli.publishing import checked
 
         line = repair(text)
-        origin = line.origin
-        place = f"{origin.topic}:{origin.partition}:{origin.offset}"
         event = checked(self._decoder, line.topic, bytes(line.value), now_ms())
-        return event._replace(headers=((RESENT_FROM, place.encode()),))
+        return event._replace(replaces=line.origin)

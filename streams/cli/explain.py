@@ -123,10 +123,13 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
         topics = ", ".join(dict.fromkeys(INPUT_TOPICS[rank] for rank in waiting))
         detail = f"facts wait for it ({topics}), but no order-paid has come"
     elif evidence.dead_letters:
+        from streams.cli.explanation import resent
+
         letters = {letter.source.topic: letter for letter in evidence.dead_letters}
         letter = letters.get("order-paid", evidence.dead_letters[-1])
         told = f"{letter.reason}: {printable(letter.detail)}"
         detail = f"its {letter.source.topic} was refused: {told}"
+        detail += resent(evidence.resent.at_ms(letter.source))
     else:
         detail = "nothing of it has been taken so far"
     check = "that a worker runs" if events is None else "that the file has its order-paid"

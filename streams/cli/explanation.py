@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from streams.core.clock import NEVER_MS
 from streams.core.events import Effect
+from streams.core.instants import format_instant
 from streams.core.outputs import Penalty, Timeout
 from streams.engine.charges import Charge
 from streams.engine.explain import (
@@ -100,6 +101,11 @@ def _decimal(amount: int, digits: int) -> str:
     return f"{sign}{whole}.{rest:0{digits}}"
 
 
+def resent(at_ms: int | None) -> str:
+    """Say when a refused record was repaired and sent again; nothing if it was not."""
+    return "" if at_ms is None else f"; resent {format_instant(at_ms)}"
+
+
 class _Teller:
     def __init__(self, explanation: Explanation) -> None:
         self._explanation = explanation
@@ -122,7 +128,7 @@ class _Teller:
                 source = letter.source
                 yield Line(
                     f"  {source.topic}[{source.partition}] offset {source.offset}: "
-                    f"{letter.reason}: {letter.detail}"
+                    f"{letter.reason}: {letter.detail}{resent(letter.resent_at)}"
                 )
 
     def _violation(self, violation_id: str) -> Iterator[Line]:

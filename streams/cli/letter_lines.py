@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,17 +13,10 @@ from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
 from streams.core.instants import format_instant
 from streams.core.words import shortened
+from streams.engine.resent import Origin
 
 if TYPE_CHECKING:
     from streams.runtime.dead_letters import Letter
-
-
-class Origin(msgspec.Struct):
-    """The place of a refused record."""
-
-    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=249)]
-    partition: Annotated[int, msgspec.Meta(ge=0)]
-    offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Repair(msgspec.Struct):
@@ -35,13 +28,15 @@ class Repair(msgspec.Struct):
 
 
 def as_text(found: Letter) -> bytes:
-    """Write when, why, from where, key and detail."""
+    """Write when, why, from where, key and detail, and when it was sent again if it was."""
     letter, source = found.letter, found.letter.source
     key = shortened(_text(found.key) or "-")
     text = (
         f"{format_instant(found.at_ms)}  {letter.reason:<14}  "
         f"{source.topic}[{source.partition}]@{source.offset}  {key}  {letter.detail}"
     )
+    if found.resent_at_ms is not None:
+        text += f"  resent {format_instant(found.resent_at_ms)}"
     return printable(text).encode()
 
 
@@ -54,6 +49,7 @@ def as_json(found: Letter) -> bytes:
         "detail": letter.detail,
         "source": letter.source,
         "key": _text(found.key),
+        "resent_at": found.resent_at_ms,
     }
     try:
         line["raw"] = found.raw.decode()
@@ -73,6 +69,7 @@ def as_event(found: Letter) -> bytes:
             "topic": source.topic,
             "partition": source.partition,
             "offset": source.offset,
+            "timestamp": source.timestamp,
             "key": _text(found.key),
         },
         "reason": letter.reason,
@@ -80,6 +77,8 @@ def as_event(found: Letter) -> bytes:
         "topic": source.topic,
         "timestamp": min(max(source.timestamp, 0), NEVER_MS - 1),
     }
+    if found.resent_at_ms is not None:
+        line["resent_at"] = found.resent_at_ms
     if _is_json(found.raw):
         # Line breaks stand between the parts of JSON only.
         line["value"] = msgspec.Raw(found.raw.replace(b"\n", b" ").replace(b"\r", b" "))

@@ -69,11 +69,12 @@ class Envelope(msgspec.Struct):
 
 
 class _Known(Envelope, forbid_unknown_fields=True):
-    """A line without a misspelt field; `dead-letters export` writes the last three."""
+    """A line without a misspelt field; `dead-letters export` writes the last four."""
 
     origin: msgspec.Raw = msgspec.Raw(b"")
     reason: msgspec.Raw = msgspec.Raw(b"")
     detail: msgspec.Raw = msgspec.Raw(b"")
+    resent_at: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Line(NamedTuple):

@@ -25,6 +25,7 @@ from streams.core.shop import Violation
 from streams.engine.event_file import Log, read_events
 from streams.engine.orders_changelog import EXEMPTION_KEY
 from streams.engine.records import META_KEY, Checkpoint, MetaHead
+from streams.engine.resent import Resent
 from streams.engine.shops_task import unpack_violation
 from streams.engine.simulate import ORDERS, judge_log
 
@@ -66,6 +67,8 @@ class Evidence:
         """Those of the order's products."""
         self.closures: list[OrderClosure] = []
         self.dead_letters: list[DeadLetter] = []
+        self.resent = Resent()
+        """Which dead letters were sent again, those of other orders too."""
         self._key = order_id.encode()
         # Looked for in a value before it is decoded: nearly all records are about other orders.
         self._needle = encode_value(order_id)

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from streams.core.clock import (
     NEVER_MS,
@@ -129,6 +130,12 @@ class KindExplanation(Struct, frozen=True, kw_only=True):
     """Topics of the facts that could stop it."""
 
 
+class RefusedRecord(DeadLetter, frozen=True, kw_only=True, gc=False):
+    """A dead letter of the order, and when a repair of it was last sent, `None` if never."""
+
+    resent_at: int | None
+
+
 class Explanation(Struct, frozen=True, kw_only=True):
     """All there is to say of one order. Instants are epoch milliseconds, `None` for "all"."""
 
@@ -144,7 +151,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     order: dict[str, Any]
     policy: str
     processed_until: int | None
-    refused: list[DeadLetter]
+    refused: list[RefusedRecord]
     stale: bool
     """More was written after the state that there is: what stands is what was written."""
     time_zone: str
@@ -178,7 +185,10 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
         | {field: getattr(order, field) for field in Order.__struct_fields__},
         policy=policy.label,
         processed_until=_until(evidence.processed_until_ms),
-        refused=evidence.dead_letters,
+        refused=[
+            RefusedRecord(**asdict(letter), resent_at=evidence.resent.at_ms(letter.source))
+            for letter in evidence.dead_letters
+        ],
         stale=_is_stale(evidence, state),
         time_zone=str(policy.time_zone),
         totals=totals,

@@ -12,6 +12,7 @@ import msgspec
 from streams.core.outputs import DeadLetter
 from streams.engine.evidence import DEAD_LETTERS
 from streams.engine.records import InRecord
+from streams.engine.resent import RESENT_LETTERS, Resent
 from streams.kafka.connection import Connection
 from streams.runtime.client import connected, count_of
 from streams.runtime.merged import merged
@@ -28,6 +29,8 @@ class Letter(NamedTuple):
     letter: DeadLetter
     raw: bytes
     """The refused record's value; empty where it had none."""
+    resent_at_ms: int | None = None
+    """When a repair of it was last sent."""
 
 
 async def dead_letters(
@@ -44,17 +47,39 @@ async def dead_letters(
     Raises:
         ClientError: The broker cannot be reached or refuses, or there is no such topic.
     """
-    async with connected(connection, reading_rights(connection, [DEAD_LETTERS])) as counts:
+    needs = reading_rights(connection, [DEAD_LETTERS, RESENT_LETTERS])
+    async with connected(connection, needs) as counts:
         partitions = count_of(DEAD_LETTERS, counts)
+        # A cluster of an older version does not have the topic.
+        resent = await _read_resent(connection) if RESENT_LETTERS in counts else Resent()
         async with aclosing(merged(connection, DEAD_LETTERS, partitions, since_ms)) as records:
             async for record in records:
-                yield _letter(record)
+                yield _letter(record, resent)
 
 
-def _letter(record: InRecord) -> Letter | None:
+async def resent_letters(connection: Connection) -> Resent:
+    """Read which letters were sent again.
+
+    Raises:
+        ClientError: The broker cannot be reached or refuses, or there is no such topic.
+    """
+    async with connected(connection, reading_rights(connection, [RESENT_LETTERS])) as counts:
+        count_of(RESENT_LETTERS, counts)
+        return await _read_resent(connection)
+
+
+async def _read_resent(connection: Connection) -> Resent:
+    resent = Resent()
+    async with aclosing(merged(connection, RESENT_LETTERS, 1)) as records:
+        async for record in records:
+            resent.take(record.key, record.value)
+    return resent
+
+
+def _letter(record: InRecord, resent: Resent) -> Letter | None:
     try:
         letter = _decode(record.value or b"")
         raw = base64.b64decode(letter.raw, validate=True)
     except (ValueError, TypeError):
         return None
-    return Letter(record.timestamp, record.key, letter, raw)
+    return Letter(record.timestamp, record.key, letter, raw, resent.at_ms(letter.source))

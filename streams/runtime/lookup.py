@@ -12,6 +12,7 @@ from streams.codec.state import unpack_order
 from streams.engine.coverage import Coverage
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
+from streams.engine.resent import RESENT_LETTERS, RESENT_PARTITION
 from streams.kafka.connection import Connection
 from streams.kafka.waiting import close_quietly
 from streams.runtime.batches import KeyPartitioner
@@ -40,7 +41,8 @@ async def look_up(
         ClientError: The broker cannot be reached, or topics are missing.
     """
     partition_of = KeyPartitioner()
-    async with _reader(connection, READ, progress, note) as (reader, counts):
+    topics = [*READ, RESENT_LETTERS]
+    async with _reader(connection, topics, progress, note) as (reader, counts):
 
         def place(topic: str, key: str) -> TopicPartition:
             return TopicPartition(topic, partition_of(key.encode(), count_of(topic, counts)))
@@ -55,6 +57,9 @@ async def look_up(
                 home = TopicPartition(ORDERS_CHANGELOG, homes[order_id])
                 evidence = await reader.order(order_id, home)
         places = [place(DEAD_LETTERS, order_id)]
+        if RESENT_LETTERS in counts:
+            # A cluster of an older version does not have it.
+            places.append(TopicPartition(RESENT_LETTERS, RESENT_PARTITION))
         shop_id = evidence.shop_id
         if shop_id is not None:
             places += [place(topic, shop_id) for topic in (SHOPS_CHANGELOG, *SHOP_OUTPUTS)]
@@ -62,6 +67,9 @@ async def look_up(
         def take(tp: TopicPartition, records: Iterable[Entry]) -> None:
             if tp.topic == SHOPS_CHANGELOG:
                 evidence.shops_changelog(records)
+            elif tp.topic == RESENT_LETTERS:
+                for key, value in records:
+                    evidence.resent.take(key, value)
             else:
                 evidence.outputs(tp.topic, records)
 

@@ -15,12 +15,13 @@ from msgspec import Struct
 
 from streams.codec.decode import Decoder
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.engine.resent import RESENT_LETTERS, RESENT_PARTITION, Origin, mark
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
 from streams.kafka.waiting import close_quietly
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import connected, count_of
-from streams.runtime.rights import PUBLISHER_ID, publishing_rights
+from streams.runtime.rights import PUBLISHER_ID, resending_rights
 
 # The broker aborts a transaction this old; a batch takes a tenth of a second.
 _TRANSACTION_TIMEOUT_S = 20.0
@@ -30,6 +31,8 @@ _ABORT_TIMEOUT_S = 2.0
 _REQUEST_BYTES_MAX = 16 * 1024 * 1024
 _BATCH_BYTES = 512 * 1024
 
+# The header that says which refused record a record replaces, as topic:partition:offset.
+_RESENT_FROM = "shipclock-resent-from"
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 
 
@@ -37,7 +40,8 @@ class InputEvent(NamedTuple):
     """A valid event, ready to be sent.
 
     `order_ids` are those an exemption's scope names; `homes` are the partitions in which some
-    orders are known, for those that are not where their keys belong.
+    orders are known, for those that are not where their keys belong; `replaces` is the refused
+    record that it is a repair of.
     """
 
     topic: str
@@ -45,8 +49,8 @@ class InputEvent(NamedTuple):
     value: bytes
     timestamp_ms: int
     order_ids: tuple[str, ...] | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
     homes: Mapping[str, int] = {}
+    replaces: Origin | None = None
 
 
 class Placed(NamedTuple):
@@ -124,18 +128,28 @@ class Publisher:
     async def publish(self, events: Sequence[InputEvent]) -> dict[TopicPartition, int]:
         """Send a batch in one transaction, each topic partition's records in the order given.
 
+        The same transaction marks the dead letters that they replace as sent again.
+
         Returns:
             For each topic partition the offset after the last of its records.
 
         Raises:
             ClientError: A topic does not exist; nothing was sent.
         """
-        return await self.write([
+        records = [
             Placed(event.topic, partition, event.key, event.value, event.timestamp_ms,
-                   event.headers)
+                   _headers(event))
             for event in events
             for partition in self.targets(event)
-        ])  # fmt: skip
+        ]  # fmt: skip
+        for event in events:
+            if event.replaces is not None:
+                self.partitions(RESENT_LETTERS)
+                key, value = mark(event.replaces, event.timestamp_ms)
+                records.append(
+                    Placed(RESENT_LETTERS, RESENT_PARTITION, key, value, event.timestamp_ms)
+                )
+        return await self.write(records)
 
     async def write(self, records: Sequence[Placed]) -> dict[TopicPartition, int]:
         """Send records in one transaction, as `publish` does."""
@@ -177,7 +191,7 @@ async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
         ClientError: The broker cannot be reached or refuses, or the input topics are not
             co-partitioned.
     """
-    async with connected(connection, publishing_rights(connection)) as counts:
+    async with connected(connection, resending_rights(connection)) as counts:
         _refuse_uneven(counts)
         producer = connection.producer(
             # Of its own: two commands at a time must not fence each other.
@@ -192,6 +206,11 @@ async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
             yield Publisher(producer, counts)
         finally:
             await close_quietly(producer.stop, producer)
+
+
+def _headers(event: InputEvent) -> tuple[tuple[str, bytes], ...]:
+    origin = event.replaces
+    return () if origin is None else ((_RESENT_FROM, origin.place.encode()),)
 
 
 def _refuse_uneven(counts: dict[str, int]) -> None:

@@ -16,6 +16,7 @@ from streams.engine.records import (
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
 )
+from streams.engine.resent import RESENT_LETTERS
 from streams.kafka.acls import Acl
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import CREATE_RIGHTS
@@ -26,7 +27,7 @@ from streams.runtime.unreadable import skips_group
 from streams.topics.catalog import load_topics
 
 READ = (ORDERS_CHANGELOG, SHOPS_CHANGELOG, DEAD_LETTERS, *SHOP_OUTPUTS)
-"""The topics that hold what can be said of an order."""
+"""The topics that hold what can be said of an order, besides `resent-letters`."""
 PUBLISHER_ID = "shipclock-publish-"
 """What the transactional ids of the publishing commands begin with."""
 
@@ -53,9 +54,15 @@ def worker_rights(connection: Connection, app_id: str, stages: Sequence[Stage]) 
 
 
 def publishing_rights(connection: Connection) -> list[Acl]:
-    """List what `send`, `exempt`, `appeal` and `dead-letters resend` need."""
+    """List what `send`, `exempt` and `appeal` need."""
     topics = [Acl("topic", connection.topic_prefix + topic, "Write") for topic in INPUT_TOPICS]
     return [*topics, Acl("transactional-id", PUBLISHER_ID, "Write", prefixed=True)]
+
+
+def resending_rights(connection: Connection) -> list[Acl]:
+    """List what `dead-letters resend` needs besides reading what was sent again."""
+    mark = Acl("topic", connection.topic_prefix + RESENT_LETTERS, "Write")
+    return [*publishing_rights(connection), mark]
 
 
 def reading_rights(connection: Connection, topics: Iterable[str]) -> list[Acl]:
@@ -66,8 +73,8 @@ def reading_rights(connection: Connection, topics: Iterable[str]) -> list[Acl]:
 def command_rights(connection: Connection, app_id: str) -> list[Acl]:
     """List what explain, dead-letters, send, exempt and appeal need together."""
     return [
-        *reading_rights(connection, READ),
-        *publishing_rights(connection),
+        *reading_rights(connection, [*READ, RESENT_LETTERS]),
+        *resending_rights(connection),
         # `send` asks whether workers live, `dead-letters skip` says what they may skip.
         Acl("group", f"{app_id}-orders", "Describe"),
         *skipping_rights(connection, app_id),

@@ -68,7 +68,7 @@ def ungrouped(files: Iterable[TopicFile]) -> list[str]:
     counts: dict[str, int] = {}
     for file in files:
         group = file.co_partitioned
-        internal = {"orders-changelog": "orders", "frontier-marks": None}
+        internal = {"orders-changelog": "orders", "frontier-marks": None, "resent-letters": None}
         wanted = {
             "input": "orders",
             "output": None if file.topic == "dead-letter" else "shop-outputs",

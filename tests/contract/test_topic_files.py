@@ -18,7 +18,13 @@ FILES = list(load_topics().values())
 NAMES = {
     "input": INPUT_TOPICS,
     "output": set(TYPE_OF_TOPIC) - set(INPUT_TOPICS),
-    "internal": ("shop-violations", "frontier-marks", "orders-changelog", "shops-changelog"),
+    "internal": (
+        "shop-violations",
+        "frontier-marks",
+        "orders-changelog",
+        "shops-changelog",
+        "resent-letters",
+    ),
 }
 
 

@@ -81,9 +81,9 @@ def test_missing_topics_and_drifted_settings_are_told() -> None:
 
 
 def test_counts_can_be_chosen_for_each_stage() -> None:
-    """One number for all topics, another for the shops stage's own two; marks stay in one."""
+    """One number for all topics, another for the shops stage's own two; marks are not split."""
     counts = {file.topic: file.partitions for file in planned_topics(8, 2)}
-    assert counts.pop("frontier-marks") == 1
+    assert counts.pop("frontier-marks") == counts.pop("resent-letters") == 1
     assert counts.pop("shop-violations") == counts.pop("shops-changelog") == 2
     assert set(counts.values()) == {8}
 

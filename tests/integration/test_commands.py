@@ -25,6 +25,7 @@ from streams.cli.commands import program
 from streams.codec.encode import encode_value
 from streams.core.errors import UserError
 from streams.core.events import INPUT_TOPICS
+from streams.core.instants import format_instant
 from streams.core.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
@@ -415,9 +416,11 @@ def test_a_dead_letter_is_repaired_and_judged(worker: str, tmp_path: Path) -> No
     one = json.loads(file.read_text())
     one["value"]["shop_id"] = "S9"
     file.write_text(json.dumps(one) + "\n")
-    for _ in range(2):  # twice: the same fact again changes nothing
-        resent = run(worker, "dead-letters", "resend", str(file))
+    for again in ([], ["--again"]):  # twice: the same fact again changes nothing
+        resent = run(worker, "dead-letters", "resend", str(file), *again)
         assert resent == "sent 1 event again: order-paid 1\n"
+        error = failed(worker, "dead-letters", "resend", str(file))
+        assert error.message == f"{file}: 1 of 1 lines was sent again before; nothing was sent"
     explanation = wait_for(worker, lambda found, totals: found[0]["standing"])
     assert explanation["order"]["shop_id"] == "S9"
     first = explanation["kinds"][0]["determinations"][0]
@@ -427,9 +430,77 @@ def test_a_dead_letter_is_repaired_and_judged(worker: str, tmp_path: Path) -> No
     place = f"order-paid:{origin['partition']}:{origin['offset']}"
     headers = [one.headers for one in records(worker, "order-paid") if one.headers]
     assert headers == [(("shipclock-resent-from", place.encode()),)] * 2
+
+    # The letter is as it was; the time of the last sending stands beside it.
+    sent_at = max(one.timestamp for one in records(worker, "order-paid") if one.headers)
+    (marked,) = letters(worker, "--resent")
+    assert marked == by_reason["schema"] | {"resent_at": sent_at}
+    assert {one["resent_at"] for one in letters(worker, "--unresent")} == {None}
+    assert len(letters(worker, "--unresent")) == 4
+    (told,) = run(worker, "dead-letters", "--reason", "schema").splitlines()
+    assert told.endswith(f"  resent {format_instant(sent_at)}")
+    exported = json.loads(run(worker, "dead-letters", "export", "--reason", "schema"))
+    assert exported["resent_at"] == sent_at
+    refused = json.loads(run(worker, "explain", "O1", "--json"))["refused"]
+    assert {one["reason"]: one["resent_at"] for one in refused} == (
+        {"schema": sent_at, "malformed": None}
+    )
+    assert f"; resent {format_instant(sent_at)}" in run(worker, "explain", "O1")
     run(worker, "send", "order-closed", raw(closed(closed_at=placed_at)).decode())
     wait_for(worker, lambda found, totals: not found[0]["standing"])
     assert len(letters(worker)) == 5
+
+
+def test_a_letter_without_its_topic_of_marks_is_listed_and_not_resent(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    """A cluster of an older version: nothing is sent that could not be marked."""
+
+    async def fill() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.delete_topics(["resent-letters"])
+        await admin.close()
+        source = Source(offset=0, partition=0, timestamp=1, topic="first-scan")
+        letter = DeadLetter(detail="bad", raw="", reason="schema", source=source)
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+            await producer.send_and_wait("dead-letter", encode_value(letter), partition=0)
+
+    asyncio.run(fill())
+    (found,) = letters(bootstrap)
+    assert found["resent_at"] is None
+    file = tmp_path / "repaired.jsonl"
+    one = json.loads(run(bootstrap, "dead-letters", "export")) | {"value": scan()}
+    file.write_text(json.dumps(one))
+    for again in ([], ["--again"]):
+        error = failed(bootstrap, "dead-letters", "resend", str(file), *again)
+        assert error.message == "topic resent-letters does not exist"
+        assert error.hint == "shipclock topics create"
+    assert records(bootstrap, "first-scan") == []
+
+
+def test_a_record_at_the_same_place_of_a_recreated_topic_is_not_marked(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    """Its offset is that of a letter that was resent; its timestamp is not."""
+    file = tmp_path / "repaired.jsonl"
+
+    async def refuse(timestamp: int) -> None:
+        source = Source(offset=0, partition=0, timestamp=timestamp, topic="first-scan")
+        letter = DeadLetter(detail="bad", raw="", reason="schema", source=source)
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+            await producer.send_and_wait("dead-letter", encode_value(letter), partition=0)
+
+    asyncio.run(refuse(1))
+    one = json.loads(run(bootstrap, "dead-letters", "export")) | {"value": scan()}
+    file.write_text(json.dumps(one))
+    run(bootstrap, "dead-letters", "resend", str(file))
+    asyncio.run(refuse(2))
+    marked, later = letters(bootstrap)
+    assert (marked["resent_at"] is None, later["resent_at"]) == (False, None)
+    one = json.loads(run(bootstrap, "dead-letters", "export", "--unresent")) | {"value": scan()}
+    file.write_text(json.dumps(one))
+    assert run(bootstrap, "dead-letters", "resend", str(file)).startswith("sent 1 event again")
 
 
 def test_dead_letters_are_read_in_order_as_far_as_they_are_committed(bootstrap: str) -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from streams.cli.letter_lines import as_event, as_json, as_text
 from streams.core.outputs import DeadLetter, DeadLetterReason, Source
+from streams.engine.event_file import envelope_of
 from streams.engine.simulate import simulate
 from streams.runtime.dead_letters import Letter
 from tests.unit.cli.conftest import Shipclock
 from tests.unit.samples import PLACED_AT, POLICY, exemption, line, paid, raw, scan
 
 NOBODY = ["--bootstrap", "127.0.0.1:1"]
-ORIGIN = {"topic": "order-paid", "partition": 3, "offset": 17}
+ORIGIN = {"topic": "order-paid", "partition": 3, "offset": 17, "timestamp": PLACED_AT}
 
 
 def letter(
@@ -49,6 +50,15 @@ def test_a_letter_is_one_line_with_all_that_matters() -> None:
     )
 
 
+def test_a_letter_that_was_resent_says_so_and_when() -> None:
+    """At the end of its line, and by a field of its JSON and of what is exported."""
+    resent = letter(b"{}")._replace(resent_at_ms=PLACED_AT + 2)
+    assert as_text(resent).endswith(b"  it is wrong  resent 2022-12-06T08:29:00.002Z")
+    assert json.loads(as_json(resent))["resent_at"] == PLACED_AT + 2
+    assert json.loads(exported := as_event(resent))["resent_at"] == PLACED_AT + 2
+    assert envelope_of(exported)[1] is None
+
+
 @pytest.mark.parametrize(
     ("key", "shown"),
     [(None, "-"), (b"\xff\x1b[2J", "�\\u001b[2J"), (b"k" * 100_000, "k" * 60 + "…")],
@@ -74,7 +84,8 @@ def test_json_has_the_value_to_the_byte(value: bytes, field: str, shown: str) ->
     assert found[field] == shown
     assert len({"raw", "raw_base64"} & found.keys()) == 1
     assert (found["at"], found["reason"], found["key"]) == (PLACED_AT + 1, "schema", "O1")
-    assert found["source"] == ORIGIN | {"timestamp": PLACED_AT}
+    assert found["source"] == ORIGIN
+    assert found["resent_at"] is None
 
 
 @pytest.mark.parametrize(
