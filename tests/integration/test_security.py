@@ -39,6 +39,8 @@ pytestmark = [
     ),
 ]
 PREFIX = "prod."
+APP_ID = f"{PREFIX}shipclock"
+"""What workers under the prefix have by default."""
 PARTITIONS = 2
 
 
@@ -155,7 +157,7 @@ def test_a_missing_right_is_named(secured: SecuredBroker) -> None:
     order += '"paid_amount":1}'
     error = failed(stranger, "send", "order-paid", order)
     assert "lacks the right Write on topic prod." in error.message
-    needs = rights_of("commands", stranger, "shipclock", "")
+    needs = rights_of("commands", stranger, APP_ID, "")
     asyncio.run(secured.grant([acl for acl in needs if acl.resource == "topic"], STRANGER))
     error = failed(stranger, "send", "order-paid", order)
     assert "lacks the right Write on transactional id shipclock-publish-" in error.message
@@ -165,7 +167,7 @@ def test_worker_with_exactly_the_listed_rights(secured: SecuredBroker, tmp_path:
     """The demo's load is judged over TLS with the listed rights, under a prefix; each is needed."""
     admin = replace(secured.super_user, topic_prefix=PREFIX)
     connection = replace(secured.scram, topic_prefix=PREFIX)
-    rights = rights_of("worker", connection, "shipclock", "")
+    rights = rights_of("worker", connection, APP_ID, "")
     asyncio.run(secured.grant(rights))
     surge = make_surge(300, 1)
     records = sale_records(surge)
@@ -173,7 +175,7 @@ def test_worker_with_exactly_the_listed_rights(secured: SecuredBroker, tmp_path:
     # Before it runs: what is loaded under a live worker comes late.
     worker = cluster.WorkerProcess(connection, tmp_path / "log")
     try:
-        asyncio.run(cluster.wait_until_done(admin, END_MS, timeout_s=150))
+        asyncio.run(cluster.wait_until_done(admin, END_MS, APP_ID, timeout_s=150))
         assert "refused" not in worker.log
         assert "unreachable" not in worker.log
     finally:
@@ -221,9 +223,9 @@ def sale_records(surge: Surge) -> list[cluster.LogRecord]:
     ("without", "message"),
     [
         (Acl("topic", f"{PREFIX}order-paid", "Read"), f"Read on topic {PREFIX}order-paid"),
-        (Acl("group", "shipclock-orders", "Read"), "Read on group shipclock-orders"),
-        (Acl("transactional-id", "shipclock-orders-", "Write", prefixed=True),
-         "Write on transactional id shipclock-orders-"),
+        (Acl("group", f"{APP_ID}-orders", "Read"), f"Read on group {APP_ID}-orders"),
+        (Acl("transactional-id", f"{APP_ID}-orders-", "Write", prefixed=True),
+         f"Write on transactional id {APP_ID}-orders-"),
         (Acl("topic", f"{PREFIX}shops-changelog", "Write"), f"on topic {PREFIX}shops-changelog"),
     ],
 )  # fmt: skip
@@ -232,7 +234,7 @@ def test_worker_without_one_right_names_it(
 ) -> None:
     """What is missing is logged as refused, with the resource; a worker never calls it silence."""
     connection = replace(secured.scram, topic_prefix=PREFIX)
-    asyncio.run(secured.grant(rights_of("worker", connection, "shipclock", "")))
+    asyncio.run(secured.grant(rights_of("worker", connection, APP_ID, "")))
     asyncio.run(secured.revoke([without]))
     worker = cluster.WorkerProcess(connection, tmp_path / "log", "--idle-slack", "100")
     try:
