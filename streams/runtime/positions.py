@@ -169,10 +169,10 @@ class Positions:
         raise PartitionRefused(
             f"the changelog {changelog} says less was processed than the group {group}: the "
             "changelog is incomplete, or the group's offsets were reset",
-            "if they were reset, set each back to what its changelog says: "
-            f"kafka-consumer-groups.sh --reset-offsets --execute --group {group} --topic "
-            'TOPIC:PARTITION --to-offset OFFSET; if not, see "A changelog is incomplete" in '
-            "docs/operations.md",
+            "if they were reset, stop the workers and set each back to what its changelog says: "
+            f"kafka-consumer-groups.sh --bootstrap-server BROKER --group {group} --topic "
+            "TOPIC:PARTITION --reset-offsets --to-offset OFFSET --execute; if not, see "
+            '"A changelog is incomplete" in docs/operations.md',
             at,
         )
 

@@ -203,7 +203,7 @@ async def test_offsets_set_forward_are_refused_and_can_be_set_back(
         await until(lambda: "refused" in caplog.text)
         assert bench.total() == 10
     assert f"{bench.inputs[0]}[0] up to offset 10 by the changelog, 20 by the group" in caplog.text
-    assert "--topic TOPIC:PARTITION --to-offset OFFSET" in caplog.text
+    assert "--topic TOPIC:PARTITION --reset-offsets --to-offset OFFSET --execute" in caplog.text
     await lose_offsets(bench, (bench.inputs[0], 10))
     await judged(bench, 20)
 
