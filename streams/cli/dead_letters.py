@@ -180,10 +180,12 @@ def resend(
 
     All lines are checked first as a worker checks them: nothing is sent if one of them would
     become a dead letter again, or if its letter was sent again before. The records carry the time
-    of this sending; what an event counts for is decided by the times within it. Sending a file
-    twice is harmless: the same fact again changes nothing. Dead letters stay listed, with the time
-    at which they were sent again.
+    of this sending; what an event counts for is decided by the times within it. Where workers run,
+    payments are sent when these have taken all the rest, so that no order is judged before its
+    scans. Sending a file twice is harmless: the same fact again changes nothing. Dead letters stay
+    listed, with the time at which they were sent again.
     """
+    from streams.cli.past import Past
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
 
@@ -194,7 +196,9 @@ def resend(
         raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
     with tidied_up():
         asyncio.run(repaired.refuse_resent(connection, again))
-    sent = publish_all(connection, repaired.batches)
+    # Payments and their scans may have been refused alike: no order is judged before its scans.
+    past = Past(rules, paced=True, again=True, always=True)
+    sent = publish_all(connection, repaired.batches, past)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
     if repaired.old:

@@ -30,13 +30,17 @@ class Past:
     Args:
         paced: Send it at a safe pace.
         again: The events can be read more than once.
+        always: Refuse nothing: send at a safe pace where workers run, and else as it comes.
     """
 
-    def __init__(self, policy: Policy, *, paced: bool, again: bool) -> None:
+    def __init__(self, policy: Policy, *, paced: bool, again: bool, always: bool = False) -> None:
         self._policy = policy
         self._paced = paced
         self._again = again
+        self._always = always
         self._reached: Reached | None = None
+        self._survey: Survey | None = None
+        """Of events that can be read once: all that came so far."""
 
     async def send(
         self, connection: Connection, publisher: Publisher, batches: Batches,
@@ -52,9 +56,9 @@ class Past:
         try:
             async with frontiers(connection, publisher.partitions(ORDERS_CHANGELOG)) as followed:
                 self._reached = await reached(connection, followed.metas.values())
-                if self._reached is None:
+                if self._reached is None or (self._always and not self._reached.live):
                     return False
-                if self._again:
+                if self._again and not self._always:
                     survey = Survey(self._policy, self._reached.frontier_ms)
                     async for batch in batches():
                         survey.add(batch)
@@ -79,9 +83,9 @@ class Past:
             UserError: They lie in the past.
         """
         if self._reached is not None and not self._again:
-            survey = Survey(self._policy, self._reached.frontier_ms)
-            survey.add(batch)
-            self._refuse(survey)
+            self._survey = self._survey or Survey(self._policy, self._reached.frontier_ms)
+            self._survey.add(batch)
+            self._refuse(self._survey)
 
     def _refuse(self, survey: Survey) -> None:
         reached = self._reached

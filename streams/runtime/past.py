@@ -246,5 +246,6 @@ class PacedLoad:
         if events:
             now_ms = wall_ms()
             ends = await self._publisher.publish([e._replace(timestamp_ms=now_ms) for e in events])
-            self._ends |= ends
+            # Marks of letters that are sent again go beside their events.
+            self._ends |= {tp: end for tp, end in ends.items() if tp.topic in INPUT_TOPICS}
         return len(events)

@@ -160,3 +160,35 @@ async def test_what_cannot_be_loaded_safely_is_refused_whole(topics: str, tmp_pa
     name = written(tmp_path, events)
     refused = await asyncio.to_thread(send, topics, "--events", name, "--into-the-past")
     assert "waits for workers, and none runs" in refused.stderr
+
+
+async def test_what_is_sent_again_fines_nobody_falsely(topics: str, tmp_path: Path) -> None:
+    """Payments and scans may have been refused alike: a payment goes when its scan is known."""
+    port, now = free_port(), now_ms()
+    lines = []
+    for topic in ("order-paid", "first-scan"):
+        for number in range(300):
+            order = {"order_id": f"R{number}"}
+            value = order | {
+                "shop_id": "S1", "product_ids": ["P1"], "shipping_mode": "normal",
+                "placed_at": now - 90 * HOUR, "paid_at": now - 90 * HOUR, "paid_amount": 9900,
+            } if topic == "order-paid" else order | {
+                "tracking_number": f"T{number}", "carrier": "SF", "scanned_at": now - 80 * HOUR
+            }  # fmt: skip
+            origin = {"topic": topic, "partition": 0, "offset": number}
+            lines.append(orjson.dumps({"topic": topic, "value": value, "origin": origin}))
+    file = tmp_path / "repaired.jsonl"
+    file.write_bytes(b"\n".join(lines))
+    with live.worker(topics, "--metrics-port", str(port)) as process:
+        await until(port, is_live)
+        resent = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "streams", "dead-letters", "resend", str(file), "--bootstrap",
+             topics],
+            capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
+        assert resent.returncode == 0, resent.stderr
+        assert "first-scan 300" in resent.stdout
+        await asyncio.sleep(5)
+        stop(process)
+    assert await read(Connection(topics), ["timeout", "penalty", "dead-letter"]) == []
