@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,12 @@ from typing import Annotated
 import typer
 
 from streams.cli.event_files import event_lines, unread_field
-from streams.cli.options import DEFAULT_POLICY, PolicyName
+from streams.cli.options import DEFAULT_POLICY
 from streams.cli.printable import printable, printable_json
 from streams.cli.times import TIME_FORMS, instant
 from streams.core.words import counted, shortened
 from streams.policies import load_policy
+from streams.settings import Sources, load
 
 
 def simulate(
@@ -25,7 +27,14 @@ def simulate(
             "where both stand the value counts; - reads standard input.",
         ),
     ],
-    policy: PolicyName = DEFAULT_POLICY,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The rules, by name or as a TOML file.",
+            show_default=f"as in the settings, else {DEFAULT_POLICY}",
+        ),
+    ] = None,
     until: Annotated[
         str,
         typer.Option(
@@ -45,6 +54,9 @@ def simulate(
     """
     from streams.engine.simulate import simulate_file
 
+    # As a worker in the same environment would judge.
+    if policy is None:
+        policy = load(Sources(None, os.environ, {})).policy
     rules = load_policy(policy)
     end = None if until == "drain" else instant(until, "--until", rules.time_zone)
     with event_lines(events) as file:

@@ -233,3 +233,14 @@ def test_a_line_without_a_time_refuses_itself_alone(shipclock: Shipclock, sort: 
     assert "1 record refused as unknown-topic, the first in line 4: elsewhere: " in stranger
     assert "1 record refused as malformed, the first in line 5: first-scan: " in garbage
     assert finished.out.count(b'"timeout.determined","violation_id"') == 3
+
+
+def test_the_policy_is_that_of_the_settings(
+    shipclock: Shipclock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker in the same environment judges by it."""
+    monkeypatch.setenv("SHIPCLOCK_POLICY", "nowhere.toml")
+    finished = shipclock("simulate", "-", stdin=line("order-paid", paid()))
+    assert finished.code != 0
+    assert "nowhere.toml" in finished.err
+    assert shipclock("simulate", "-", "--policy", "douyin-first-scan").code == 0
