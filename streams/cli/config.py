@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from streams.cli.configured import configured
 from streams.cli.options import Part
+from streams.cli.printable import printable
 from streams.core.errors import UserError
 from streams.core.words import counted
 from streams.settings import KEYS, Key, Loaded, SettingsError, Sources, load
@@ -44,7 +46,7 @@ def show(
 @configured
 def check(
     part: Annotated[
-        Part | None, typer.Option("--for", help="See whether this has its rights on topics, too.")
+        Part | None, typer.Option("--for", help="See whether this has its rights, too.")
     ] = None,
     *,
     sources: Sources,
@@ -56,7 +58,7 @@ def check(
         loaded = load(sources)
     except SettingsError as error:
         for problem in error.problems:
-            typer.echo(problem, err=True)
+            typer.echo(printable(problem), err=True)
         raise UserError(
             f"{counted(len(error.problems), 'mistake')} in the settings",
             "list the settings with: shipclock config show --all",
@@ -69,15 +71,15 @@ def check(
         typer.echo(f"the cluster at {connection.bootstrap} lets this client in")
         if part is not None:
             asyncio.run(_check_rights(part, loaded))
-    elif found.permanent:
-        raise UserError(found.detail, found.hint)
     else:
-        typer.echo(f"note: {found.detail}; not checked further", err=True)
+        raise UserError(found.detail, found.hint)
 
 
 async def _check_rights(part: Part, loaded: Loaded) -> None:
-    from streams.kafka.acls import HINT, lacking, lacking_on_topics
+    from streams.kafka.acls import HINT, lacking, lacking_rights
     from streams.kafka.errors import clear_errors
+    from streams.kafka.waiting import close_quietly
+    from streams.runtime.client import CONNECT_TIMEOUT_S
     from streams.runtime.rights import rights_of
 
     connection = loaded.connection
@@ -85,15 +87,22 @@ async def _check_rights(part: Part, loaded: Loaded) -> None:
     async with clear_errors(connection, needs):
         admin = connection.admin()
         try:
-            await admin.start()
-            lacks = await lacking_on_topics(admin, needs)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await admin.start()
+                found = await lacking_rights(admin, needs)
         finally:
-            await admin.close()
-    for name in sorted({acl.name for acl in lacks}):
-        typer.echo(lacking("topic", [name], lacks).detail, err=True)
-    if lacks:
-        raise UserError(f"{counted(len(lacks), 'right')} on topics missing for {part}", HINT)
-    typer.echo(f"this user has the rights on topics that {part} needs")
+            await close_quietly(admin.close, admin)
+    for resource, name in sorted({(acl.resource, acl.name) for acl in found.lacks}):
+        typer.echo(lacking(resource, [name], found.lacks).detail, err=True)
+    if found.lacks:
+        raise UserError(f"{counted(len(found.lacks), 'right')} missing for {part}", HINT)
+    if found.unknown:
+        raise UserError(
+            f"nothing is known of the rights on {counted(len(found.unknown), 'topic')} that do not "
+            f"exist, among them {found.unknown[0]}",
+            "shipclock topics create",
+        )
+    typer.echo(f"this user has the rights that {part} needs")
 
 
 def _line(key: Key, loaded: Loaded) -> str:
@@ -104,7 +113,10 @@ def _line(key: Key, loaded: Loaded) -> str:
         return f"# {key.name} is not set"
     if key.secret:
         return f"# {key.name} is hidden: {origin}"
-    return f"{key.name} = {_toml(value)}  # {origin}"
+    if key.is_file:
+        # A relative one would count from the folder of the file that this becomes.
+        value = str(Path(value).absolute())
+    return f"{key.name} = {_toml(value)}  # {printable(origin)}"
 
 
 def _value(key: Key, loaded: Loaded) -> Any:
@@ -117,4 +129,4 @@ def _value(key: Key, loaded: Loaded) -> Any:
 
 def _toml(value: object) -> str:
     # A JSON string is a TOML string, and so are true, false and whole numbers.
-    return json.dumps(value, ensure_ascii=False)
+    return printable(json.dumps(value, ensure_ascii=False))

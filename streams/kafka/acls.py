@@ -32,6 +32,13 @@ OPERATION_CODES: dict[Operation, int] = {
 """Kafka's numbers, which are also those of the bits that tell what a user may do."""
 
 
+# By Kafka's number of their coordinator's kind.
+_COORDINATED: tuple[tuple[Resource, type[kafka.KafkaError]], ...] = (
+    ("group", kafka.GroupAuthorizationFailedError),
+    ("transactional-id", kafka.TransactionalIdAuthorizationFailed),
+)
+
+
 class Acl(NamedTuple):
     """One right on a resource, by its name in Kafka."""
 
@@ -66,30 +73,59 @@ def lacking(resource: Resource, names: Iterable[str], needs: Sequence[Acl]) -> F
     return Finding(f"this user lacks the {rights} on {kind}{what}", HINT, True)
 
 
-async def lacking_on_topics(admin: AIOKafkaAdminClient, needs: Sequence[Acl]) -> list[Acl]:
-    """Return the rights on topics that are needed and that this user lacks.
+class Rights(NamedTuple):
+    """What this user may not do of what is needed."""
 
-    Of a topic that does not exist nothing can be said. Rights on groups and transactions show when
-    they are used.
+    lacks: list[Acl]
+    unknown: list[str]
+    """Topics of which nothing can be said: they do not exist."""
+
+
+async def lacking_rights(admin: AIOKafkaAdminClient, needs: Sequence[Acl]) -> Rights:
+    """Compare the rights this user has with those needed.
+
+    Of groups and transactional ids Kafka tells only whether this user may know of them, which any
+    right on them implies.
+
+    Raises:
+        KafkaError: The cluster did not answer.
     """
+    lacks, unknown = await _lacking_on_topics(admin, needs)
+    for kind, (resource, refusal) in enumerate(_COORDINATED):
+        for acl in needs:
+            if acl.resource == resource:
+                try:
+                    await admin.find_coordinator(acl.name, kind)
+                except refusal:
+                    lacks.append(acl)
+                except kafka.GroupCoordinatorNotAvailableError:
+                    # On a new cluster; it would have refused first.
+                    pass
+    return Rights(lacks, unknown)
+
+
+async def _lacking_on_topics(
+    admin: AIOKafkaAdminClient, needs: Sequence[Acl]
+) -> tuple[list[Acl], list[str]]:
     wanted = [acl for acl in needs if acl.resource == "topic"]
     names = sorted({acl.name for acl in wanted})
     try:
         answer = await admin._send_request(TopicIdsRequest(names))
     except kafka.IncompatibleBrokerVersion:
         # It does not tell rights.
-        return []
+        return [], names
     denied = kafka.TopicAuthorizationFailedError.errno
     allowed = {
         topic["name"]: 0 if topic["error_code"] == denied else topic["authorized_operations"]
         for topic in answer.to_object()["topics"]
         if topic["error_code"] in (0, denied)
     }
-    return [
+    lacks = [
         acl
         for acl in wanted
         if acl.name in allowed and not allowed[acl.name] >> OPERATION_CODES[acl.operation] & 1
     ]
+    return lacks, [name for name in names if name not in allowed]
 
 
 async def hidden_topics(admin: AIOKafkaAdminClient, names: Iterable[str]) -> set[str]:

@@ -62,8 +62,9 @@ class Connection:
     """A file with that password, instead; read again for each new client."""
     oauth_token_file: str | None = None
     """A file with the token, for OAUTHBEARER; read again for each new connection."""
-    oauth_token_command: str | None = None
-    """A command that prints the token, instead; run again for new connections."""
+    oauth_token_command: str | None = field(default=None, repr=False)
+    """A command that prints the token, instead; run again for new connections. It may hold a
+    secret, so it is shown nowhere."""
     client_rack: str | None = None
     """The rack or zone of this machine: consumers then read from the replica nearest to it."""
     topic_prefix: str = ""

@@ -15,7 +15,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from streams.kafka.acls import Acl, lacking_on_topics
+from streams.kafka.acls import Acl, lacking_rights
 from streams.kafka.topic_ids import topic_ids
 
 
@@ -42,11 +42,11 @@ async def test_a_request_that_fails_says_nothing_of_ids_or_rights(error: KafkaEr
     with pytest.raises(type(error)):
         await topic_ids(admin(error), ["order-paid"])
     with pytest.raises(type(error)):
-        await lacking_on_topics(admin(error), [Acl("topic", "order-paid", "Read")])
+        await lacking_rights(admin(error), [Acl("topic", "order-paid", "Read")])
 
 
 async def test_an_old_broker_has_no_ids() -> None:
     """Nor does it tell rights."""
     old = admin(IncompatibleBrokerVersion("3.0"))
     assert await topic_ids(old, ["order-paid"]) == {}
-    assert await lacking_on_topics(old, [Acl("topic", "order-paid", "Read")]) == []
+    assert await lacking_rights(old, [Acl("topic", "order-paid", "Read")]) == ([], ["order-paid"])
