@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import get_args
 
-from streams.kafka.connection import Connection, ConnectionSettingError
+from streams.kafka.connection import Connection, ConnectionSettingError, Protocol
 from streams.runtime.settings import Settings
 
 PORT_MAX = 65_535
@@ -54,19 +57,17 @@ def worker_problems(settings: Settings, workers: int, where: Mapping[str, str]) 
     if settings.heartbeat_interval_ms * 3 > settings.session_timeout_ms:
         problems.add("heartbeat_interval_ms", "give at most a third of session_timeout_ms "
                      f"({settings.session_timeout_ms})")  # fmt: skip
-    for name in _POSITIVE:
-        if getattr(settings, name) < 1:
-            problems.add(name, "give 1 or more")
+    for name in ("marks_wait_ms", "idle_fetch_wait_ms", "fetch_wait_ms"):
+        if getattr(settings, name) >= settings.request_timeout_ms:
+            problems.add(name, f"give less than request_timeout_ms ({settings.request_timeout_ms})")
+    for each in fields(settings):
+        positive = type(each.default) is int and each.name not in _MAY_BE_ZERO
+        if positive and getattr(settings, each.name) < 1:
+            problems.add(each.name, "give 1 or more")
     return problems.found
 
 
-_POSITIVE = (
-    "probe_interval_ms", "session_timeout_ms", "heartbeat_interval_ms", "rebalance_timeout_ms",
-    "metadata_max_age_ms", "request_timeout_ms", "retry_backoff_ms", "transaction_timeout_ms",
-    "transaction_records_max", "mark_interval_ms", "step_outputs_max", "buffered_bytes_max",
-    "instant_bytes_max", "fetch_partition_bytes", "fetch_bytes_max", "batch_bytes",
-    "restore_concurrency", "summary_interval_ms",
-)  # fmt: skip
+_MAY_BE_ZERO = ("idle_slack_ms", "commit_interval_ms", "catch_up_ms", "catch_up_commit_interval_ms")
 
 
 def named_at(name: str, origin: str | None) -> str:
@@ -87,11 +88,13 @@ class _Problems:
 
 
 def _wrong_address(address: str) -> str:
-    if scheme := _SCHEME.fullmatch(address):
-        protocol = scheme[1].upper()
+    if "@" in address:
+        # What stands before it may be a password.
+        return "give HOST:PORT alone; a login is set by sasl_username and sasl_password_file"
+    if (scheme := _SCHEME.fullmatch(address)) and scheme[1].upper() in get_args(Protocol):
         return (
             f"{address!r} is not HOST:PORT: write bootstrap = {scheme[2]!r} and "
-            f"security_protocol = {protocol!r}"
+            f"security_protocol = {scheme[1].upper()!r}"
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) <= PORT_MAX or "/" in host:
@@ -146,6 +149,11 @@ def _check_login(connection: Connection, problems: _Problems) -> None:
         problems.add(f"{needed[0]} or {needed[1]}", what)
     elif chosen[0].endswith("_file"):
         _check_file(chosen[0], getattr(connection, chosen[0]), problems)
+    elif chosen[0] == "oauth_token_command":
+        try:
+            shlex.split(connection.oauth_token_command or "")
+        except ValueError as error:
+            problems.add(chosen[0], f"{error}")
 
 
 def _check_file(name: str, file: str, problems: _Problems) -> None:

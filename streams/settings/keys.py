@@ -15,7 +15,8 @@ from streams.runtime.settings import Settings
 ENVIRONMENT_PREFIX = "SHIPCLOCK_"
 # What may be wanted of one start must not stand in a file for all of them.
 _FOR_ONE_RUN = ("policy_change",)
-_SECRETS = ("sasl_password", "ssl_key_password")
+# A command may hold a secret among its arguments.
+_SECRETS = ("sasl_password", "ssl_key_password", "oauth_token_command")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _LARGEST = 2**53
 

@@ -95,7 +95,8 @@ def gather(sources: Sources) -> tuple[dict[str, Value], list[str]]:
     for variable, text in sorted(sources.environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
             continue
-        if _SERVICE_LINK.fullmatch(variable) or text.startswith(_SERVICE_ADDRESS):
+        service = variable.endswith("_PORT") and text.startswith(_SERVICE_ADDRESS)
+        if service or _SERVICE_LINK.fullmatch(variable):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if name in KEYS and variable.isupper():
@@ -106,8 +107,9 @@ def gather(sources: Sources) -> tuple[dict[str, Value], list[str]]:
         if name not in KEYS:
             problems.append(f"{flag} {name} {_unknown(name)}")
         elif KEYS[name].secret:
+            ways = f"{KEYS[name].variable}" + (f" or {name}_file" * (f"{name}_file" in KEYS))
             problems.append(f"{flag} {name}: a secret on a command line shows in the list of "
-                            f"processes: set {KEYS[name].variable} or {name}_file")  # fmt: skip
+                            f"processes: set {ways}")  # fmt: skip
         else:
             _take(KEYS[name], value, flag, given, problems)
     return given, problems
@@ -140,9 +142,13 @@ def _from_file(file: Path, given: dict[str, Value], problems: list[str]) -> None
             problems.append(f"{where}: {name} {_unknown(name)}")
         else:
             key = KEYS[name]
-            beside = key.is_file and isinstance(entry, str)
+            beside = isinstance(entry, str) and (key.is_file or _is_policy_file(key, entry))
             value = str(file.parent / entry) if beside else entry
             _take(key, value, where, given, problems, is_text=False)
+
+
+def _is_policy_file(key: Key, entry: str) -> bool:
+    return key.name == "policy" and entry.endswith(".toml")
 
 
 def _line_of(text: str, name: str) -> int:

@@ -51,8 +51,9 @@ def test_every_setting_of_the_worker_and_the_connection_can_be_given() -> None:
     assert all(key.meaning for key in KEYS.values())
     for key in KEYS.values():
         if key.kind is int and key.name not in ("metrics_port", "workers"):
-            found = loaded(**{key.name.upper(): "4000" if "session" in key.name else "600"})
-            assert getattr(found.settings, key.name) in (600, 4000)
+            value = {"session_timeout_ms": 4000, "request_timeout_ms": 9000}.get(key.name, 600)
+            found = loaded(**{key.name.upper(): str(value)})
+            assert getattr(found.settings, key.name) == value
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,12 @@ def test_every_setting_of_the_worker_and_the_connection_can_be_given() -> None:
         ('idle_slack_ms = "5"', "idle_slack_ms: '5' is not a whole number from 0 on"),
         ("idle_slack_ms = -5", "-5 is not a whole number"),
         ("batch_bytes = 0", "batch_bytes: give 1 or more"),
+        ("answer_limit_ms = 0", "answer_limit_ms: give 1 or more"),
+        ("marks_wait_ms = 60000", "marks_wait_ms: give less than request_timeout_ms (10000)"),
+        ('bootstrap = "SASL_SSL://me:hunter2@a:9093"', "bootstrap: give HOST:PORT alone; a login"),
+        ('bootstrap = "http://a:9093"', "'http://a:9093' is not HOST:PORT, as in"),
+        (('security_protocol = "SASL_SSL"\nsasl_mechanism = "OAUTHBEARER"\n'
+         "oauth_token_command = \"a 'b\""), "oauth_token_command: No closing quotation"),
         ('security_protocol = "sasl-ssl"', "is not one of PLAINTEXT, SSL"),
         ('bootstrap = "SASL_SSL://a:9093"',
          "write bootstrap = 'a:9093' and security_protocol = 'SASL_SSL'"),
@@ -188,3 +195,62 @@ def test_rights_carry_the_prefix_and_nothing_else_changes() -> None:
         "kafka-acls.sh --bootstrap-server 127.0.0.1:9092 --add --allow-principal User:shipclock "
         "--operation Write --transactional-id shipclock-orders- --resource-pattern-type prefixed"
     ) in lines.output
+
+
+def test_no_value_makes_a_setting_go_unread() -> None:
+    """Kubernetes gives addresses of services; a setting that looks like one is a mistake."""
+    with pytest.raises(SettingsError, match=r"'tcp://kafka:9092' is not HOST:PORT"):
+        loaded(BOOTSTRAP="tcp://kafka:9092")
+    assert loaded(METRICS_PORT="tcp://10.0.0.1:80").settings.metrics_port is None
+
+
+def test_a_token_command_is_a_secret() -> None:
+    """It may hold one among its arguments."""
+    found = loaded(OAUTH_TOKEN_COMMAND="curl -d secret=hunter2", SECURITY_PROTOCOL="SASL_SSL",
+                   SASL_MECHANISM="OAUTHBEARER")  # fmt: skip
+    assert "hunter2" not in repr(found)
+    result: Any = CliRunner().invoke(
+        program(), ["config", "show"],
+        env={"SHIPCLOCK_OAUTH_TOKEN_COMMAND": "curl -d secret=hunter2",
+             "SHIPCLOCK_SECURITY_PROTOCOL": "SASL_SSL", "SHIPCLOCK_SASL_MECHANISM": "OAUTHBEARER"},
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "hunter2" not in result.output
+    assert "oauth_token_command is hidden" in result.output
+
+
+def test_a_policy_file_stands_beside_the_settings_that_name_it(tmp_path: Path) -> None:
+    """As every file that settings name; a packaged policy is a name."""
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    file = folder / "shipclock.toml"
+    file.write_text('policy = "rules.toml"')
+    assert load(Sources(file, {}, {})).policy == str(folder / "rules.toml")
+    file.write_text('policy = "douyin-first-scan"')
+    assert load(Sources(file, {}, {})).policy == "douyin-first-scan"
+
+
+def test_settings_shown_can_be_read_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative file in them would count from there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "password").write_text("x")
+    (tmp_path / "conf" / "a.toml").write_text(
+        'security_protocol = "SASL_PLAINTEXT"\nsasl_mechanism = "PLAIN"\nsasl_username = "u"\n'
+        'sasl_password_file = "password"\n'
+    )
+    shown = CliRunner().invoke(program(), ["config", "show", "--config", "conf/a.toml"])
+    (tmp_path / "conf" / "b.toml").write_text(shown.output)
+    again = load(Sources(tmp_path / "conf" / "b.toml", {}, {}))
+    assert again.connection.sasl_password_file == str(tmp_path / "conf" / "password")
+
+
+def test_a_check_that_cannot_connect_fails() -> None:
+    """What follows it, as a deployment, must not go on."""
+    result: Any = CliRunner().invoke(
+        program(), ["config", "check", "--bootstrap", "127.0.0.1:1", "--for", "worker"]
+    )
+    assert "no Kafka broker answers at 127.0.0.1:1" in result.exception.message
+    assert result.exception.exit_code == 1
