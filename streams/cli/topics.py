@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from streams.kafka.acls import Acl
     from streams.kafka.topic_admin import TopicState
 
+_PLACES_MAX = 20
+
 app = typer.Typer(
     no_args_is_help=True, help="Create the Kafka topics from their files, or check them."
 )
@@ -120,9 +122,12 @@ def copy(
         typer.echo(f"{topic} {count:,}")
     typer.echo(f"copied {counted(copied.total(), 'record')} into topics with the prefix {into}")
     if copied.left_out:
-        typer.echo(
-            f"note: left out {counted(copied.left_out, 'record')} that cannot be read or are empty",
-            err=True,
+        places = ", ".join(copied.left_out[:_PLACES_MAX])
+        more = ", …" if len(copied.left_out) > _PLACES_MAX else ""
+        raise UserError(
+            f"left out what cannot be read or is empty, at {places}{more}; all else was copied",
+            "have these facts sent again to the topics there before workers start; a batch that "
+            "`dead-letters skip` has passed stands in dead-letter",
         )
 
 

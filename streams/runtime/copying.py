@@ -34,8 +34,10 @@ _decode = msgspec.json.Decoder(ExemptionGranted).decode
 class Copied(Counter[str]):
     """Records copied, by topic."""
 
-    left_out = 0
-    """Batches that cannot be read, and stay where they are."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: list[str] = []
+        """Places of what cannot be read or is empty, and stays where it is."""
 
 
 async def copy_facts(connection: Connection, prefix: str, listen: CopyListener) -> Copied:
@@ -85,7 +87,7 @@ async def _copy(
     async with aclosing(merged(connection, topic, partitions)) as found:
         async for record in found:
             if record.value is None and record.key is None:
-                copied.left_out += 1
+                copied.left_out.append(f"{topic} offset {record.offset}")
                 continue
             places = [0 if record.key is None else partition_of(record.key, count)]
             if topic == _EXEMPTIONS:
