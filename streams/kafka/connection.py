@@ -82,6 +82,16 @@ class Connection:
 
         return AIOKafkaConsumer(*topics, **self._options(), **options)
 
+    def reader(self, *topics: str, **options: Any) -> AIOKafkaConsumer:
+        """Make a consumer without a group, of what was committed, from the beginning on."""
+        return self.consumer(
+            *topics,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            **options,
+        )
+
     def producer(self, **options: Any) -> AIOKafkaProducer:
         """Make a producer, not started yet."""
         if self.topic_prefix:

@@ -216,12 +216,8 @@ async def _reader(
     """Connect; yield what reads, and the partition count of every topic."""
     async with connected(connection, reading_rights(connection, topics)) as counts:
         mark = AsEntries() if lean() else None
-        consumer = connection.consumer(
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=_FETCH_PARTITION_BYTES,
-            value_deserializer=mark,
+        consumer = connection.reader(
+            max_partition_fetch_bytes=_FETCH_PARTITION_BYTES, value_deserializer=mark
         )
         try:
             await consumer.start()

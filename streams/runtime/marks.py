@@ -100,11 +100,8 @@ class MarksReader(Service):
     async def _read(self) -> None:
         """Read until something fails."""
         settings = self._settings
-        consumer = settings.connection.consumer(
+        consumer = settings.connection.reader(
             client_id=f"{settings.app_id}-marks",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
             request_timeout_ms=settings.request_timeout_ms,
             fetch_max_wait_ms=settings.marks_wait_ms,
         )

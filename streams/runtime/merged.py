@@ -33,12 +33,7 @@ async def merged(
     """
     places = [TopicPartition(topic, number) for number in range(partitions)]
     mark = AsColumns() if lean() else None
-    consumer = connection.consumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        value_deserializer=mark,
-    )
+    consumer = connection.reader(value_deserializer=mark)
     try:
         async with asyncio.timeout(_PATIENCE_S):
             await consumer.start()

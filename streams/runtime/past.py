@@ -135,9 +135,7 @@ class Frontiers:
 @contextlib.asynccontextmanager
 async def frontiers(connection: Connection, partitions: int) -> AsyncIterator[Frontiers]:
     """Connect to the checkpoints; within `connected`, which turns failures into ClientError."""
-    consumer = connection.consumer(
-        enable_auto_commit=False, auto_offset_reset="earliest", isolation_level="read_committed"
-    )
+    consumer = connection.reader()
     try:
         made = Frontiers(consumer, partitions)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

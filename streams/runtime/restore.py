@@ -44,11 +44,8 @@ async def restore(
     """
     tp = TopicPartition(stage.changelog, partition)
     mark = AsEntries(settings.inflated_bytes_max) if lean() else None
-    consumer = settings.connection.consumer(
+    consumer = settings.connection.reader(
         client_id=f"{settings.app_id}-{stage.name}-{partition}-restore",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,
         request_timeout_ms=settings.request_timeout_ms,
         fetch_max_wait_ms=settings.fetch_wait_ms,

@@ -12,12 +12,7 @@ from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
 from streams.kafka.waiting import close_quietly
-from streams.runtime.client import (
-    CONNECT_TIMEOUT_S,
-    connected,
-    count_of,
-    has_members,
-)
+from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, has_members
 from streams.runtime.lean import AsColumns, Unread, lean, readable
 from streams.runtime.rights import skipping_rights
 from streams.runtime.unreadable import skips_group

@@ -138,10 +138,7 @@ class WorkerProcess:
 
 async def read(connection: Connection, topics: Iterable[str]) -> list[LogRecord]:
     """Read topics from beginning to end, committed records only."""
-    consumer = connection.consumer(
-        *topics, isolation_level="read_committed",
-        auto_offset_reset="earliest", enable_auto_commit=False,
-    )  # fmt: skip
+    consumer = connection.reader(*topics)
     await consumer.start()
     records: list[LogRecord] = []
     try:
