@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,14 +17,6 @@ from streams.runtime.logs import reason
 
 class WorkerError(UserError):
     """Why a worker cannot go on."""
-
-
-def ended_unasked(what: str, task: asyncio.Task[None]) -> WorkerError:
-    """Say that a task has ended that must last as long as the worker."""
-    why = "cancelled by the client" if task.cancelled() else reason(task.exception())
-    return WorkerError(
-        f"{what} has ended: {why}", "start the worker again, and report it: this is a bug"
-    )
 
 
 class PartitionRefused(Exception):

@@ -30,10 +30,8 @@ def error(log: logging.Logger, name: str, /, **fields: Any) -> None:
     event(log, name, level=logging.ERROR, **fields)
 
 
-def reason(exc: BaseException | None) -> str:
+def reason(exc: BaseException) -> str:
     """Say an exception in one line."""
-    if exc is None:
-        return "it came to its end"
     text = " ".join(str(exc).split())
     name = type(exc).__name__
     return text if text.startswith(name) else f"{name}: {text}" if text else name

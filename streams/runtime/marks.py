@@ -15,8 +15,8 @@ from streams.engine.marks import MARKS_PARTITION, Marks
 from streams.engine.records import FRONTIER_MARKS
 from streams.kafka.waiting import close_quietly, within
 from streams.runtime.clock import wall_ms
-from streams.runtime.errors import WorkerError, ended_unasked, refusal
-from streams.runtime.frame import Service
+from streams.runtime.errors import WorkerError, refusal
+from streams.runtime.lasting import Lasting
 from streams.runtime.logs import Standing, error, reason, warn
 from streams.runtime.settings import Settings
 from streams.telemetry import metrics
@@ -35,48 +35,26 @@ class _Asked(NamedTuple):
     wall_ms: int
 
 
-class MarksReader(Service):
+class MarksReader(Lasting):
     """Keeps `marks` as the topic has them, for all partitions of the process.
 
     It reads from the beginning, without a group: the topic is compacted. Whatever it cannot do in
     time ends the attempt, is logged, and begins again from there; meanwhile shops charge nothing.
     """
 
-    logger = logging.getLogger("mode")
-
     def __init__(
         self, settings: Settings, on_fatal: Callable[[WorkerError], None], **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(f"the reader of {FRONTIER_MARKS}", on_fatal, **kwargs)
         self.marks = Marks(settings.app_id)
         self._settings = settings
         self._exists = asyncio.Event()
         self._standing = Standing()
         self._odd = Standing()
-        self._reading: asyncio.Task[None] | None = None
-        self._on_fatal = on_fatal
-        self._stopping = False
 
     def begin(self) -> None:
         """Start reading, now that the topic is known to exist: to ask for it might create it."""
         self._exists.set()
-
-    async def on_started(self) -> None:
-        """Wait until there is something to read."""
-        self._reading = asyncio.create_task(self._run(), name=FRONTIER_MARKS)
-        self._reading.add_done_callback(self._on_end)
-
-    async def on_stop(self) -> None:
-        """Stop reading."""
-        self._stopping = True
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-
-    def _on_end(self, reading: asyncio.Task[None]) -> None:
-        """End the worker if the reading ends unasked: its shops would charge nothing for good."""
-        if not self._stopping:
-            self._on_fatal(ended_unasked(f"the reader of {FRONTIER_MARKS}", reading))
 
     async def _run(self) -> None:
         await self._exists.wait()

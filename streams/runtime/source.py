@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.diagnosis import diagnose, unreachable
 from streams.kafka.waiting import cancelled, jittered
-from streams.runtime.errors import WorkerError, ended_unasked, refusal
-from streams.runtime.frame import Service
+from streams.runtime.errors import WorkerError, refusal
+from streams.runtime.lasting import Lasting
 from streams.runtime.logs import Standing, error, reason
 from streams.runtime.marks import MarksReader
 from streams.runtime.reach import Reach
@@ -31,10 +31,8 @@ _BROKEN_S_MIN, _BROKEN_S_MAX = 1.0, 30.0
 _HEALTHY_S = 60.0
 
 
-class Source(Service):
+class Source(Lasting):
     """Keeps a session of the stage's consumer group: begins another one whenever it ends."""
-
-    logger = logging.getLogger("mode")
 
     def __init__(
         self,
@@ -46,35 +44,15 @@ class Source(Service):
         reach: Reach,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(f"the {stage.name} stage", on_fatal, **kwargs)
         self._settings = settings
         self._stage = stage
         self._channel = channel
         self._marks = marks
-        self._on_fatal = on_fatal
         self._reach = reach
         self._needs = worker_rights(settings.connection, settings.app_id, [stage])
         self._refusals = Standing()
         self._broken_s = _BROKEN_S_MIN
-        self._reading: asyncio.Task[None] | None = None
-        self._stopping = False
-
-    async def on_started(self) -> None:
-        """Begin to read."""
-        self._reading = asyncio.create_task(self._run(), name=f"source-{self._stage.name}")
-        self._reading.add_done_callback(self._on_end)
-
-    async def on_stop(self) -> None:
-        """Stop reading, finish commits, leave the group."""
-        self._stopping = True
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-
-    def _on_end(self, reading: asyncio.Task[None]) -> None:
-        """End the worker if its reading ends unasked: the stage would stand still for good."""
-        if not self._stopping:
-            self._on_fatal(ended_unasked(f"the {self._stage.name} stage", reading))
 
     async def _run(self) -> None:
         while True:

@@ -788,8 +788,8 @@ async def test_a_source_that_ends_unasked_ends_the_worker(monkeypatch: pytest.Mo
         f"the {STAGE.name} stage has ended: SystemError: a bug where nobody looked"
     )
     await reader.on_started()
-    assert reader._reading is not None
-    reader._reading.cancel()
+    assert reader._task is not None
+    reader._task.cancel()
     async with asyncio.timeout(10):
         while len(fatal) < 2:
             await asyncio.sleep(0.01)
