@@ -156,7 +156,7 @@ def main() -> None:
 def wait_until_restored(workers: Sequence[cluster.WorkerProcess], partitions: int) -> None:
     """Wait until the workers have restored all partitions between them."""
     deadline_s = time.monotonic() + STARTED_TIMEOUT_S
-    while sum(worker.log.count(" restored stage=") for worker in workers) < partitions:
+    while sum(len(cluster.restored(worker.log)) for worker in workers) < partitions:
         if time.monotonic() > deadline_s or any(w.process.poll() is not None for w in workers):
             raise SystemExit("\n".join(worker.log for worker in workers))
         time.sleep(0.2)

@@ -191,7 +191,7 @@ async def observe(
         "--policy", tuning.policy, "--workers", str(workers),
         "--set", f"metrics_port={port}", *tuning.settings,
     ]  # fmt: skip
-    process = compare.EngineProcess(command, compare.RESTORED, folder)
+    process = compare.EngineProcess(command, compare.ASSIGNED, folder)
     seen: list[tuple[int, dict[str, Any]]] = []
     watching = asyncio.create_task(watch(bootstrap, load.partitions, seen))
     try:

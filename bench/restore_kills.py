@@ -171,7 +171,7 @@ class Bench:
         time.sleep(kill_after_s)
         self._broker.kill()
         killed_s = time.monotonic()
-        restored_before = trouble.restored(worker.log)
+        restored_before = len(cluster.restored(worker.log))
         time.sleep(AWAY_S)
         self._broker.start()
         back_s = time.monotonic()

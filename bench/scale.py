@@ -311,7 +311,7 @@ async def restore_by_worker(bootstrap: str, folder: Path, states: int) -> Row:
     try:
         await worker.said("assigned", 1)
         started_s = time.monotonic()
-        await worker.said("restored stage=orders", PARTITIONS, timeout_s=300)
+        await worker.restored(timeout_s=300)
         wall_s = time.monotonic() - started_s
         await asyncio.sleep(1)
         rss = worker.rss()
@@ -346,7 +346,7 @@ async def work_by_worker(bootstrap: str, folder: Path, job: throughput.Job) -> R
     await admin.start()
     worker = ProbedWorker(bootstrap, folder / "working")
     try:
-        await worker.said("restored stage=orders", PARTITIONS, timeout_s=300)
+        await worker.restored(timeout_s=300)
         started_s, cpu_s = time.monotonic(), worker.cpu_s()
         offsets = await cluster.committed(admin, f"{restoring.APP_ID}-orders")
         # Partitions that were restored before the last one have begun.
@@ -536,13 +536,23 @@ class ProbedWorker:
     def log(self) -> str:
         return self._log_path.read_text()
 
+    async def restored(self, timeout_s: float) -> None:
+        """Wait until it has restored all order partitions; the log says so within a second."""
+        async with asyncio.timeout(timeout_s):
+            while sum(stage == "orders" for stage, _ in cluster.restored(self.log())) < PARTITIONS:
+                self._check()
+                await asyncio.sleep(0.02)
+
     async def said(self, text: str, times: int, timeout_s: float = 60) -> None:
         """Wait until its log has a text so many times."""
         async with asyncio.timeout(timeout_s):
             while self.log().count(text) < times:
-                if self._process.poll() is not None:
-                    sys.exit(self.log())
+                self._check()
                 await asyncio.sleep(0.02)
+
+    def _check(self) -> None:
+        if self._process.poll() is not None:
+            sys.exit(self.log())
 
     def rss(self) -> int:
         return int(self._usage.memory_info().rss)

@@ -190,21 +190,5 @@ def told(places: Iterable[Place], logs: Iterable[Path]) -> list[str]:
     for line in sorted(line for path in logs for line in path.read_text().splitlines()):
         match = _NAMES_PARTITIONS.search(line)
         if match is not None and not _COUNTS_PARTITIONS.search(line):
-            said |= {Place(match[1], number): line for number in numbers(match[2])}
+            said |= {Place(match[1], number): line for number in cluster.numbers(match[2])}
     return [f"{place}: {said.get(place, 'no worker has said a word of it')}" for place in places]
-
-
-def restored(log: str) -> int:
-    """Count the partitions of which a worker's log says that they were restored."""
-    lines = (line for line in log.splitlines() if " restored " in line)
-    found = (_NAMES_PARTITIONS.search(line) for line in lines)
-    return len({(m[1], number) for m in found if m is not None for number in numbers(m[2])})
-
-
-def numbers(ranges: str) -> list[int]:
-    """Read partition numbers as the log writes them, such as `0-3,7`."""
-    found: list[int] = []
-    for part in filter(None, ranges.split(",")):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found

@@ -109,8 +109,9 @@ def check_counts(partition: int, meta: Meta | None, orders: int, exemptions: int
     counted = (0, 0) if meta is None else (meta.orders, meta.exemptions)
     if (orders, exemptions) != counted:
         raise CorruptChangelog(
-            f"orders-changelog[{partition}] holds {orders} orders and {exemptions} "
-            f"exemptions, its last checkpoint counted {counted[0]} and {counted[1]}"
+            f"orders-changelog[{partition}] does not hold what its last checkpoint counted",
+            f"{orders} orders and {exemptions} exemptions in partition {partition}, "
+            f"{counted[0]} and {counted[1]} counted",
         )
 
 

@@ -80,7 +80,16 @@ class Checkpoint(NamedTuple):
 
 
 class CorruptChangelog(Exception):
-    """A changelog that does not hold what its last checkpoint says, or nothing readable."""
+    """A changelog that does not hold what its last checkpoint says, or nothing readable.
+
+    Args:
+        message: In words that other partitions may share, but for the partition's name.
+        at: What only this partition has to say.
+    """
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def unreadable(topic: str, partition: int, key: bytes, why: Exception) -> Exception:

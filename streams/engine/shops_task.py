@@ -198,9 +198,9 @@ class ShopsTask(PartitionTask):
         stored = (0, 0, 0) if meta is None else (meta.violations, meta.pending, meta.bans or 0)
         if found != stored:
             raise CorruptChangelog(
-                f"shops-changelog[{self.partition}] holds {found[0]} violations, {found[1]} "
-                f"waiting items and {found[2]} bans, its last checkpoint counted {stored[0]}, "
-                f"{stored[1]} and {stored[2]}"
+                f"shops-changelog[{self.partition}] does not hold what its last checkpoint counted",
+                f"{found[0]} violations, {found[1]} waiting items and {found[2]} bans in "
+                f"partition {self.partition}, {stored[0]}, {stored[1]} and {stored[2]} counted",
             )
         if meta is None:
             return

@@ -21,13 +21,11 @@ from streams.runtime.counters import Counters
 from streams.runtime.failures import Failures
 from streams.runtime.flow import Flow
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import Standing, warn
+from streams.runtime.logs import Standing
 from streams.runtime.reports import Reports
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task, TimedTask
 from streams.runtime.takeover import Life
-
-log = logging.getLogger(__name__)
 
 
 async def agent(batches: AsyncIterable[Batch]) -> None:
@@ -83,6 +81,7 @@ class Agent:
         self.incarnation = 0
         """Which life this is: an error ends one."""
         self._broken: Exception | None = None
+        self._reports = reports
         self._failures = Failures(settings, stage, number, reports)
         self._crowds = Standing()
         self._closing = asyncio.Event()
@@ -262,9 +261,10 @@ class Agent:
         crowded = self.flow.crowded(self.held_bytes_max, self.instant_bytes_max)
         for topic, instant_ms in crowded:
             if self._crowds.news(topic):
-                warn(log, "crowded", stage=self._stage.name, topic=topic, partition=self.number,
-                     detail="too many records of one instant to be held: those that follow count "
-                     "as a millisecond later")  # fmt: skip
+                self._reports.add_once(
+                    logging.WARNING, "crowded", self.number, topic=topic, detail="too many records "
+                    "of one instant to be held: those that follow count as a millisecond later",
+                )  # fmt: skip
             beyond_ms = max(task.frontier_ms, instant_ms) + 1
             task.complete(topic, beyond_ms)
             self.flow.completed(topic, beyond_ms)

@@ -34,7 +34,15 @@ class PartitionRefused(Exception):
 
 
 class PositionLost(Exception):
-    """What the broker has to give is not what comes next: the partition must begin again."""
+    """What the broker has to give is not what comes next: the partition must begin again.
+
+    Args:
+        message: See `PartitionRefused`; so is `at`.
+    """
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class TopicRecreated(PartitionRefused):
@@ -105,6 +113,7 @@ def refusal(exc: BaseException, needs: Sequence[Acl] = ()) -> Refusal | None:
             return Refusal(lacks.detail, lacks.hint)
         for kind, hint in _HINTS.items():
             if isinstance(cause, kind):
-                return Refusal(reason(cause), hint)
+                at = cause.at if isinstance(cause, CorruptChangelog) else ""
+                return Refusal(reason(cause), hint, at)
         cause = cause.__cause__
     return None

@@ -55,8 +55,8 @@ class Failures:
         if isinstance(exc, (KafkaError, OSError, PositionLost)):
             self._count("failed")
             add(logging.WARNING, "failed", self._number, detail=reason(exc),
-                retrying="until it works", shared=isinstance(exc, KafkaConnectionError)
-                )  # fmt: skip
+                at=exc.at if isinstance(exc, PositionLost) else "", retrying="until it works",
+                shared=isinstance(exc, KafkaConnectionError))  # fmt: skip
             pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, _RETRY_S_MAX)
             return jittered(pause_s)
         self._count("broken")

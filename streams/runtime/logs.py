@@ -116,7 +116,11 @@ class _ClientNoise(logging.Filter):
             record.args = tuple(
                 reason(each) if isinstance(each, BaseException) else each for each in record.args
             )
-        detail = " ".join(record.getMessage().split()).replace('"', "'")
+        detail = " ".join(record.getMessage().split())
+        if record.exc_info and record.exc_info[1] and (why := reason(record.exc_info[1])):
+            # The traceback is left out, and with it what it was.
+            detail += "" if why in detail else f": {why}"
+        detail = detail.replace('"', "'")
         # A first connection that fails is the caller's to report.
         if detail.startswith("Unable connect to '") or not self._standing.news(kind):
             return False

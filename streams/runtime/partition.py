@@ -48,8 +48,9 @@ class Partition(Agent):
         super().__init__(number, settings, stage, inputs, counters, reports, marks)
         self._positions = Positions(stage, inputs, number, reports, settings.accepted_topics)
         self.progress = Progress(stage.name, number)
-        self.lag = 0
-        """Offsets between what was read (before it is ready: committed) and the ends."""
+        self.lag: int | None = None
+        """Offsets between what was read (before it is ready: committed) and the ends; None until
+        they are known."""
         self._takeover = Takeover(
             settings, stage, number, counts, partition_of, self._positions, restoring,
             self.progress, reports,
@@ -67,7 +68,12 @@ class Partition(Agent):
     def shrunk(self, topic: str, read_to: int, end: int) -> None:
         """Give up this life: a topic ends before what was read of it."""
         self._positions.shrunk(topic, end)
-        self.fail(PositionLost(f"{topic} was read up to offset {read_to} but ends at {end}"))
+        self.fail(
+            PositionLost(
+                f"{topic} ends before what was read of it",
+                f"{topic}[{self.number}] was read up to offset {read_to} but ends at {end}",
+            )
+        )
 
     def compare_topics(self, ids: Mapping[str, str]) -> None:
         """Give up this life if a topic is not the one any more whose records it processes."""

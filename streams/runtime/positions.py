@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
 from streams.runtime.errors import PartitionRefused, PositionLost, TopicRecreated
 from streams.runtime.inputs import Inputs
-from streams.runtime.logs import error
 from streams.runtime.reports import Reports
 from streams.runtime.stage import Stage, Task
-
-log = logging.getLogger(__name__)
 
 
 class _Gone(NamedTuple):
@@ -176,16 +173,18 @@ class Positions:
             at,
         )
 
-    def _once(self, name: str, *, at: str = "", **fields: str) -> None:
+    def _once(self, name: str, *, at: str = "", **fields: Any) -> None:
         self._reports.add_once(logging.WARNING, name, self._number, at=at, **fields)
 
     def _report_lost(self, tp: TopicPartition, offset: int, begin: int) -> None:
         """Log records that retention deleted before they were processed."""
         first = max(offset, self._begun.get(tp.topic, 0))
         if first < begin and (offset or tp.topic in self._begun):
-            error(log, "records-lost", topic=tp.topic, partition=tp.partition,
-                  first=first, last=begin - 1,
-                  detail="retention deleted them before they were processed")  # fmt: skip
+            self._reports.add_once(
+                logging.ERROR, "records-lost", self._number,
+                at=f"{_name(tp)} offsets {first}-{begin - 1}", sums={"offsets": begin - first},
+                topic=tp.topic, detail="retention deleted them before they were processed",
+            )  # fmt: skip
 
 
 def _name(tp: TopicPartition) -> str:

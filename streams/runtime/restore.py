@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
@@ -14,14 +13,9 @@ from aiokafka.errors import KafkaTimeoutError
 from streams.kafka.waiting import close_quietly, within
 from streams.runtime.errors import PartitionRefused
 from streams.runtime.lean import AsEntries, entries, lean, readable
-from streams.runtime.logs import event
 from streams.runtime.progress import Progress
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task
-
-log = logging.getLogger(__name__)
-
-_PROGRESS_INTERVAL_S = 1.0
 
 
 @runtime_checkable
@@ -64,8 +58,6 @@ async def restore(
             begin = (await consumer.beginning_offsets([tp]))[tp]
         end = await end_now()
         consumer.seek(tp, begin)
-        count = 0
-        next_progress = time.monotonic() + _PROGRESS_INTERVAL_S
         position = begin
         advanced_s = time.monotonic()
         while position != end:
@@ -81,12 +73,11 @@ async def restore(
             for records in read.values():
                 for batch in entries(records):
                     task.restore(batch)
-                    count += len(batch)
             if tp in unread:
                 raise PartitionRefused(
-                    f"the changelog {tp.topic}[{tp.partition}] cannot be read at offset "
-                    f"{unread[tp].first}: {unread[tp].detail}",
+                    f"the changelog {tp.topic} cannot be read: {unread[tp].detail}",
                     "see Batches that cannot be read in docs/semantics.md",
+                    f"{name} at offset {unread[tp].first}",
                 )
             async with within(settings.answer_limit_ms, f"the position in {name}"):
                 before, position = position, await consumer.position(tp)
@@ -96,11 +87,6 @@ async def restore(
                 raise KafkaTimeoutError(
                     f"nothing was read of {name} for {settings.restore_stall_limit_ms / 1000:g} s"
                 )
-            if time.monotonic() > next_progress and position < end:
-                next_progress += _PROGRESS_INTERVAL_S
-                percent = 100 * (position - begin) // (end - begin)
-                event(log, "restoring", stage=stage.name, partition=partition, records=count,
-                      percent=percent)  # fmt: skip
         if isinstance(task, LargeTask):
             for _ in task.restored_in_parts():
                 # Heartbeats, and the commits of partitions that are further.

@@ -192,7 +192,12 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if part is None or not part.ready:
                 continue
             if records.offsets[0] < part.flow.read_to[tp.topic]:
-                part.fail(PositionLost(f"{_name(tp)} came again from offset {records.offsets[0]}"))
+                part.fail(
+                    PositionLost(
+                        f"records of {tp.topic} came again",
+                        f"{_name(tp)} from offset {records.offsets[0]}",
+                    )
+                )
                 continue
             deliver(part, tp, self._placement.check(tp, records, self._counts))
         for tp, batch in fetched.unread.items():
@@ -222,7 +227,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         for tp in positions:
             part = self._partitions.get(tp.partition)
             if part is not None and part.ready:
-                part.fail(PositionLost(f"{_name(tp)} has not, or not any more, what comes next"))
+                part.fail(PositionLost(f"{tp.topic} has not, or not any more, what comes next"))
 
     async def _completed(self) -> tuple[dict[Partition, list[str]], int]:
         """Return the topics read to their ends, as of when; nothing if no answer is new."""

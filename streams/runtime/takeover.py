@@ -13,15 +13,12 @@ from streams.engine.records import CorruptChangelog
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.errors import PartitionRefused
-from streams.runtime.logs import event
 from streams.runtime.positions import Positions
 from streams.runtime.progress import Progress
 from streams.runtime.reports import Reports
 from streams.runtime.restore import restore
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage, Task, TimedTask
-
-log = logging.getLogger(__name__)
 
 _FREEZE_STATES_MIN = 100_000
 
@@ -92,14 +89,10 @@ class Takeover:
             # life has left must not stay with them.
             gc.collect()
             gc.freeze()
-        event(
-            log,
-            "restored",
-            stage=self._stage.name,
-            partition=self._number,
-            states=task.states,
-            seconds=time.monotonic() - started_s,
-        )
+        self._reports.add_once(
+            logging.INFO, "restored", self._number, sums={"states": task.states},
+            longest={"seconds": time.monotonic() - started_s},
+        )  # fmt: skip
         return Life(task, transactions, begun)
 
     async def _restore(self, transactions: Transactions) -> tuple[Task, Mapping[str, int]]:

@@ -11,7 +11,7 @@ from streams.runtime.clock import iso
 from streams.runtime.counters import Counters
 from streams.runtime.logs import Standing, duration, error, event, ranges, warn
 from streams.runtime.partition import Partition
-from streams.runtime.reports import Reports
+from streams.runtime.reports import Reports, shared
 from streams.runtime.settings import Settings
 from streams.runtime.stage import Stage
 from streams.telemetry import metrics
@@ -55,22 +55,28 @@ class Watch:
         self._reports = reports
         self._reached: dict[Partition, _Reached] = {}
         self._still: list[Partition] = []
+        self._restoring: set[Partition] = set()
         self._standing = Standing()
         self._summed_s = time.monotonic()
 
     @property
-    def lag(self) -> int:
-        """Offsets between what was read and the ends, of all partitions."""
-        return sum(part.lag for part in self._partitions.values())
+    def lag(self) -> int | None:
+        """Offsets between what was read and the ends, of all partitions.
+
+        None while it is not known: no partition is assigned, or the ends have not been told.
+        """
+        lags = [part.lag for part in self._partitions.values()]
+        known = [lag for lag in lags if lag is not None]
+        return sum(known) if lags and len(known) == len(lags) else None
 
     def measure(self) -> None:
         """Set the gauges."""
         parts = self._partitions.values()
         ready = [part for part in parts if part.ready]
-        if parts:
-            metrics.LAG.labels(self._stage).set(self.lag)
-        else:
+        if (lag := self.lag) is None:
             metrics.LAG.forget(self._stage)
+        else:
+            metrics.LAG.labels(self._stage).set(lag)
         metrics.ASSIGNED.labels(self._stage).set(len(parts))
         metrics.READY.labels(self._stage).set(len(ready))
         metrics.UNREADABLE.labels(self._stage).set(sum(len(part.flow.stuck) for part in ready))
@@ -87,7 +93,7 @@ class Watch:
             progress = part.progress
             if progress.since_s is not None:
                 if now_s - progress.since_s > self._limit_s:
-                    waiting.setdefault(progress.step, []).append(part)
+                    waiting.setdefault(shared(progress.step, part.number), []).append(part)
                 continue
             # What it waits for is reported by itself.
             waits = waits_for_clock or part.flow.stuck
@@ -103,15 +109,28 @@ class Watch:
         if self._still and self._standing.news("still"):
             warn(log, "standing-still", stage=self._stage,
                  partitions=ranges(part.number for part in self._still),
-                 lag=sum(part.lag for part in self._still),
+                 lag=sum(part.lag or 0 for part in self._still),
                  for_s=now_s - min(self._reached[part].since_s for part in self._still),
                  detail="ready, with records to read, and no progress",
                  hint="an open transaction of a producer holds back all that follows it"
                  )  # fmt: skip
+        self._tell_restoring()
         self._reports.flush()
         if not self._still and all(part.ready for part in self._partitions.values()):
             self._standing.over()
             self._reports.over()
+
+    def _tell_restoring(self) -> None:
+        """Log how far the partitions are that have been restoring since the last look."""
+        before = self._restoring
+        self._restoring = {part for part in self._partitions.values() if part.progress.remaining}
+        parts = self._restoring & before
+        if parts:
+            remaining = sum(part.progress.remaining for part in parts)
+            total = sum(part.progress.total for part in parts)
+            event(log, "restoring", stage=self._stage,
+                  partitions=ranges(part.number for part in parts), remaining=remaining,
+                  total=total, percent=100 * (total - remaining) // total)  # fmt: skip
 
     def _warn_not_ready(self, step: str, parts: list[Partition], now_s: float) -> None:
         if not self._standing.news(step):
@@ -164,11 +183,16 @@ class Watch:
             # What waits for something, or stands still, is not idle: that is reported by itself.
             if waits or self._still or counts["ready"] < len(parts):
                 return
-            event(log, "idle", stage=self._stage, **counts, marks=done.marks, lag=self.lag,
+            event(log, "idle", stage=self._stage, **counts, marks=done.marks, lag=_known(self.lag),
                   detail="no records came")  # fmt: skip
         else:
             event(log, "committed", stage=self._stage, **counts,
                   records=done.records, outputs=done.outputs, states=done.states,
-                  transactions=done.transactions, lag=self.lag,
+                  transactions=done.transactions, lag=_known(self.lag),
                   records_per_s=round(done.records / interval_s))  # fmt: skip
         done.clear()
+
+
+def _known(lag: int | None) -> int | str:
+    """Write a lag for the log: what is not known does not look like 0."""
+    return "?" if lag is None else lag

@@ -108,7 +108,8 @@ RESTORE_REMAINING = Gauge(
 LAG = Gauge(
     "shipclock_lag_records",
     "Offsets between what was read and the ends; of a partition that is not ready, between what "
-    "was committed and the ends. Absent while no partition is assigned.",
+    "was committed and the ends. Absent while it is not known, as when no partition is "
+    "assigned.",
     ["stage"],
 )
 FRONTIER = Gauge(

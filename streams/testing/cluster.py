@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -134,6 +135,21 @@ class WorkerProcess:
         code = self.process.wait(timeout_s)
         self._log.close()
         return code
+
+
+def restored(log: str) -> set[tuple[str, int]]:
+    """Return stage and number of the partitions of which a log says that they were restored."""
+    found = re.findall(r" restored +stage=(\S+) partitions=([\d,-]+) ", log)
+    return {(stage, number) for stage, ranges in found for number in numbers(ranges)}
+
+
+def numbers(ranges: str) -> list[int]:
+    """Read partition numbers as the log writes them, such as `0-3,7`."""
+    found: list[int] = []
+    for part in filter(None, ranges.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 async def read(connection: Connection, topics: Iterable[str]) -> list[LogRecord]:

@@ -173,7 +173,10 @@ async def test_records_deleted_by_retention_are_told_and_passed(
         tp = TopicPartition(bench.inputs[0], 0)
         await admin.delete_records({tp: RecordsToDelete(before_offset=15)})
     await judged(bench, 15)
-    assert f"records-lost topic={tp.topic} partition=0 first=10 last=14" in caplog.text
+    (lost,) = [one for one in caplog.messages if one.startswith("records-lost ")]
+    assert lost.startswith(
+        f'records-lost stage=bench partitions=0 at="{tp.topic}[0] offsets 10-14" offsets=5 '
+    )
 
 
 async def test_an_emptied_changelog_is_refused_while_the_group_remembers(
@@ -245,7 +248,7 @@ async def test_the_product_goes_on_after_its_groups_were_deleted(
         await load(connection, records)
         worker = WorkerProcess(connection, tmp_path / f"{life}.log")
         try:
-            await until(lambda worker=worker: worker.log.count("restored ") == 2)  # type: ignore[misc]
+            await until(lambda worker=worker: worker.log.count("restored stage=") == 2)  # type: ignore[misc]
             await asyncio.sleep(2)
             assert worker.stop() == 0
         finally:

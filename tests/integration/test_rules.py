@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streams.kafka.connection import Connection
-from streams.testing.cluster import WorkerProcess, empty_topics
+from streams.testing.cluster import WorkerProcess, empty_topics, restored
 from tests.integration.test_runtime_transport import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -57,11 +57,11 @@ async def test_other_rules_are_not_let_in_beside_live_ones(
 ) -> None:
     """The line names both digests; the live worker notices nothing, and equal rules are let in."""
     with running(connection, tmp_path / "live.log") as live:
-        await until(lambda: live.log.count("restored ") == 2 * PARTITIONS, 40)
+        await until(lambda: len(restored(live.log)) == 2 * PARTITIONS, 40)
         with running(connection, tmp_path / "other.log", "--policy", other) as refused:
             assert await ended(refused) == 1
         with running(connection, tmp_path / "same.log", "--workers", "2") as same:
-            await until(lambda: same.log.count("restored ") >= 2, 40)
+            await until(lambda: len(restored(same.log)) >= 2, 40)
             assert same.stop() == 0
         assert live.stop() == 0
     digests = set(re.findall(r"\(digest (\w+)\)", refused.log))
@@ -72,7 +72,7 @@ async def test_other_rules_are_not_let_in_beside_live_ones(
     assert "error" not in live.log + same.log
     # One that is alone may judge by any rules, and says what changes.
     with running(connection, tmp_path / "alone.log", "--policy", other) as alone:
-        await until(lambda: alone.log.count("restored ") == 2 * PARTITIONS, 40)
+        await until(lambda: len(restored(alone.log)) == 2 * PARTITIONS, 40)
         assert alone.stop() == 0
     assert "policy-changed" in alone.log
 
@@ -82,13 +82,13 @@ async def test_a_policy_change_ends_the_workers_with_the_other_rules(
 ) -> None:
     """In both stages, with what was done committed; and it says which orders it judges."""
     with running(connection, tmp_path / "old.log", "--workers", "2") as old:
-        await until(lambda: old.log.count("restored ") >= 2 * PARTITIONS, 40)
+        await until(lambda: len(restored(old.log)) == 2 * PARTITIONS, 40)
         arguments = ("--policy", other, "--policy-change")
         with running(connection, tmp_path / "new.log", *arguments) as new:
             assert await ended(old) == 1
             for stage in ("orders", "shops"):
                 await until(lambda s=stage: f"assigned stage={s} {ALL}" in new.log, 40)  # type: ignore[misc]
-            await until(lambda: new.log.count("restored ") >= 2 * PARTITIONS, 40)
+            await until(lambda: len(restored(new.log)) == 2 * PARTITIONS, 40)
             assert new.stop() == 0
     assert "policy-change stage=orders" in new.log
     assert "judged by the new rules at its next event or timer" in new.log
@@ -119,7 +119,7 @@ async def test_a_static_member_with_other_rules_is_another_member(
         running(connection, tmp_path / "a.log", *named[0]) as one,
         running(connection, tmp_path / "b.log", *named[1]) as two,
     ):
-        await until(lambda: (one.log + two.log).count("restored ") >= 2 * PARTITIONS, 40)
+        await until(lambda: len(restored(one.log + two.log)) == 2 * PARTITIONS, 40)
         assert two.stop() == 0
         change = (*named[1], "--policy", other, "--policy-change")
         with running(connection, tmp_path / "new.log", *change) as new:

@@ -431,7 +431,7 @@ async def test_records_deleted_under_a_running_worker_are_told(
         await admin.delete_records({tp: RecordsToDelete(before_offset=50_000)})
         await slow.commit_transaction()
         await until(lambda: "records-lost" in caplog.text)
-        line = rf"records-lost topic={tp.topic} partition=0 first=(\d+) last=49999"
+        line = rf'records-lost stage=bench partitions=0 at="{tp.topic}\[0\] offsets (\d+)-49999" '
         lost = re.search(line, caplog.text)
         assert lost is not None, caplog.text
         await until(lambda: bench.total() == 60_001 - (50_000 - int(lost[1])))

@@ -50,3 +50,18 @@ def test_the_client_says_each_thing_once_a_minute(monkeypatch: pytest.MonkeyPatc
     assert said(away, 1, TimeoutError()) == (
         'kafka-client detail="Unable connect to node with id 1: TimeoutError"'
     )
+
+
+def test_what_the_client_says_with_a_traceback_alone_keeps_its_reason() -> None:
+    """The traceback is left out, not what it was."""
+    for failed, detail in (
+        (OSError("disk full"), "Unexpected error in sender: OSError: disk full"),
+        (TimeoutError(), "Unexpected error in sender: TimeoutError"),
+    ):
+        info = (type(failed), failed, None)
+        record = logging.LogRecord(
+            "aiokafka", logging.ERROR, "", 0, "Unexpected error in sender", (), info
+        )
+        assert _ClientNoise().filter(record)
+        assert record.getMessage() == f'kafka-client detail="{detail}"'
+        assert record.exc_info is None

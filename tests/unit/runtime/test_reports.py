@@ -65,3 +65,32 @@ def test_what_has_happened_is_logged_each_time(caplog: pytest.LogCaptureFixture)
     assert [one.getMessage() for one in caplog.records] == [
         "accepted stage=orders partitions=3 topic=t"
     ] * 2
+
+
+def test_a_partition_that_names_itself_does_not_split_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its number stands in `partitions`; another's stays where it is."""
+    reports = Reports(logging.getLogger("streams.test"), "orders")
+    for number in range(12):
+        reports.add(logging.ERROR, "refused", number, detail=f"log[{number}] is of another app id")
+    reports.add(logging.ERROR, "refused", 12, detail="log[0] is of another app id")
+    reports.flush()
+    assert [one.getMessage() for one in caplog.records] == [
+        'refused stage=orders partitions=0-11 detail="log is of another app id"',
+        'refused stage=orders partitions=12 detail="log[0] is of another app id"',
+    ]
+
+
+def test_numbers_of_many_partitions_are_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Times are the longest, as they pass together; what a partition says twice counts once."""
+    caplog.set_level("INFO", "streams")
+    reports = Reports(logging.getLogger("streams.test"), "orders")
+    for number, states, seconds in ((0, 5, 9.0), (0, 7, 1.5), (1, 3, 2.5)):
+        reports.add_once(
+            logging.INFO, "restored", number, sums={"states": states}, longest={"seconds": seconds}
+        )
+    reports.flush()
+    assert [one.getMessage() for one in caplog.records] == [
+        "restored stage=orders partitions=0-1 states=10 seconds=2.5"
+    ]

@@ -562,8 +562,13 @@ async def test_what_is_not_ready_is_told_and_not_idle(
         joined._watch.look()
     joined._watch.summarise(waits=False)
     told = [record.getMessage() for record in caplog.records]
+    # What restores between two looks says how far it is, also in one line.
+    restoring_of = "stage=bench partitions=0-1"
+    restoring = f"restoring {restoring_of} remaining=80 total=200 percent=60"
     assert [line for line in told if not line.startswith("assigned")] == [
-        "not-ready stage=bench partitions=0-1 waits_for=restoring for_s=31.0 remaining=80 total=200"
+        f"not-ready {restoring_of} waits_for=restoring for_s=31.0 remaining=80 total=200",
+        restoring,
+        restoring,
     ]
     for number in (0, 1):
         owners(joined)[number].ready = True
@@ -574,6 +579,44 @@ async def test_what_is_not_ready_is_told_and_not_idle(
     joined._watch._summed_s -= 100
     joined._watch.summarise(waits=False)
     assert "idle stage=bench partitions=3 ready=3 marks=0 lag=0" in caplog.text
+
+
+async def test_what_waits_for_the_same_is_one_line_whatever_it_calls_itself(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The text may name the partition, as that of a client's answer that does not come."""
+    await assign(joined)
+    for number in (0, 1):
+        part = owners(joined)[number]
+        part.ready = False
+        part.progress.begin(f"another try after no answer: the end of changelog[{number}]")
+        part.progress.since_s = time.monotonic() - 31
+    joined._watch.look()
+    (told,) = [one for one in caplog.messages if one.startswith("not-ready ")]
+    assert told.startswith("not-ready stage=bench partitions=0-1 waits_for=")
+    assert "the end of changelog" in told
+
+
+async def test_a_lag_that_is_not_known_is_not_zero(
+    joined: session.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log as in the metrics: without partitions, and before their ends were told."""
+    caplog.set_level("INFO")
+
+    def summary() -> str:
+        joined._counters.records = 5_000
+        joined._watch._summed_s -= 100
+        joined._watch.measure()
+        joined._watch.summarise(waits=False)
+        return caplog.messages[-1]
+
+    assert "committed stage=bench partitions=0 ready=0 records=5000 " in summary()
+    assert " lag=? " in caplog.messages[-1]
+    await assign(joined)
+    assert " lag=0 " in summary()
+    owners(joined)[1].lag = None  # type: ignore[assignment]
+    assert " lag=? " in summary()
+    assert ("bench",) not in dict(metrics.LAG.read())
 
 
 async def test_what_is_ready_and_does_not_advance_is_told(
