@@ -1,6 +1,7 @@
 """Waits for a broker end: with an answer, with an error, or cut off."""
 
 import asyncio
+import gc
 
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -75,3 +76,20 @@ def test_pauses_differ() -> None:
     pauses = {waiting.jittered(4.0) for _ in range(50)}
     assert len(pauses) > 40
     assert all(3.0 <= pause <= 5.0 for pause in pauses)
+
+
+def test_a_close_that_has_not_begun_when_the_program_ends_warns_of_nothing(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """As of a worker that is refused: a coroutine made beforehand would never be awaited."""
+
+    class Client:
+        async def stop(self) -> None: ...
+
+    async def refused() -> None:
+        client = Client()
+        asyncio.create_task(waiting.close_quietly(client.stop, client)).cancel()
+
+    asyncio.run(refused())
+    gc.collect()
+    assert [str(one.message) for one in recwarn] == []
