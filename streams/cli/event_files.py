@@ -8,10 +8,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from streams.cli.printable import printable
 from streams.core.errors import UserError
 from streams.core.text import NotUtf8Error, without_mark
-from streams.core.words import shortened
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -71,13 +69,6 @@ def whole_event(path: Path) -> bytes:
         raise _unreadable(path, error) from None
     except NotUtf8Error as error:
         raise UserError(f"{path}: {error}", _HINT, exit_code=2) from None
-
-
-def unread_field(number: int, field: str) -> str:
-    """Say that a line has a field that is not read: it may be a misspelt one."""
-    return printable(
-        f"note: line {number}: `{shortened(field)}` is not a field of an event line and is not read"
-    )
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:

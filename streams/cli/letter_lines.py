@@ -12,6 +12,7 @@ from streams.cli.printable import printable, printable_json
 from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
 from streams.core.instants import format_instant
+from streams.core.text import json_mistake
 from streams.core.words import shortened
 from streams.engine.resent import Origin
 
@@ -95,8 +96,11 @@ def repair(text: bytes) -> Repair:
     """
     try:
         line = msgspec.json.decode(text, type=Repair)
-    except (ValueError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise UserError(f"not an event line of `export`: {error}") from None
+    except (ValueError, RecursionError) as error:
+        mistake = json_mistake(text, error)
+        raise UserError(f"not an event line of `export`: {mistake}") from None
     input_topic(line.topic)
     if not bytes(line.value):
         raise UserError("there is no `value`: write the event into it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 from msgspec.structs import fields
@@ -28,26 +28,18 @@ if TYPE_CHECKING:
 Batches = Callable[[], "AsyncIterator[list[InputEvent]]"]
 
 
-class Logged(NamedTuple):
-    """A line of a file of events; partition and key follow from the value."""
+def logged(text: bytes) -> tuple[str, bytes, int]:
+    """Read topic, value and timestamp of a line that `simulate` takes.
 
-    topic: str
-    value: bytes
-    timestamp_ms: int
-    unread: str | None
-    """The name of a field that is not read."""
-
-
-def logged(text: bytes) -> Logged:
-    """Read a line that `simulate` takes.
+    Partition and key follow from the value.
 
     Raises:
         UserError: It is no such line.
     """
     try:
-        line, unread = envelope_of(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not an event line: {error}", LINE_HINT, exit_code=2) from None
+        line = envelope_of(text)
+    except ValueError as error:
+        raise UserError(str(error), LINE_HINT, exit_code=2) from None
     topic, value, at = input_topic(line.topic), bytes(line.value), line.timestamp
     if not value:
         if line.raw is None:
@@ -56,7 +48,7 @@ def logged(text: bytes) -> Logged:
     if at is None:
         at = own_time(topic, lenient(value))
     # Without one the event is refused anyway, for that.
-    return Logged(topic, value, now_ms() if at is None else at, unread)
+    return topic, value, now_ms() if at is None else at
 
 
 def checked(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.configured import configured
-from streams.cli.event_files import line_batches_of, unread_field, whole_event
+from streams.cli.event_files import line_batches_of, whole_event
 from streams.cli.options import (
     DEFAULT_POLICY,
     PolicyName,
@@ -120,8 +120,6 @@ class _Reader:
         self._decoder = decoder
         self._topic = topic
         self._timestamp_ms = timestamp_ms
-        self._noted = False
-        """A field that is not read was named."""
 
     async def batches(self, arguments: list[str]) -> AsyncIterator[list[InputEvent]]:
         """Yield what is sent together: the events given in full, then lines as they come."""
@@ -146,7 +144,7 @@ class _Reader:
         batch = []
         for number, text in lines:
             try:
-                batch.append(self._event(text) if self._topic else self._logged(number, text))
+                batch.append(self._event(text) if self._topic else self._logged(text))
             except UserError as error:
                 message = f"{name}: line {number}: {error.message}"
                 raise UserError(message, error.hint, error.exit_code) from None
@@ -158,15 +156,11 @@ class _Reader:
         now = now_ms() if self._timestamp_ms is None else self._timestamp_ms
         return checked(self._decoder, self._topic or "", value, now)
 
-    def _logged(self, number: int, text: bytes) -> InputEvent:
+    def _logged(self, text: bytes) -> InputEvent:
         """Read a line of `simulate`'s."""
         from streams.cli.publishing import checked, logged
 
-        line = logged(text)
-        if line.unread is not None and not self._noted:
-            self._noted = True
-            typer.echo(unread_field(number, line.unread), err=True)
-        return checked(self._decoder, line.topic, line.value, line.timestamp_ms)
+        return checked(self._decoder, *logged(text))
 
 
 def _content(argument: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.event_files import event_lines, unread_field
+from streams.cli.event_files import event_lines
 from streams.cli.options import DEFAULT_POLICY
 from streams.cli.printable import printable, printable_json
 from streams.cli.times import TIME_FORMS, instant
@@ -69,9 +69,6 @@ def simulate(
             f"{one.line}: {shortened(one.topic)}: {one.detail}"
         )
         typer.echo(printable(note), err=True)
-    if simulation.unread is not None:
-        number, field = simulation.unread
-        typer.echo(unread_field(number, field), err=True)
     if simulation.disorder is not None:
         older, newer = simulation.disorder
         typer.echo(

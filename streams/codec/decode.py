@@ -27,12 +27,10 @@ from streams.core.events import (
 from streams.core.instants import both_ways, in_another_unit_ms
 from streams.core.outputs import DeadLetterReason, RefusedValue
 from streams.core.policy import Policy
+from streams.core.text import json_mistake
 
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)
 _FORBIDDEN = re.compile("[:\x00-\x1f\x7f-\x9f]").search
-_HALF_PAIR = re.compile(
-    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F])"
-).search
 _NUMBER = re.compile("[1-9][0-9]{0,8}").fullmatch
 
 
@@ -253,9 +251,4 @@ def _unreadable(rank: int, value: bytes, error: Exception) -> Refused:
         else:
             detail = spelled_out(str(error), EVENT_TYPES[rank], content)
             return Refused("schema", _shortened(detail))
-    if isinstance(error, RecursionError):
-        return Refused("malformed", "JSON is nested too deeply")
-    if half := _HALF_PAIR(value):
-        # The parser takes what follows for the missing half, and finds too little of it.
-        return Refused("malformed", f"{half[1].decode()} is half of a surrogate pair, not a text")
-    return Refused("malformed", str(error))
+    return Refused("malformed", json_mistake(value, error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +9,7 @@ import msgspec
 
 from streams.core.clock import NEVER_MS
 from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
-from streams.core.text import without_mark
+from streams.core.text import json_mistake, without_mark
 from streams.engine.records import InRecord
 
 _RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
@@ -28,8 +27,6 @@ class EventFile(NamedTuple):
     log: Log
     numbers: dict[tuple[str, int], list[int]]
     """Line numbers, which count from 1, as `log` has the records."""
-    unread: tuple[int, str] | None
-    """The number of the first line with a field that is not read, and its name."""
 
     def disorder(self) -> tuple[int, int] | None:
         """Find the first line that is older than one before it in its topic partition.
@@ -57,8 +54,12 @@ class BadLine(ValueError):
         self.hint = hint
 
 
-class Envelope(msgspec.Struct):
-    """A line as it stands; the value stays the bytes it was written in."""
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """A line as it stands; the value stays the bytes it was written in.
+
+    A field that is not read may be a misspelt timestamp, without which the event would count as of
+    another time: it makes the line invalid. The last four are what `dead-letters export` adds.
+    """
 
     topic: Annotated[str, msgspec.Meta(min_length=1)]
     timestamp: Annotated[int, msgspec.Meta(ge=0, lt=NEVER_MS)] | None = None
@@ -66,11 +67,6 @@ class Envelope(msgspec.Struct):
     key: str | msgspec.UnsetType | None = msgspec.UNSET
     value: msgspec.Raw = msgspec.Raw(b"")
     raw: str | None = None
-
-
-class _Known(Envelope, forbid_unknown_fields=True):
-    """A line without a misspelt field; `dead-letters export` writes the last four."""
-
     origin: msgspec.Raw = msgspec.Raw(b"")
     reason: msgspec.Raw = msgspec.Raw(b"")
     detail: msgspec.Raw = msgspec.Raw(b"")
@@ -87,12 +83,9 @@ class _Line(NamedTuple):
     key: bytes | None
     raw: bytes
     value: Any
-    unread: str | None
 
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
-_decode_known = msgspec.json.Decoder(_Known).decode
-_UNKNOWN_FIELD = re.compile("unknown field `(.*)`").search
 
 
 def read_log(lines: Iterable[bytes]) -> Log:
@@ -172,30 +165,28 @@ def _lay_out(lines: list[_Line]) -> EventFile:
                 timestamp = records[-1].timestamp if records else 0
             records.append(InRecord(len(records), timestamp, line.key, line.raw))
             numbers.setdefault((line.topic, partition), []).append(line.number)
-    unread = min(((line.number, line.unread) for line in lines if line.unread), default=None)
-    return EventFile(log, numbers, unread)
+    return EventFile(log, numbers)
 
 
-def envelope_of(text: bytes) -> tuple[Envelope, str | None]:
-    """Decode a line; return it, and the name of a field that is not read.
+def envelope_of(text: bytes) -> Envelope:
+    """Decode a line.
 
     Raises:
-        ValueError, RecursionError: It is not an event line.
+        ValueError: It is not an event line; why.
     """
     try:
-        return _decode_known(text), None
+        return _decode_envelope(text)
     except msgspec.ValidationError as error:
-        # An earlier mistake of the line is raised by this.
-        line = _decode_envelope(text)
-        unknown = _UNKNOWN_FIELD(str(error))
-        return line, None if unknown is None else unknown[1]
+        raise ValueError(f"not an event line: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not an event line: {json_mistake(text, error)}") from None
 
 
 def _parse_line(number: int, text: bytes) -> _Line:
     try:
-        line, unread = envelope_of(without_mark(text) if number == 1 else text)
-    except (ValueError, RecursionError) as error:
-        raise BadLine(number, f"not an event line: {error}") from None
+        line = envelope_of(without_mark(text) if number == 1 else text)
+    except ValueError as error:
+        raise BadLine(number, str(error)) from None
     raw = bytes(line.value)
     if not raw:
         if line.raw is None:
@@ -211,7 +202,7 @@ def _parse_line(number: int, text: bytes) -> _Line:
         timestamp = own_time(line.topic, value)
     return _Line(
         number, line.topic, timestamp, line.partition,
-        None if key is None else key.encode(), raw, value, unread,
+        None if key is None else key.encode(), raw, value,
     )  # fmt: skip
 
 

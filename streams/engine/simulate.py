@@ -62,8 +62,6 @@ class Simulation(NamedTuple):
     """By reason, in the order of their first lines."""
     disorder: tuple[int, int] | None
     """See `EventFile.disorder`."""
-    unread: tuple[int, str] | None
-    """See `EventFile.unread`."""
 
 
 def simulate(lines: Iterable[bytes], policy: Policy, until: int | None = None) -> list[bytes]:
@@ -101,7 +99,6 @@ def simulate_file(
         [_printed(emission.record) for emission in emissions],
         _refusals(file, [emission.record for emission in emissions]),
         file.disorder(),
-        file.unread,
     )
 
 

@@ -152,29 +152,30 @@ def test_a_line_of_a_log_has_its_timestamp_or_the_events_own(rank: int) -> None:
     """As `simulate` reads it, whatever partition or key it names."""
     topic, value = INPUT_TOPICS[rank], VALUES[rank]
     own_time = value[OWN_TIME_FIELDS[rank]]
-    assert logged(line(topic, value)) == (topic, raw(value), own_time, None)
+    assert logged(line(topic, value)) == (topic, raw(value), own_time)
     named = line(topic, value, timestamp=own_time + 1, partition=3, key="x")
-    assert logged(named) == (topic, raw(value), own_time + 1, None)
+    assert logged(named) == (topic, raw(value), own_time + 1)
 
 
-def event_of(text: bytes) -> tuple[str, bytes, int]:
-    """Return what is sent of a line."""
-    return logged(text)[:3]
+def test_a_line_with_a_misspelt_field_is_refused() -> None:
+    """As `simulate` refuses it: its timestamp would be another."""
+    with pytest.raises(UserError, match=r"not an event line: .* unknown field `tmestamp`"):
+        logged(b'{"topic": "first-scan", "tmestamp": 5, "value": {}}')
 
 
 def test_a_line_whose_value_cannot_be_read_is_left_to_the_check() -> None:
     """It says what is wrong, whatever the value holds."""
     value = b'{"scanned_at":' + b"9" * 5_000 + b"}"
     with pytest.raises(UserError, match="first-scan is refused as malformed: "):
-        checked(DECODER, *event_of(b'{"topic":"first-scan","value":' + value + b"}"))
+        checked(DECODER, *logged(b'{"topic":"first-scan","value":' + value + b"}"))
 
 
 def test_a_line_of_raw_text_is_what_its_text_says() -> None:
     """As `simulate` takes it: an event is sent, what is not JSON is refused for that."""
     text = raw(scan()).decode()
-    made = event_of(msgspec.json.encode({"topic": "first-scan", "raw": text}))
-    assert checked(DECODER, *made) == checked(DECODER, *event_of(line("first-scan", scan())))
-    broken = event_of(b'{"topic": "first-scan", "raw": "{", "timestamp": 5}')
+    made = logged(msgspec.json.encode({"topic": "first-scan", "raw": text}))
+    assert checked(DECODER, *made) == checked(DECODER, *logged(line("first-scan", scan())))
+    broken = logged(b'{"topic": "first-scan", "raw": "{", "timestamp": 5}')
     assert broken == ("first-scan", b"{", 5)
     with pytest.raises(UserError, match="first-scan is refused as malformed: "):
         checked(DECODER, *broken)
