@@ -86,6 +86,11 @@ def _parsed(app: typer.Typer) -> int:
     except typer.Abort:
         say("not confirmed", "nothing was done")
         return 1
+    except SystemExit as end:
+        # So Typer ends what nobody reads on.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
 
 
 def _wrong_usage(error: Any) -> int:

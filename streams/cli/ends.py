@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 from streams.core.errors import UserError
+
+# As of a program that SIGPIPE ends, as it does those that are not Python's.
+READER_GONE = 128 + signal.SIGPIPE
 
 
 def told(work: Callable[[], int | None]) -> int:
@@ -17,19 +21,21 @@ def told(work: Callable[[], int | None]) -> int:
         say(error.message, error.hint)
         return error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has all it wants; flushing at exit would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        # The reader (head, less) has all it wants.
+        _output_refused()
+        return READER_GONE
     except UnicodeEncodeError:
         # Files are read strictly, so only an argument can hold what was no text.
         say("an argument is no text in UTF-8", "only names of files may be other bytes")
         return 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        say(
-            f"{place}{error.strerror or error}",
-            "standard output, a file or the network refused it",
-        )
+        reason = error.strerror or str(error)
+        if _output_refused():
+            say(f"standard output: {reason}", "what was written until then is not complete")
+        elif error.filename:
+            say(f"{error.filename}: {reason}", "look at the file, or give another")
+        else:
+            say(reason, "standard output, a file or the network refused it")
         return 1
     except Exception as error:  # a traceback tells a person nothing
         if "SHIPCLOCK_TRACEBACK" in os.environ:
@@ -39,6 +45,19 @@ def told(work: Callable[[], int | None]) -> int:
             "set SHIPCLOCK_TRACEBACK=1 to see where, and report it",
         )
         return 1
+
+
+def _output_refused() -> bool:
+    """Tell whether standard output does not take what is left, which is then dropped.
+
+    At the exit of the interpreter it would be a second error, with a traceback and code 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def say(message: str, hint: str | None) -> None:

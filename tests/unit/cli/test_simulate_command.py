@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -122,18 +124,24 @@ def test_bad_line_is_told_by_file_and_number(
     assert hint.startswith("hint: a line is ")
 
 
-def test_a_field_that_is_not_read_is_named(shipclock: Shipclock) -> None:
-    """It may be a misspelt timestamp; the lines of `export` have three more."""
+def test_a_misspelt_field_of_a_line_is_refused(shipclock: Shipclock) -> None:
+    """Without its timestamp the event would count as of another time."""
     event = json.loads(line("order-paid", paid()))
-    lines = [
-        json.dumps(event | extra).encode()
-        for extra in ({"origin": {}, "reason": "schema", "detail": "x"}, {"tmestamp": 1})
-    ]
+    exported = {"origin": {}, "reason": "schema", "detail": "x", "resent_at": 1}
+    lines = [json.dumps(event | extra).encode() for extra in (exported, {"tmestamp": 1})]
     finished = shipclock("simulate", "-", stdin=b"\n".join(lines))
-    assert finished.code == 0
-    assert finished.err == (
-        "note: line 2: `tmestamp` is not a field of an event line and is not read\n"
+    assert (finished.code, finished.out) == (2, b"")
+    assert finished.err.startswith(
+        "error: -: line 2: not an event line: Object contains unknown field `tmestamp`\n"
     )
+    assert shipclock("simulate", "-", stdin=lines[0]).code == 0
+
+
+def test_half_of_a_surrogate_pair_in_a_line_is_named(shipclock: Shipclock) -> None:
+    """The parser takes it for the end of the line."""
+    finished = shipclock("simulate", "-", stdin=b'{"topic": "order-paid", "value": "\\ud83d"}')
+    assert finished.code == 2
+    assert "line 1: not an event line: \\ud83d is half of a surrogate pair" in finished.err
 
 
 def test_policy_mistake_is_told_by_file_and_line(shipclock: Shipclock, tmp_path: Path) -> None:
@@ -170,7 +178,27 @@ def test_reader_that_goes_away_is_no_error_to_tell(tmp_path: Path) -> None:
         assert process.stdout.readline().startswith(b'{"key":')
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 1
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("command", ["simulate", "policy list", "--help"])
+def test_output_that_takes_no_more_is_named(tmp_path: Path, events: str, command: str) -> None:
+    """And once: not again, as code 120 and a traceback, when Python ends."""
+    arguments = [*command.split(), *([events] if command == "simulate" else [])]
+    with (tmp_path / "out").open("wb") as out:
+        finished = subprocess.run(
+            [sys.executable, "-m", "streams", *arguments],
+            env={name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )
+    assert finished.stderr == (
+        "error: standard output: File too large\n"
+        "hint: what was written until then is not complete\n"
+    )
+    assert finished.returncode == 1
 
 
 # What is said beside the output
