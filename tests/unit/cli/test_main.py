@@ -184,6 +184,30 @@ def test_interrupt_during_the_imports_is_130_too(inherited: signal.Handlers) -> 
     assert "KeyboardInterrupt" not in err
 
 
+SCRIPT = str(Path(sys.executable).with_name("shipclock"))
+MODULE = [sys.executable, "-m", "streams"]
+
+
+@pytest.mark.parametrize(
+    ("program", "module"), [([SCRIPT], "re"), ([SCRIPT], "signal"), (MODULE, "signal")]
+)
+def test_interrupt_before_there_is_a_handler_is_130_too(
+    tmp_path: Path, program: list[str], module: str
+) -> None:
+    """What is imported first is a module of ours, under whose name Ctrl-C comes."""
+    (tmp_path / f"{module}.py").write_text(
+        "import os, sys\n"
+        "os.kill(os.getpid(), 2)\n"
+        f"sys.path.remove({str(tmp_path)!r}); del sys.modules[{module!r}]; import {module}\n"
+    )
+    finished = subprocess.run(
+        [*program, "policy", "list"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, b"", b"")
+
+
 def test_interrupt_that_an_import_would_swallow_is_130_too(tmp_path: Path) -> None:
     """An exception in a callback is printed and forgotten, so Ctrl-C must not be one there."""
     (tmp_path / "faust.py").write_text(
