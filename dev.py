@@ -91,7 +91,13 @@ def install() -> None:
     """Bring .venv to what the lock and pyproject.toml say, unless it is there already."""
     # All that decides what .venv must hold, its own place and a compiler included.
     compiled = (ROOT / f"{name.replace('.', '/')}.pyx" for name in COMPILED)
-    sources = (LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *compiled, ROOT / "streams/__main__.py")
+    sources = (
+        LOCK,
+        ROOT / "pyproject.toml",
+        ROOT / "hatch_build.py",
+        *compiled,
+        ROOT / "streams/__main__.py",
+    )
     place = f"{ROOT} {shutil.which('cc')}"
     parts = (*(source.read_bytes() for source in sources), place.encode())
     wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -108,10 +108,11 @@ class EmbeddedBroker:
         """
         if self.running:
             raise RuntimeError("the broker runs already")
+        # A broker on this data folder is named by what locks it, its port being taken too.
+        if self._port is not None and lock.holder(self.data_dir) is None:
+            _require_free(self._port)
         descriptor = self._lock_data_dir()
         try:
-            if self._port is not None:
-                _require_free(self._port)
             kept = formatted(self.data_dir)
             java = find_java()
             jars = kafka_jars(on_progress)

@@ -242,12 +242,11 @@ def skip(
     with tidied_up():
         skipped = asyncio.run(skip_batch(connection, app_id, place, offset))
     batch = skipped.batch
-    typer.echo(
-        f"workers of {app_id} skip offsets {batch.first}-{batch.last} of {topic}[{partition}]: "
-        f"{printable(batch.detail)}"
-    )
+    offsets = f"offsets {batch.first}-{batch.last} of {topic}[{partition}]"
     if skipped.before:
-        typer.echo("note: they were told so before", err=True)
+        typer.echo(f"{offsets} are already skipped by workers of {app_id}; nothing has changed")
+        return
+    typer.echo(f"workers of {app_id} skip {offsets}: {printable(batch.detail)}")
     if not skipped.live:
         typer.echo(
             f"note: no worker runs with --app-id {app_id}; the next that starts skips it", err=True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiokafka.conn import AIOKafkaConnection
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
+INFLATED_BYTES_MAX = 64 * 1024 * 1024
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -69,6 +70,10 @@ class Connection:
     """The rack or zone of this machine: consumers then read from the replica nearest to it."""
     topic_prefix: str = ""
     """What the names of all topics begin with on this cluster: inputs, outputs, internal ones."""
+    inflated_bytes_max: int = INFLATED_BYTES_MAX
+    """What one compressed batch may inflate to, and about what a stage inflates in one go: some
+    dozen times the largest batch a topic takes, and far less than a few kilobytes can become. A
+    batch beyond it counts as unreadable, for workers and for commands."""
 
     def consumer(self, *topics: str, **options: Any) -> AIOKafkaConsumer:
         """Make a consumer, not started yet."""

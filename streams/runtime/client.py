@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
@@ -15,6 +16,9 @@ from streams.kafka.waiting import close_quietly
 
 # Long enough for a slow broker, short enough for a person who mistyped an address.
 CONNECT_TIMEOUT_S = 8.0
+
+Workers = Literal["live", "stopped", "unknown"]
+"""Whether workers run, or ran; Kafka forgets those that stopped a week ago."""
 
 
 @asynccontextmanager
@@ -40,18 +44,24 @@ def count_of(topic: str, counts: dict[str, int]) -> int:
     return counts[topic]
 
 
-async def has_members(connection: Connection, groups: Sequence[str]) -> bool:
-    """Tell whether any of these consumer groups has live members; also if nobody may see it."""
+async def workers_of(connection: Connection, groups: Sequence[str]) -> Workers:
+    """Tell whether any of these consumer groups has live members, or else exists.
+
+    A group that this user has no right to see counts as one with members.
+    """
     admin = connection.admin()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await admin.start()
             described = await admin.describe_consumer_groups(list(groups))
-        return any(group[5] for answer in described for group in answer.groups)
+        found = [group for answer in described for group in answer.groups]
     except KafkaError:
-        return True
+        return "live"
     finally:
         await close_quietly(admin.close, admin)
+    if any(error_code or members for error_code, _, _, _, _, members, *_ in found):
+        return "live"
+    return "unknown" if all(state == "Dead" for _, _, state, *_ in found) else "stopped"
 
 
 async def _partition_counts(connection: Connection, needs: Sequence[Acl]) -> dict[str, int]:

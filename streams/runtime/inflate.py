@@ -15,7 +15,6 @@ import cramjam
 
 Decompress = Callable[[memoryview, int], bytes]
 
-INFLATED_BYTES_MAX = 64 * 1024 * 1024
 # The room tried first, as a multiple of the compressed size; JSON rarely shrinks to less.
 _RATIO = 8
 _ROOM_MIN = 64 * 1024

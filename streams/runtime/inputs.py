@@ -59,7 +59,9 @@ class Inputs:
         self._skips_group = skips_group(settings.app_id)
         self._fetch_wait_ms = settings.fetch_wait_ms
         self._mark = (
-            AsColumns(settings.inflated_bytes_max, settings.idle_fetch_wait_ms) if lean() else None
+            AsColumns(connection.inflated_bytes_max, settings.idle_fetch_wait_ms)
+            if lean()
+            else None
         )
         self._answer_ms = settings.answer_limit_ms
         self._join_ms = settings.join_limit_ms

@@ -28,7 +28,8 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from streams.core.outputs import RefusedValue
 from streams.engine.records import Columns
-from streams.runtime.inflate import INFLATED_BYTES_MAX, NotInflated, inflate
+from streams.kafka.connection import INFLATED_BYTES_MAX
+from streams.runtime.inflate import NotInflated, inflate
 from streams.runtime.logs import reason, warn
 from streams.runtime.salvage import NotTold, Parts, salvage
 

@@ -215,7 +215,7 @@ async def _reader(
 ) -> AsyncIterator[tuple[_Reader, dict[str, int]]]:
     """Connect; yield what reads, and the partition count of every topic."""
     async with connected(connection, reading_rights(connection, topics)) as counts:
-        mark = AsEntries() if lean() else None
+        mark = AsEntries(connection.inflated_bytes_max) if lean() else None
         consumer = connection.reader(
             max_partition_fetch_bytes=_FETCH_PARTITION_BYTES, value_deserializer=mark
         )

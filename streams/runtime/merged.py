@@ -32,7 +32,7 @@ async def merged(
         be read one without key and value.
     """
     places = [TopicPartition(topic, number) for number in range(partitions)]
-    mark = AsColumns() if lean() else None
+    mark = AsColumns(connection.inflated_bytes_max) if lean() else None
     consumer = connection.reader(value_deserializer=mark)
     try:
         async with asyncio.timeout(_PATIENCE_S):

@@ -26,7 +26,7 @@ from streams.engine.records import META_KEY, ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
 from streams.kafka.waiting import close_quietly
-from streams.runtime.client import CONNECT_TIMEOUT_S, has_members
+from streams.runtime.client import CONNECT_TIMEOUT_S, workers_of
 from streams.runtime.clock import wall_ms
 from streams.runtime.publish import InputEvent, Publisher
 
@@ -150,7 +150,8 @@ async def reached(connection: Connection, metas: Iterable[Meta]) -> Reached | No
     known = list(metas)
     if not known:
         return None
-    live = await has_members(connection, sorted({f"{meta.app_id}-orders" for meta in known}))
+    groups = sorted({f"{meta.app_id}-orders" for meta in known})
+    live = await workers_of(connection, groups) == "live"
     frontier_ms = max(meta.reached_ms for meta in known)
     return Reached(max(frontier_ms, wall_ms()) if live else frontier_ms, live)
 

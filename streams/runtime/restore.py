@@ -37,7 +37,7 @@ async def restore(
     Raises KafkaError if the broker does not answer, or nothing was read for the limit.
     """
     tp = TopicPartition(stage.changelog, partition)
-    mark = AsEntries(settings.inflated_bytes_max) if lean() else None
+    mark = AsEntries(settings.connection.inflated_bytes_max) if lean() else None
     consumer = settings.connection.reader(
         client_id=f"{settings.app_id}-{stage.name}-{partition}-restore",
         max_partition_fetch_bytes=4 * settings.fetch_partition_bytes,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from streams.kafka.connection import Connection
 from streams.runtime.clock import TrustedClock
-from streams.runtime.inflate import INFLATED_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +109,6 @@ class Settings:
     """What a response brings of one partition, at least one batch; four times that in a restore."""
     fetch_bytes_max: int = 8 * 1024 * 1024
     """One response: what a pause may throw away, and what is decoded in one go."""
-    inflated_bytes_max: int = INFLATED_BYTES_MAX
-    """What one compressed batch may inflate to, and about what a stage inflates in one go: some
-    dozen times the largest batch a topic takes, and far less than a few kilobytes can become. A
-    batch beyond it counts as unreadable."""
     fetch_wait_ms: int = 100
     """A resumed partition waits for the fetch in flight, so it is short."""
     idle_fetch_wait_ms: int = 1_000

@@ -12,7 +12,12 @@ from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
 from streams.kafka.waiting import close_quietly
-from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of, has_members
+from streams.runtime.client import (
+    CONNECT_TIMEOUT_S,
+    connected,
+    count_of,
+    workers_of,
+)
 from streams.runtime.lean import AsColumns, Unread, lean, readable
 from streams.runtime.rights import skipping_rights
 from streams.runtime.unreadable import skips_group
@@ -25,16 +30,17 @@ class Skipped(NamedTuple):
 
     batch: Unread
     before: bool
-    """It might be already."""
+    """It was marked so already."""
     live: bool
-    """Workers of the app id run."""
+    """Workers of the app id run; else they have run."""
 
 
 async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: int) -> Skipped:
     """Keep, for the workers of an app id, that the batch at an offset may be skipped.
 
     Raises:
-        ClientError: There is no such batch, or it can be read; or the broker cannot be reached.
+        ClientError: There is no such batch, or it can be read; or no worker of this app id is known
+            to the broker; or it cannot be reached.
     """
     name = f"{tp.topic}[{tp.partition}]"
     async with connected(connection, skipping_rights(connection, app_id)) as counts:
@@ -43,8 +49,13 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
         if not lean():
             raise ClientError("this aiokafka cannot tell batches apart", "install version 0.14")
         stage = "shops" if tp.topic == SHOP_VIOLATIONS else "orders"
-        live = await has_members(connection, [f"{app_id}-{stage}"])
-        mark = AsColumns()
+        workers = await workers_of(connection, [f"{app_id}-{stage}"])
+        if workers == "unknown":
+            raise ClientError(
+                f"no worker with --app-id {app_id} has worked on {tp.topic}, so nothing is skipped",
+                "give the app_id of the worker whose log names the batch, or start it first",
+            )
+        mark = AsColumns(connection.inflated_bytes_max)
         consumer = connection.consumer(
             group_id=skips_group(app_id),
             enable_auto_commit=False,
@@ -78,4 +89,4 @@ async def skip(connection: Connection, app_id: str, tp: TopicPartition, offset: 
                 await consumer.commit({tp: OffsetAndMetadata(batch.first, "")})
         finally:
             await close_quietly(consumer.stop, consumer)
-    return Skipped(batch, before, live)
+    return Skipped(batch, before, workers == "live")

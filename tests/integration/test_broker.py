@@ -195,12 +195,13 @@ def test_stale_files_of_a_dead_broker_are_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_taken_port_is_named(tmp_path: Path, held_port: int) -> None:
-    """A port in use is reported before anything else is done."""
+    """A port in use is reported before anything else is done: no folder or lock is left behind."""
+    folder = tmp_path / "new"
     with pytest.raises(BrokerError, match=f"port {held_port} on 127.0.0.1 is taken") as refusal:
-        EmbeddedBroker(tmp_path, held_port).start()
+        EmbeddedBroker(folder, held_port).start()
     assert refusal.value.hint is not None
     assert f"--bootstrap 127.0.0.1:{held_port}" in refusal.value.hint
-    assert not (tmp_path / "kafka").exists()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

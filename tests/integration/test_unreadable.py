@@ -121,6 +121,7 @@ def put_first(connection: Connection, order_id: str, data: bytes) -> int:
     return put(connection.bootstrap, place, data)
 
 
+LOW_LIMIT = ("--set", "inflated_bytes_max=9999")
 LATIN_1 = [(b"gr\xf6\xdfe", b"x")]
 
 
@@ -187,10 +188,38 @@ def test_large_batch_within_the_limit_is_taken(
     connection: Connection, start: Callable[..., WorkerProcess]
 ) -> None:
     """Four records of almost the largest size, in a few kilobytes."""
-    put_first(connection, "O1", bomb("O1", 4))
+    offset = put_first(connection, "O1", bomb("O1", 4))
     worker = start()
     until(lambda: fined(connection), {"O1"}.__eq__, worker)
     assert "ERROR" not in worker.log
+
+    place = ("order-paid", str(PARTITION_OF(b"O1", PARTITIONS)), str(offset))
+    app = ("--app-id", start.app_id)  # type: ignore[attr-defined]
+    refused = shown(connection, "dead-letters", "skip", *place, *app)
+    assert "can be read" in refused.exception.message
+    skipped = shown(connection, "dead-letters", "skip", *place, *app, *LOW_LIMIT)
+    assert skipped.exit_code == 0, skipped
+    assert "more than 9999" in skipped.stdout
+
+
+@pytest.mark.parametrize(
+    ("topic", "command"),
+    [("dead-letter", ["dead-letters"]), ("orders-changelog", ["explain", "O2"])],
+)
+def test_commands_inflate_no_more_than_the_setting_says(
+    connection: Connection, topic: str, command: list[str]
+) -> None:
+    """As workers do: what is beyond it is left out, and reported."""
+    letter = {
+        "reason": "schema", "detail": "why", "raw": "",
+        "source": {"topic": "first-scan", "partition": 0, "offset": 7, "timestamp": 1},
+    }  # fmt: skip
+    body = bytes(cramjam.zstd.compress(record(0, b"O1", raw(letter) + b" " * 10_000)))
+    for partition in range(PARTITIONS):
+        put(connection.bootstrap, TopicPartition(topic, partition), batch(body, 1, now_ms(), 4))
+    within, beyond = shown(connection, *command), shown(connection, *command, *LOW_LIMIT)
+    assert "left out" not in within.stderr
+    assert "left out" in beyond.stderr, beyond
 
 
 def test_bomb_holds_up_its_partition_alone_until_it_is_skipped(
@@ -229,16 +258,18 @@ def test_bomb_holds_up_its_partition_alone_until_it_is_skipped(
     assert isinstance(nowhere.exception, UserError)
     assert nowhere.exception.message == "order-paid has no partition 9"
     nobody = shown(connection, *place, str(offset), "--app-id", "nobody")
-    assert nobody.exit_code == 0, nobody
-    assert "no worker runs with --app-id nobody" in nobody.stderr
+    assert isinstance(nobody.exception, UserError)
+    assert nobody.exception.exit_code == 1
+    assert nobody.exception.message.startswith("no worker with --app-id nobody has worked on ")
     worker.kill()
     skipped = shown(connection, *place, str(offset), *app)
     assert skipped.exit_code == 0, skipped
     assert f"offsets {offset}-{offset + 29} of order-paid[0]" in skipped.stdout
     assert "no worker runs" not in skipped.stderr
-    assert "told so before" not in skipped.stderr
     again = shown(connection, *place, str(offset), *app)
-    assert "told so before" in again.stderr
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert again.stdout.startswith(f"offsets {offset}-")
+    assert "already skipped" in again.stdout
     worker = start()
     until(lambda: fined(connection), {before, there, after}.__eq__, worker)
     (letter,) = values(connection, "dead-letter")

@@ -60,7 +60,7 @@ class Consumer:
 
 async def run(consumer: Consumer, progress: Progress | None = None) -> int:
     """Restore partition 3 with short limits."""
-    connection: Any = SimpleNamespace(reader=lambda **_: consumer)
+    connection: Any = SimpleNamespace(reader=lambda **_: consumer, inflated_bytes_max=1)
     settings = Settings(
         connection=connection, answer_limit_ms=200, restore_stall_limit_ms=100, stop_timeout_ms=50
     )

@@ -705,7 +705,9 @@ class Fetching:
 async def test_a_consumer_that_fetches_no_more_ends_the_session() -> None:
     """Its fetching dies without a word; what rests, or has no broker, is not fetched either."""
     consumer = Fetching()
-    connection: Any = SimpleNamespace(consumer=lambda **_: consumer, admin=lambda **_: None)
+    connection: Any = SimpleNamespace(
+        consumer=lambda **_: consumer, admin=lambda **_: None, inflated_bytes_max=1
+    )
     asked = inputs.Inputs(Settings(connection=connection, fetch_limit_ms=30_000), STAGE)
     asked.check_fetching(0, answered=True)
     asked.check_fetching(30, answered=True)
