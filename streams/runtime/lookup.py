@@ -1,8 +1,9 @@
-"""Read what the logs hold of one order: a few partitions, each to the end it has now."""
+"""Read what the logs hold of one order: a few partitions, each to the end it had at the start."""
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,14 +11,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.codec.state import unpack_order
 from streams.engine.coverage import Coverage
-from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Evidence
+from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS, Entries, Evidence
 from streams.engine.records import ORDERS_CHANGELOG, SHOPS_CHANGELOG
 from streams.engine.resent import RESENT_LETTERS, RESENT_PARTITION
 from streams.kafka.connection import Connection
 from streams.kafka.waiting import close_quietly
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.client import CONNECT_TIMEOUT_S, connected, count_of
-from streams.runtime.lean import AsEntries, Entry, entries, lean, readable
+from streams.runtime.lean import AsColumns, columns, lean, readable
 from streams.runtime.rights import READ, reading_rights
 
 _FETCH_WAIT_MS = 500
@@ -27,7 +28,7 @@ ProgressListener = Callable[[int, int], None]
 """Called with the offsets read and those to read."""
 NoteListener = Callable[[str], None]
 """Called with what a person should know about what was read."""
-_Take = Callable[[TopicPartition, Iterable[Entry]], None]
+_Take = Callable[[TopicPartition, Entries], None]
 
 
 async def look_up(
@@ -36,7 +37,10 @@ async def look_up(
     """Gather an order's evidence from changelogs and output topics.
 
     A shop's journal is not sorted by order, so its whole partition is read. An order that is not
-    where its key belongs is looked for in all partitions.
+    where its key belongs is looked for in all partitions. All is read up to the ends of one moment:
+    read one after the other to its end, the outputs of a worker at work would know more than the
+    state does.
+
     Raises:
         ClientError: The broker cannot be reached, or topics are missing.
     """
@@ -49,6 +53,11 @@ async def look_up(
 
         for topic in READ:
             count_of(topic, counts)
+        await reader.keep_ends(
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in range(counts.get(topic, 0))
+        )
         evidence = await reader.order(order_id, place(ORDERS_CHANGELOG, order_id))
         if evidence.shop_id is None:
             homes = await reader.homes([order_id], range(counts[ORDERS_CHANGELOG]))
@@ -64,7 +73,7 @@ async def look_up(
         if shop_id is not None:
             places += [place(topic, shop_id) for topic in (SHOPS_CHANGELOG, *SHOP_OUTPUTS)]
 
-        def take(tp: TopicPartition, records: Iterable[Entry]) -> None:
+        def take(tp: TopicPartition, records: Entries) -> None:
             if tp.topic == SHOPS_CHANGELOG:
                 evidence.shops_changelog(records)
             elif tp.topic == RESENT_LETTERS:
@@ -112,7 +121,7 @@ async def fill_coverage(
     Raises:
         ClientError: The broker cannot be reached, or a changelog does not exist.
     """
-    takes: dict[str, Callable[[Iterable[Entry]], None]] = {
+    takes: dict[str, Callable[[Entries], None]] = {
         ORDERS_CHANGELOG: coverage.orders_changelog,
         SHOPS_CHANGELOG: coverage.shops_changelog,
     }
@@ -131,12 +140,12 @@ def astray(order_id: str, partition: int) -> str:
 
 
 class _Reader:
-    """Reads partitions from their beginnings to the ends they have when they are asked for."""
+    """Reads partitions from their beginnings to the ends that were kept, or that they have now."""
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        mark: AsEntries | None,
+        mark: AsColumns | None,
         progress: ProgressListener,
         note: NoteListener,
     ) -> None:
@@ -144,6 +153,11 @@ class _Reader:
         self._mark = mark
         self._progress = progress
         self._note = note
+        self._ends: dict[TopicPartition, int] = {}
+
+    async def keep_ends(self, places: Iterable[TopicPartition]) -> None:
+        """Let what is read of some partitions later end where they end now."""
+        self._ends = await self._consumer.end_offsets([*places])
 
     async def order(self, order_id: str, place: TopicPartition) -> Evidence:
         """Gather what a partition of the orders' changelog holds of an order."""
@@ -160,7 +174,7 @@ class _Reader:
         wanted = {order_id.encode(): order_id for order_id in order_ids}
         states: dict[tuple[int, bytes], bytes | None] = {}
 
-        def take(tp: TopicPartition, records: Iterable[Entry]) -> None:
+        def take(tp: TopicPartition, records: Entries) -> None:
             states.update(((tp.partition, key), value) for key, value in records if key in wanted)
 
         await self.read([TopicPartition(ORDERS_CHANGELOG, each) for each in partitions], take)
@@ -174,7 +188,7 @@ class _Reader:
         """Hand over all records of some partitions; a batch that cannot be read is left out."""
         consumer, wanted = self._consumer, list(places)
         begins = await consumer.beginning_offsets(wanted)
-        ends = await consumer.end_offsets(wanted)
+        ends = self._ends or await consumer.end_offsets(wanted)
         open_places = [tp for tp in wanted if begins[tp] < ends[tp]]
         total = sum(ends[tp] - begins[tp] for tp in open_places)
         done = dict.fromkeys(open_places, 0)
@@ -189,8 +203,9 @@ class _Reader:
                 fetched = await consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
                 read, unread = readable(fetched)
                 for tp, batches in read.items():
-                    for batch in entries(batches):
-                        take(tp, batch)
+                    offsets, _, keys, values = columns(batches)
+                    count = bisect_left(offsets, ends[tp])
+                    take(tp, zip(keys[:count], values[:count], strict=True))
                 for tp, left_out in unread.items():
                     self._note(
                         f"left out offsets {left_out.first}-{left_out.last} of "
@@ -215,7 +230,7 @@ async def _reader(
 ) -> AsyncIterator[tuple[_Reader, dict[str, int]]]:
     """Connect; yield what reads, and the partition count of every topic."""
     async with connected(connection, reading_rights(connection, topics)) as counts:
-        mark = AsEntries(connection.inflated_bytes_max) if lean() else None
+        mark = AsColumns(connection.inflated_bytes_max) if lean() else None
         consumer = connection.reader(
             max_partition_fetch_bytes=_FETCH_PARTITION_BYTES, value_deserializer=mark
         )

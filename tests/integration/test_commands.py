@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
@@ -32,6 +33,7 @@ from streams.kafka.errors import ClientError
 from streams.kafka.topic_admin import ensure_topics
 from streams.runtime import dead_letters, merged
 from streams.runtime.batches import KeyPartitioner
+from streams.runtime.lookup import look_up
 from tests.integration.topics import delete_topics
 from tests.unit.samples import HOUR_MS, VALUES, closed, exemption, line, paid, raw, scan, upload
 
@@ -352,6 +354,26 @@ async def put(bootstrap: str, *records: tuple[str, bytes | None, bytes | None]) 
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         for topic, key, value in records:
             await producer.send_and_wait(topic, value, key, home("O1"))
+
+
+def test_an_explanation_is_of_one_moment(bootstrap: str) -> None:
+    """What is written while it is read stays out: outputs would know more than the state does."""
+    source = Source(offset=0, partition=0, timestamp=1, topic="first-scan")
+    letter = DeadLetter(detail="bad", raw="", reason="schema", source=source)
+    refused = ("dead-letter", b"O1", encode_value(letter))
+    asyncio.run(put(bootstrap, refused, ("orders-changelog", b"O2", None)))
+    written = threading.Event()
+
+    def write(_done: int, _total: int) -> None:
+        if not written.is_set():
+            written.set()
+            thread = threading.Thread(target=lambda: asyncio.run(put(bootstrap, refused)))
+            thread.start()
+            thread.join()
+
+    evidence = asyncio.run(look_up(Connection(bootstrap), "O1", write, pytest.fail))
+    assert written.is_set()
+    assert len(evidence.dead_letters) == 1
 
 
 def wait_for_letters(bootstrap: str, count: int) -> list[Any]:

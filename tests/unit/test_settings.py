@@ -53,7 +53,8 @@ def test_every_setting_of_the_worker_and_the_connection_can_be_given() -> None:
         if key.kind is int and key.name not in ("metrics_port", "workers"):
             value = {"session_timeout_ms": 4000, "request_timeout_ms": 9000}.get(key.name, 600)
             found = loaded(**{key.name.upper(): str(value)})
-            assert getattr(found.settings, key.name) == value
+            owner = found.connection if key.owner is Connection else found.settings
+            assert getattr(owner, key.name) == value
 
 
 @pytest.mark.parametrize(
