@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     NodeNotReadyError,
     RecordListTooLargeError,
@@ -19,7 +20,13 @@ from streams.kafka.acls import Acl, missing
 from streams.kafka.connection import Connection
 from streams.kafka.diagnosis import Finding, diagnose, unreachable
 
-UNREACHABLE = (KafkaConnectionError, NodeNotReadyError, OSError, TimeoutError)
+UNREACHABLE = (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    OSError,
+    TimeoutError,
+)
 """What a client raises when no broker answers it, or none lets it in."""
 
 
@@ -57,9 +64,17 @@ async def clear_errors(connection: Connection, needs: Sequence[Acl] = ()) -> Asy
 
 
 async def why_unreachable(connection: Connection, error: BaseException) -> Finding:
-    """Say why the client could not connect; if it could now, that the broker was away."""
-    found = await diagnose(connection)
-    return found or unreachable(connection, " ".join(str(error).split()) or "no answer in time")
+    """Say why the client could not connect; if it could now, what it waited for in vain."""
+    if found := await diagnose(connection):
+        return found
+    if isinstance(error, (TimeoutError, KafkaTimeoutError)):
+        return Finding(
+            f"the broker at {connection.bootstrap} answers, but not in time to all that was asked",
+            "a partition may have no leader, or a topic may just be being deleted: see `shipclock "
+            "topics check`, and try again",
+            False,
+        )
+    return unreachable(connection, " ".join(str(error).split()) or "no answer in time")
 
 
 def _error(found: Finding) -> ClientError:

@@ -29,7 +29,7 @@ from streams.core.events import INPUT_TOPICS
 from streams.core.instants import format_instant
 from streams.core.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection
-from streams.kafka.errors import ClientError
+from streams.kafka.errors import ClientError, clear_errors
 from streams.kafka.topic_admin import ensure_topics
 from streams.runtime import dead_letters, merged
 from streams.runtime.batches import KeyPartitioner
@@ -481,7 +481,7 @@ def test_a_letter_without_its_topic_of_marks_is_listed_and_not_resent(
     async def fill() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         await admin.start()
-        await admin.delete_topics(["resent-letters"])
+        await delete_topics(admin, "resent-letters")
         await admin.close()
         source = Source(offset=0, partition=0, timestamp=1, topic="first-scan")
         letter = DeadLetter(detail="bad", raw="", reason="schema", source=source)
@@ -499,6 +499,17 @@ def test_a_letter_without_its_topic_of_marks_is_listed_and_not_resent(
         assert error.message == "topic resent-letters does not exist"
         assert error.hint == "shipclock topics create"
     assert records(bootstrap, "first-scan") == []
+
+
+def test_a_silent_answer_of_a_live_broker_is_not_told_as_an_absent_broker(broker: str) -> None:
+    """What is late then is one partition's leader, or a topic in deletion."""
+
+    async def wait_in_vain() -> None:
+        async with clear_errors(Connection(broker)):
+            raise TimeoutError
+
+    with pytest.raises(ClientError, match="answers, but not in time to all that was asked"):
+        asyncio.run(wait_in_vain())
 
 
 def test_a_record_at_the_same_place_of_a_recreated_topic_is_not_marked(

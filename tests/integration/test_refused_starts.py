@@ -12,6 +12,7 @@ from streams.core.events import INPUT_TOPICS
 from streams.kafka.connection import Connection
 from streams.testing.cluster import WorkerProcess, empty_topics, restored
 from tests.integration.test_runtime_transport import until
+from tests.integration.topics import delete_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -94,8 +95,7 @@ async def test_each_kind_of_refusal_is_one_line_and_an_exit_code(
     await recreate(admin, INPUT_TOPICS[1], 5)
     line = await refused(connection, tmp_path / "counts.log")
     assert "must have equal partition counts" in line
-    await admin.delete_topics([INPUT_TOPICS[1]])
-    await asyncio.sleep(1)
+    await delete_topics(admin, INPUT_TOPICS[1])
     line = await refused(connection, tmp_path / "missing.log")
     assert f"topics do not exist: {INPUT_TOPICS[1]}" in line
 

@@ -17,8 +17,9 @@ async def create_topics(admin: AIOKafkaAdminClient, *topics: NewTopic) -> None:
         await asyncio.sleep(0.05)
 
 
-async def delete_topics(admin: AIOKafkaAdminClient) -> None:
-    """Delete our topics and wait until the broker has forgotten them."""
-    while found := [topic for topic in await admin.list_topics() if topic in TOPICS]:
+async def delete_topics(admin: AIOKafkaAdminClient, *topics: str) -> None:
+    """Delete topics, or all of ours, and wait until the broker has forgotten them."""
+    names = topics or TOPICS
+    while found := [topic for topic in await admin.list_topics() if topic in names]:
         await admin.delete_topics(found)
         await asyncio.sleep(0.1)
