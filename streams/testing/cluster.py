@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ OUTPUT_TOPICS = (
     "dead-letter",
 )
 _POLL_S = 0.2
+# A session lasts 10 s, as nothing here sets another.
+_LEFT_S = 60
 _BATCH_BYTES = 900_000
 
 
@@ -81,10 +83,16 @@ async def load(connection: Connection, records: Iterable[LogRecord]) -> int:
 async def empty_topics(
     connection: Connection, partitions: int, shop_partitions: int | None = None
 ) -> None:
-    """Create all topics anew, whatever was in them; the shops' own may have another count."""
+    """Create all topics anew, whatever was in them; the shops' own may have another count.
+
+    A worker that was killed counts as live, with its rules, until its session ends: waits for it.
+    """
     admin = connection.admin()
     await admin.start()
     try:
+        async with asyncio.timeout(_LEFT_S):
+            while [members async for members in _members(admin)]:
+                await asyncio.sleep(_POLL_S)
         ours = {planned.topic for planned in planned_topics()}
         while found := sorted(ours.intersection(await admin.list_topics())):
             await admin.delete_topics(found)
@@ -92,6 +100,18 @@ async def empty_topics(
     finally:
         await admin.close()
     await ensure_topics(connection, partitions, shop_partitions=shop_partitions)
+
+
+async def _members(admin: AIOKafkaAdminClient) -> AsyncIterator[Any]:
+    """Ask who is in any group of the cluster; nobody while a fresh broker has no coordinator."""
+    try:
+        for name, *_ in await admin.list_consumer_groups():
+            # One at a time: the client cannot read an answer about several.
+            [answer] = await admin.describe_consumer_groups([name])
+            for member in answer.groups[0][5]:
+                yield member
+    except GroupCoordinatorNotAvailableError:
+        return
 
 
 class WorkerProcess:
