@@ -6,15 +6,12 @@ import contextlib
 from collections.abc import Mapping
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.demo.errors import DemoError
 from streams.kafka.connection import Connection
+from streams.kafka.groups import busy_groups
 from streams.kafka.topic_admin import check_topics
-
-_RESTING = ("Empty", "Dead")
-_STAGES = ("-orders", "-shops")
 
 
 async def look_around(connection: Connection) -> bool:
@@ -42,7 +39,7 @@ async def look_around(connection: Connection) -> bool:
             topic["topic"]: len(topic["partitions"])
             for topic in await admin.describe_topics(present)
         }
-        busy = await _busy(admin)
+        busy = await busy_groups(admin)
     finally:
         with contextlib.suppress(KafkaError):
             await admin.close()
@@ -68,14 +65,3 @@ async def _written(connection: Connection, counts: Mapping[str, int]) -> list[st
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
     return list(dict.fromkeys(tp.topic for tp in tps if ends[tp] > 0))
-
-
-async def _busy(admin: AIOKafkaAdminClient) -> list[str]:
-    """Name the consumer groups of workers that have members."""
-    groups = [name for name, _ in await admin.list_consumer_groups() if name.endswith(_STAGES)]
-    busy = []
-    for group in groups:
-        # One by one: aiokafka misreads the answer about several.
-        (response,) = await admin.describe_consumer_groups([group])
-        busy += [name for _, name, state, *_ in response.groups if state not in _RESTING]
-    return busy

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from streams.core.events import INPUT_TOPICS
 from streams.engine.marks import request_record
 from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.kafka.connection import Connection
+from streams.kafka.groups import busy_groups
 from streams.kafka.topic_admin import ensure_topics, planned_topics
 from streams.settings import environment_of
 
@@ -91,7 +92,7 @@ async def empty_topics(
     await admin.start()
     try:
         async with asyncio.timeout(_LEFT_S):
-            while [members async for members in _members(admin)]:
+            while await _attended(admin):
                 await asyncio.sleep(_POLL_S)
         ours = {planned.topic for planned in planned_topics()}
         while found := sorted(ours.intersection(await admin.list_topics())):
@@ -102,16 +103,12 @@ async def empty_topics(
     await ensure_topics(connection, partitions, shop_partitions=shop_partitions)
 
 
-async def _members(admin: AIOKafkaAdminClient) -> AsyncIterator[Any]:
-    """Ask who is in any group of the cluster; nobody while a fresh broker has no coordinator."""
+async def _attended(admin: AIOKafkaAdminClient) -> bool:
+    """Tell whether a worker is in its group; nobody is while a fresh broker has no coordinator."""
     try:
-        for name, *_ in await admin.list_consumer_groups():
-            # One at a time: the client cannot read an answer about several.
-            [answer] = await admin.describe_consumer_groups([name])
-            for member in answer.groups[0][5]:
-                yield member
+        return bool(await busy_groups(admin))
     except GroupCoordinatorNotAvailableError:
-        return
+        return False
 
 
 class WorkerProcess:

@@ -107,7 +107,7 @@ async def test_of_two_that_start_at_the_same_moment_one_at_most_works(
         await until(lambda: one.process.poll() is not None or two.process.poll() is not None, 60)
         await asyncio.sleep(3)
         codes = [worker.process.poll() for worker in (one, two)]
-        # One that is killed counts as live for a while, also for the next test.
+        # One that is killed counts as live for a while, and the next test waits for that.
         for worker in (one, two):
             if worker.process.poll() is None:
                 assert worker.stop() == 0
