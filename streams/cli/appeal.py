@@ -50,7 +50,7 @@ def appeal(
     from streams.cli.publishing import checked, publish_one, told_of_refusals
     from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
-    from streams.core.events import AppealDecided
+    from streams.core.facts.events import AppealDecided
 
     order_id = order_of_violation(violation_id)
     rules, now = load_policy(policy), now_ms()

@@ -25,11 +25,10 @@ from streams.cli.options import (
 )
 from streams.cli.printable import printable
 from streams.cli.times import TIME_FORMS, instant, now_ms
-from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
-from streams.core.instants import format_instant
-from streams.core.outputs import DeadLetterReason
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.instants import NEVER_MS, format_instant
+from streams.core.facts.outputs import DeadLetterReason
 from streams.core.words import counted
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection

@@ -15,15 +15,15 @@ from streams.cli.options import (
 from streams.cli.printable import printable
 from streams.cli.times import instant, now_ms
 from streams.core.errors import UserError
-from streams.core.events import ShippingMode
-from streams.core.policy import duration_ms
+from streams.core.facts.events import ShippingMode
+from streams.core.rules.policy import duration_ms
 from streams.core.words import counted
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
-    from streams.core.events import Effect, ExemptionGranted
-    from streams.core.policy import Policy
+    from streams.core.facts.events import Effect, ExemptionGranted
+    from streams.core.rules.policy import Policy
 
 _MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
 
@@ -121,7 +121,7 @@ def exempt(
     from streams.cli.publishing import checked, publish_one, told_of_refusals
     from streams.cli.reading import homes_of, told_of_unknown
     from streams.codec.decode import Decoder
-    from streams.core.events import ExemptionGranted, Scope
+    from streams.core.facts.events import ExemptionGranted, Scope
 
     rules = load_policy(policy)
     for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
@@ -222,7 +222,7 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
 
 
 def _effect(waive: bool, extend_to: str | None, extend_by: str | None, rules: Policy) -> Effect:
-    from streams.core.events import Effect
+    from streams.core.facts.events import Effect
 
     if waive + (extend_to is not None) + (extend_by is not None) != 1:
         raise UserError(

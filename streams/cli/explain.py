@@ -23,7 +23,7 @@ from streams.kafka.connection import Connection
 from streams.policies import load_policy
 
 if TYPE_CHECKING:
-    from streams.core.policy import Policy
+    from streams.core.rules.policy import Policy
     from streams.engine.evidence import Evidence
 
 _COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
@@ -118,7 +118,7 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
         )
     waiting = [] if evidence.state is None else [entry.rank for entry in evidence.state.waiting]
     if waiting:
-        from streams.core.events import INPUT_TOPICS
+        from streams.core.facts.events import INPUT_TOPICS
 
         topics = ", ".join(dict.fromkeys(INPUT_TOPICS[rank] for rank in waiting))
         detail = f"facts wait for it ({topics}), but no order-paid has come"

@@ -8,10 +8,9 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from streams.core.clock import NEVER_MS
-from streams.core.events import Effect
-from streams.core.instants import format_instant
-from streams.core.outputs import Penalty, Timeout
+from streams.core.facts.events import Effect
+from streams.core.facts.instants import NEVER_MS, format_instant
+from streams.core.facts.outputs import Penalty, Timeout
 from streams.engine.charges import Charge
 from streams.engine.explain import (
     ClockStep,

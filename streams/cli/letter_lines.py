@@ -9,9 +9,8 @@ import msgspec
 
 from streams.cli.options import input_topic
 from streams.cli.printable import printable, printable_json
-from streams.core.clock import NEVER_MS
 from streams.core.errors import UserError
-from streams.core.instants import format_instant
+from streams.core.facts.instants import NEVER_MS, format_instant
 from streams.core.text import json_mistake
 from streams.core.words import shortened
 from streams.engine.resent import Origin

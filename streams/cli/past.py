@@ -10,7 +10,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFai
 
 from streams.cli.publishing import Batches
 from streams.core.errors import UserError
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.core.words import counted
 from streams.engine.records import ORDERS_CHANGELOG
 from streams.kafka.connection import Connection

@@ -23,7 +23,7 @@ from streams.broker import EmbeddedBroker
 from streams.cli.broker import start_with_progress
 from streams.cli.options import DEFAULT_POLICY
 from streams.core.errors import UserError
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.demo.guest import look_around
 from streams.demo.narrate import Narrator
 from streams.demo.play import Played, judged_without_broker, play

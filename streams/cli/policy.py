@@ -9,7 +9,7 @@ import typer
 
 from streams.cli.printable import printable
 from streams.core.errors import UserError
-from streams.core.policy import PolicyError
+from streams.core.rules.policy import PolicyError
 from streams.policies import load_policy, policy_names, policy_text
 
 app = typer.Typer(no_args_is_help=True, help="Check, show and list rule files.")

@@ -15,7 +15,7 @@ from streams.cli.options import input_topic
 from streams.cli.times import now_ms
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.events import EVENT_TYPES, INPUT_TOPICS
+from streams.core.facts.events import EVENT_TYPES, INPUT_TOPICS
 from streams.core.words import counted
 from streams.engine.event_file import LINE_HINT, envelope_of, lenient, own_time
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from streams.core.errors import UserError
-from streams.core.events import TIME_MS_MAX
-from streams.core.instants import both_ways, in_another_unit_ms
-from streams.core.policy import duration_ms
+from streams.core.facts.events import TIME_MS_MAX
+from streams.core.facts.instants import both_ways, in_another_unit_ms
+from streams.core.rules.policy import duration_ms
 
 TIME_FORMS = (
     "2026-11-30 or '2026-11-30 14:00' in the policy's zone, now, -3h, -2d, ISO 8601 with an "

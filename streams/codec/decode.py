@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from streams.core.complaints import spelled_out
-from streams.core.events import (
+from streams.core.facts.events import (
     APPEAL_DECIDED,
     EVENT_TYPES,
     EXEMPTION_GRANTED,
@@ -24,9 +24,9 @@ from streams.core.events import (
     OrderPaid,
     TrackingNumberUploaded,
 )
-from streams.core.instants import both_ways, in_another_unit_ms
-from streams.core.outputs import DeadLetterReason, RefusedValue
-from streams.core.policy import Policy
+from streams.core.facts.instants import both_ways, in_another_unit_ms
+from streams.core.facts.outputs import DeadLetterReason, RefusedValue
+from streams.core.rules.policy import Policy
 from streams.core.text import json_mistake
 
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)

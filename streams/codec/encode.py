@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import msgspec
 
-from streams.core.instants import format_instant
-from streams.core.outputs import Output
+from streams.core.facts.instants import format_instant
+from streams.core.facts.outputs import Output
 
 _VERSION = ("ce_specversion", b"1.0")
 _CONTENT_TYPE = ("content-type", b"application/json")

@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Raw
 
 from streams.codec import state_v1
-from streams.core.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED, ShippingMode
-from streams.core.minutes import split
-from streams.core.order import Occurrence, Order, OrderState, Waiting, heed
+from streams.core.facts.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED, ShippingMode
+from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, heed
+from streams.core.time.key_buckets import split
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
 STATE_VERSION = 2

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from streams.core.order import Occurrence, Order, OrderState, Waiting, heed
+from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, heed
 
 VERSION = 1
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import inspect
 
-from streams.core.events import TIME_MS_MAX
-from streams.core.instants import both_ways
+from streams.core.facts.events import TIME_MS_MAX
+from streams.core.facts.instants import both_ways
 
 _STEP = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
 

@@ -8,8 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from streams.core.outputs import DeadLetter, DeadlineWarning, Penalty, ProductBan, Timeout, Value
-from streams.core.policy import Policy
+from streams.core.facts.outputs import (
+    DeadLetter,
+    DeadlineWarning,
+    Penalty,
+    ProductBan,
+    Timeout,
+    Value,
+)
+from streams.core.rules.policy import Policy
 from streams.demo.cast import Shop
 from streams.demo.surge import HOUR_MS, Record
 from streams.demo.tally import points, yuan

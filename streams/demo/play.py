@@ -19,15 +19,15 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from streams.codec.encode import encode_value
-from streams.core.events import (
+from streams.core.facts.events import (
     EXEMPTION_GRANTED,
     FIRST_SCAN,
     INPUT_TOPICS,
     ORDER_CLOSED,
     ORDER_PAID,
 )
-from streams.core.outputs import Value
-from streams.core.policy import Policy
+from streams.core.facts.outputs import Value
+from streams.core.rules.policy import Policy
 from streams.demo.errors import DemoError
 from streams.demo.narrate import Narrator
 from streams.demo.screen import Screen

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from streams.codec.encode import encode_value
-from streams.core.events import (
+from streams.core.facts.events import (
     APPEAL_DECIDED,
     EXEMPTION_GRANTED,
     FIRST_SCAN,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from streams.core.outputs import DeadLetter, Penalty, ProductBan, Timeout, Value
+from streams.core.facts.outputs import DeadLetter, Penalty, ProductBan, Timeout, Value
 from streams.core.words import counted
 
 

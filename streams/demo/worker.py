@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.runtime.fresh import Child
 from streams.runtime.settings import Settings
 

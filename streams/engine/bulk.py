@@ -3,7 +3,8 @@
 Nearly every order is paid, uploaded, scanned in time and forgotten. Each of these steps puts
 nothing out and leaves a state that follows from the bytes of the last one. So of a window (all
 records between two instants) the usual ones are taken first, a topic at a time; all others, and the
-timers, then go through `streams.core.orders` one by one and in order, which can take every record.
+timers, then go through `streams.core.stages.orders` one by one and in order: it can take every
+record.
 
 Why the outcome is the same. What a usual event does concerns its own order only. If one record of
 an order goes the long way, all that follow it within the window do; if records of an order do not
@@ -21,10 +22,10 @@ from operator import gt
 from typing import Any
 
 from streams.codec.state import PackedOrders
-from streams.core.events import ORDER_PAID
-from streams.core.minutes import Runs
-from streams.core.orders import OrdersStage, Record
-from streams.core.policy import Policy
+from streams.core.facts.events import ORDER_PAID
+from streams.core.rules.policy import Policy
+from streams.core.stages.orders import OrdersStage, Record
+from streams.core.time.key_buckets import Runs
 from streams.engine import compiled, usual
 from streams.engine.held import Lane
 from streams.engine.usual import Blocked, Usual

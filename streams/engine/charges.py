@@ -7,10 +7,10 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from streams.core.clock import Calendar
-from streams.core.outputs import Penalty
-from streams.core.policy import DepositRules, PointsRules, Policy
-from streams.core.shop import WALK_ORDER, Violation
+from streams.core.accounts.shop import WALK_ORDER, Violation
+from streams.core.facts.outputs import Penalty
+from streams.core.rules.policy import DepositRules, PointsRules, Policy
+from streams.core.time.calendar import Calendar
 from streams.engine.evidence import Evidence
 
 Status = Literal["charged", "capped", "settles", "waiting", "gone", "free", "none"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.codec.state import PackedOrders
-from streams.core.minutes import Runs
+from streams.core.time.key_buckets import Runs
 from streams.engine.held import Lane
 from streams.engine.usual import Blocked, Usual
 

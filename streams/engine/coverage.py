@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streams.codec.state import unpack_order
-from streams.core.clock import covers, running_clock
-from streams.core.events import ExemptionGranted
-from streams.core.order import OrderState, subject_of
-from streams.core.policy import Policy
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.order import OrderState, subject_of
+from streams.core.rules.deadlines import running_clock
+from streams.core.rules.exemptions import covers
+from streams.core.rules.policy import Policy
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
 from streams.engine.shops_task import unpack_violation
 

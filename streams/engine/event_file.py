@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from streams.core.clock import NEVER_MS
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.instants import NEVER_MS
 from streams.core.text import json_mistake, without_mark
 from streams.engine.records import InRecord
 

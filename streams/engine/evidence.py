@@ -10,18 +10,12 @@ import msgspec
 
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
-from streams.core.order import Order, OrderState
-from streams.core.outputs import (
-    DeadLetter,
-    OrderClosure,
-    Penalty,
-    ProductBan,
-    Timeout,
-)
-from streams.core.policy import Millis, Policy
-from streams.core.shop import Violation
+from streams.core.accounts.shop import Violation
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.order import Order, OrderState
+from streams.core.facts.outputs import DeadLetter, OrderClosure, Penalty, ProductBan, Timeout
+from streams.core.rules.policy import Millis, Policy
 from streams.engine.event_file import Log, read_events
 from streams.engine.orders_changelog import EXEMPTION_KEY
 from streams.engine.records import META_KEY, Checkpoint, MetaHead

@@ -13,15 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from streams.core.clock import (
-    NEVER_MS,
-    Subject,
-    covers,
-    exempted_deadline,
-    occurrence_due,
-    running_clock,
-)
-from streams.core.events import (
+from streams.core.facts.events import (
     APPEAL_DECIDED,
     EVENT_TYPES,
     FIRST_SCAN,
@@ -32,17 +24,22 @@ from streams.core.events import (
     Effect,
     ExemptionGranted,
 )
-from streams.core.judging import closure_due
-from streams.core.order import (
+from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.order import (
     Fact,
     Order,
     OrderState,
+    Subject,
     find_occurrence,
     own_time,
     subject_of,
 )
-from streams.core.outputs import DeadLetter, OrderClosure, ProductBan, Timeout
-from streams.core.policy import KindRules, Policy
+from streams.core.facts.outputs import DeadLetter, OrderClosure, ProductBan, Timeout
+from streams.core.rules.deadlines import running_clock
+from streams.core.rules.exemptions import covers, exempted_deadline
+from streams.core.rules.judging import closure_due
+from streams.core.rules.policy import KindRules, Policy
+from streams.core.rules.repeats import occurrence_due
 from streams.engine.charges import Charge, ShopAccount
 from streams.engine.evidence import Evidence
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.orders import Record
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.stages.orders import Record
 from streams.engine.records import Columns
 
 

@@ -12,8 +12,8 @@ from bisect import bisect_left
 import msgspec
 
 from streams.codec.encode import encode_value
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.outputs import FrontierMark, MarkMessage, MarkRequest
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.outputs import FrontierMark, MarkMessage, MarkRequest
 from streams.engine.records import FRONTIER_MARKS, OutRecord
 
 # All marks stand in one partition: their number is that of the order partitions, and whoever reads

@@ -32,9 +32,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, REST, RETIRING, STATE_VERSION
-from streams.core import minutes
-from streams.core.clock import NEVER_MS
-from streams.core.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
+from streams.core.time import key_buckets as minutes
+from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
 from streams.engine.usual import NOT_USUAL
 
 if STATE_VERSION != 2:

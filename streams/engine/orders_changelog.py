@@ -21,7 +21,7 @@ from streams.codec.state import (
     pack_order,
     unpack_order,
 )
-from streams.core.events import INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import INPUT_TOPICS, ExemptionGranted
 from streams.engine.records import (
     META_KEY,
     ORDERS_CHANGELOG,

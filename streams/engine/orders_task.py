@@ -10,11 +10,11 @@ import msgspec
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
-from streams.core.frontier import Frontier
-from streams.core.orders import OrdersStage, Record
-from streams.core.policy import Policy
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.rules.policy import Policy
+from streams.core.stages.orders import OrdersStage, Record
+from streams.core.time.frontier import Frontier
 from streams.engine.bulk import Bulk
 from streams.engine.compiled import new_store
 from streams.engine.held import Held, Lane

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from streams.codec.encode import Headers, encode_headers, encode_value
 from streams.codec.state import StateVersionError
-from streams.core.outputs import Output, ShopItem
+from streams.core.facts.outputs import Output, ShopItem
 
 T = TypeVar("T")
 

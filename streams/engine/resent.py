@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from streams.codec.encode import encode_value
-from streams.core.outputs import Source
+from streams.core.facts.outputs import Source
 
 RESENT_LETTERS = "resent-letters"
 RESENT_PARTITION = 0

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
-from streams.core import announce
-from streams.core.clock import END_OF_TIME_MS, NEVER_MS
-from streams.core.outputs import (
+from streams.core.accounts.shop import Violation
+from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
+from streams.core.facts.outputs import (
     DeadLetterReason,
     Determined,
     FrontierMark,
@@ -21,9 +21,9 @@ from streams.core.outputs import (
     ShopItem,
     ShopMessage,
 )
-from streams.core.policy import Policy
-from streams.core.shop import Violation
-from streams.core.shops import ShopsStage
+from streams.core.rules.policy import Policy
+from streams.core.stages import announce
+from streams.core.stages.shops import ShopsStage
 from streams.engine.marks import request_record
 from streams.engine.records import (
     META_KEY,

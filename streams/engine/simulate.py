@@ -10,10 +10,10 @@ from typing import NamedTuple
 import msgspec
 
 from streams.codec.encode import encode_value
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.events import INPUT_TOPICS
-from streams.core.outputs import DeadLetter, Source
-from streams.core.policy import Policy
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.outputs import DeadLetter, Source
+from streams.core.rules.policy import Policy
 from streams.engine.event_file import EventFile, Log, before, read_events
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (

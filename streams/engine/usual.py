@@ -3,7 +3,7 @@
 Each of `pay`, `upload` and `scan` takes the usual records of a lane and leaves the others to the
 long way, which says what is wrong with them, if anything. `streams.engine.native` has the same
 three, compiled; here they are complete, and need no compiler. Why that comes to what
-`streams.core.orders` does stands in `streams.engine.bulk`.
+`streams.core.stages.orders` does stands in `streams.engine.bulk`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from streams.codec.state import (
     PackedOrders,
     encode_part,
 )
-from streams.core.clock import END_OF_TIME_MS, NEVER_MS
-from streams.core.events import (
+from streams.core.facts.events import (
     FIRST_SCAN,
     ORDER_PAID,
     TRACKING_NUMBER_UPLOADED,
@@ -37,9 +36,10 @@ from streams.core.events import (
     ShippingMode,
     TrackingNumberUploaded,
 )
-from streams.core.exemptions import Exemptions
-from streams.core.minutes import Runs, runs_of
-from streams.core.policy import DeadlineRule, KindRules, Policy
+from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
+from streams.core.rules.exemptions import Exemptions
+from streams.core.rules.policy import DeadlineRule, KindRules, Policy
+from streams.core.time.key_buckets import Runs, runs_of
 from streams.engine.held import Lane
 
 # Keys of which the window has a record that goes the long way.

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from streams.core.errors import UserError
-from streams.core.policy import Policy, PolicyError, parse_policy
+from streams.core.rules.policy import Policy, PolicyError, parse_policy
 from streams.core.text import NotUtf8Error, without_mark
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import NamedTuple
 
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine.marks import Marks
 from streams.engine.records import Columns
 from streams.runtime.clock import wall_ms

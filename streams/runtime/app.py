@@ -11,7 +11,7 @@ import resource
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.engine.compiled import NOT_COMPILED_WHY
 from streams.runtime import frame, lean
 from streams.runtime.agent import agent

@@ -11,7 +11,7 @@ from dataclasses import replace
 import msgspec
 from aiokafka import TopicPartition
 
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.engine.records import InRecord
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.core.outputs import DeadLetter
+from streams.core.facts.outputs import DeadLetter
 from streams.engine.evidence import DEAD_LETTERS
 from streams.engine.records import InRecord
 from streams.engine.resent import RESENT_LETTERS, Resent

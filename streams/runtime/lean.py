@@ -26,7 +26,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.core.outputs import RefusedValue
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.kafka.connection import INFLATED_BYTES_MAX
 from streams.runtime.inflate import NotInflated, inflate

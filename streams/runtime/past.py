@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from aiokafka import TopicPartition
 
-from streams.core.clock import running_clock
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID, OrderPaid
-from streams.core.policy import Policy
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID, OrderPaid
+from streams.core.rules.deadlines import running_clock
+from streams.core.rules.policy import Policy
 from streams.engine.event_file import lenient, own_time
 from streams.engine.orders_changelog import Meta, peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG

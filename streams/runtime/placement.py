@@ -15,8 +15,8 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS
-from streams.core.outputs import RefusedValue
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime.lean import NOT_COMPILED_WHY
 from streams.runtime.logs import Standing, error

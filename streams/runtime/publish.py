@@ -14,7 +14,7 @@ from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec import Struct
 
 from streams.codec.decode import Decoder
-from streams.core.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
 from streams.engine.resent import RESENT_LETTERS, RESENT_PARTITION, Origin, mark
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from streams.core.outputs import RefusedValue
+from streams.core.facts.outputs import RefusedValue
 
 Parts = tuple[list[int], list[int], list[bytes | None], list[bytes | None]]
 """Offsets, timestamps, keys and values."""

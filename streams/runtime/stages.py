@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.core.events import INPUT_TOPICS
-from streams.core.policy import Policy
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.rules.policy import Policy
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
     FRONTIER_MARKS,

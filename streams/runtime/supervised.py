@@ -16,7 +16,7 @@ from streams.runtime import logs
 from streams.runtime.supervise import REFUSED
 
 if TYPE_CHECKING:
-    from streams.core.policy import Policy
+    from streams.core.rules.policy import Policy
     from streams.runtime.settings import Settings
 
 # By its name, though it runs as the main module.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiokafka import TopicPartition
 
-from streams.core.outputs import RefusedValue
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime.lean import Unread
 from streams.runtime.logs import Standing, error, warn

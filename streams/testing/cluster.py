@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.core.events import INPUT_TOPICS
+from streams.core.facts.events import INPUT_TOPICS
 from streams.engine.marks import request_record
 from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
 from streams.kafka.connection import Connection

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streams.core import events, outputs
+from streams.core.facts import events, outputs
 from streams.topics.catalog import TopicFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

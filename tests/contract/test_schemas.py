@@ -12,8 +12,8 @@ from jsonschema.exceptions import best_match
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.core import outputs
-from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts import outputs
+from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
 from streams.policies import load_policy
 from streams.topics import schemas_dir
 from streams.topics.schemas import TYPE_OF_TOPIC, generated_files

@@ -25,9 +25,9 @@ from streams.broker import EmbeddedBroker
 from streams.cli.commands import program
 from streams.codec.encode import encode_value
 from streams.core.errors import UserError
-from streams.core.events import INPUT_TOPICS
-from streams.core.instants import format_instant
-from streams.core.outputs import DeadLetter, Source
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.instants import format_instant
+from streams.core.facts.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError, clear_errors
 from streams.kafka.topic_admin import ensure_topics

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.policies import load_policy

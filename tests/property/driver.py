@@ -11,8 +11,8 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from streams.core.events import INPUT_TOPICS
-from streams.core.policy import Policy
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.rules.policy import Policy
 from streams.engine.marks import Marks
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (

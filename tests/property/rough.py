@@ -13,9 +13,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core.clock import NEVER_MS
-from streams.core.events import INPUT_TOPICS
-from streams.core.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.instants import NEVER_MS
+from streams.core.rules.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
 from streams.engine.records import InRecord
 from streams.policies import load_policy
 from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, closed, exemption, paid, scan, upload

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.codec.state import unpack_order
-from streams.core.orders import Record
-from streams.core.policy import ClosureRules, Policy, parse_policy
+from streams.core.rules.policy import ClosureRules, Policy, parse_policy
+from streams.core.stages.orders import Record
 from streams.engine import orders_task
 from streams.engine.bulk import Bulk
 from streams.engine.compiled import TAKE

@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.clock import NEVER_MS
-from streams.core.events import EVENT_TYPES, INPUT_TOPICS, Event
+from streams.core.facts.events import EVENT_TYPES, INPUT_TOPICS, Event
+from streams.core.facts.instants import NEVER_MS
 from streams.engine.event_file import BadLine
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord, columns

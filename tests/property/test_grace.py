@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.engine.simulate import simulate
 from streams.policies import load_policy
 from tests.auditor.fold import Output, parse, standing_of

@@ -6,8 +6,8 @@ import json
 from importlib import resources
 from typing import Any
 
-from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
-from streams.core.policy import Policy, parse_policy
+from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.rules.policy import Policy, parse_policy
 from streams.engine.records import InRecord
 
 HOUR_MS = 3_600_000

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.cli.explanation import duration, money, told
-from streams.core.clock import Subject, covers
-from streams.core.events import ExemptionGranted
-from streams.core.policy import Policy
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.order import Subject
+from streams.core.rules.exemptions import covers
+from streams.core.rules.policy import Policy
 from streams.engine.evidence import Evidence, evidence_of_events
 from streams.engine.explain import Determination, Explanation, explain, outside
 from tests.unit.samples import (

@@ -18,7 +18,7 @@ from streams.cli.commands import program
 from streams.cli.publishing import checked, logged
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
 from streams.runtime import lines
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.lines import LineTooLongError, line_batches

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.cli.letter_lines import as_event, as_json, as_text
-from streams.core.outputs import DeadLetter, DeadLetterReason, Source
+from streams.core.facts.outputs import DeadLetter, DeadLetterReason, Source
 from streams.engine.event_file import envelope_of
 from streams.engine.simulate import simulate
 from streams.runtime.dead_letters import Letter

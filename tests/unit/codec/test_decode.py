@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from streams.codec.decode import Decoder, Refused
-from streams.core import announce
-from streams.core.events import (
+from streams.core.facts.events import (
     EVENT_TYPES,
     EXEMPTION_GRANTED,
     INPUT_TOPICS,
@@ -21,7 +20,8 @@ from streams.core.events import (
     Event,
     ExemptionGranted,
 )
-from streams.core.outputs import DeadLetter
+from streams.core.facts.outputs import DeadLetter
+from streams.core.stages import announce
 from tests.unit.samples import (
     PLACED_AT,
     POLICY,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.events import INPUT_TOPICS
-from streams.core.instants import both_ways
-from streams.core.policy import PolicyError
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.instants import both_ways
+from streams.core.rules.policy import PolicyError
 from streams.engine.simulate import simulate
 from tests.unit.samples import (
     DAY_MS,

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from streams.codec.encode import encode_headers, encode_value
-from streams.core.events import TIME_MS_MAX
-from streams.core.instants import format_instant
-from streams.core.outputs import Notification, Output
+from streams.core.facts.events import TIME_MS_MAX
+from streams.core.facts.instants import format_instant
+from streams.core.facts.outputs import Notification, Output
 from tests.property.driver import Chaos, play
 from tests.property.logs import make_log
 from tests.unit.samples import PLACED_AT, POLICY

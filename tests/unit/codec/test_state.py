@@ -14,7 +14,7 @@ from streams.codec.state import (
     pack_order,
     unpack_order,
 )
-from streams.core.order import Occurrence, Order, OrderState, Waiting, know, learn
+from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, know, learn
 from tests.unit.samples import PLACED_AT
 
 

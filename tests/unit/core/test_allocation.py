@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from streams.core.allocation import Allocation
-from streams.core.clock import LocalDay
-from streams.core.policy import Policy, parse_policy
+from streams.core.accounts.allocation import Allocation
+from streams.core.rules.policy import Policy, parse_policy
+from streams.core.time.calendar import LocalDay
 from tests.unit.samples import DAY_MS, POLICY, POLICY_TEXT, policy_with
 
 MONDAY = LocalDay("2022-12-05", 0, 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.clock import Calendar
+from streams.core.time.calendar import Calendar
 from tests.unit.samples import HOUR_MS
 
 ZONES = (

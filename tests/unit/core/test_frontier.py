@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.core.frontier import Frontier
+from streams.core.time.frontier import Frontier
 
 
 def test_effective_timestamp_is_the_running_maximum_of_its_topic() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core.journal import Claim, append_difference
-from streams.core.outputs import Penalty
-from streams.core.shop import Booking, Violation
+from streams.core.accounts.journal import Claim, append_difference
+from streams.core.accounts.shop import Booking, Violation
+from streams.core.facts.outputs import Penalty
 from tests.unit.samples import POLICY
 
 DAY = "2022-12-09"

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams.core.clock import END_OF_TIME_MS, Clock
-from streams.core.judging import Due, judge
-from streams.core.order import Occurrence, Order, OrderState, know
-from streams.core.policy import Policy
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.order import Occurrence, Order, OrderState, know
+from streams.core.rules.deadlines import Clock
+from streams.core.rules.judging import Due, judge
+from streams.core.rules.policy import Policy
 from tests.unit.samples import DAY_MS, DEADLINE, HOUR_MS, PLACED_AT, POLICY, policy_with
 
 CLOSURE_AT = PLACED_AT + 150 * DAY_MS

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 
 from streams.codec.encode import encode_value
-from streams.core import outputs
+from streams.core.facts import outputs
 
 EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 TYPES: dict[str, type[Struct]] = {

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streams.core.policy import PolicyError, parse_policy
+from streams.core.rules.policy import PolicyError, parse_policy
 from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, POLICY_TEXT, policy_with
 
 NORMAL = 'normal = { start = "placed", limit = "72h" }'

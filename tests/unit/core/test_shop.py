@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
-from streams.core.clock import Calendar
-from streams.core.outputs import Determined
-from streams.core.shop import Crossings, Shop, Violation
+from streams.core.accounts.shop import Crossings, Shop, Violation
+from streams.core.facts.outputs import Determined
+from streams.core.time.calendar import Calendar
 from tests.unit.samples import DAY_MS, POLICY
 
 MONDAY = 1_670_169_600_000  # 2022-12-05 00:00:00 +08:00

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.clock import END_OF_TIME_MS, NEVER_MS
-from streams.core.minutes import MINUTE_MS, split
-from streams.core.timers import Timers
+from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
+from streams.core.time.key_buckets import MINUTE_MS, split
+from streams.core.time.timers import Timers
 
 
 class Owner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.events import Effect, ExemptionGranted, Scope
+from streams.core.facts.events import Effect, ExemptionGranted, Scope
 from streams.engine.coverage import Coverage
 from streams.engine.event_file import read_log
 from streams.engine.simulate import ORDERS, judge_log

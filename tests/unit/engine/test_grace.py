@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
 from streams.engine.simulate import simulate
 from tests.unit.samples import (
     DAY_MS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine.held import Held
 from streams.engine.records import Columns
 

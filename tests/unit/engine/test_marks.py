@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine.marks import Marks, mark_record, request_record
 from streams.engine.records import OutRecord
 

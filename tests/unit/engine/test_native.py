@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.codec.state import PackedOrders
-from streams.core.events import (
-    FIRST_SCAN,
-    ORDER_PAID,
-    TIME_MS_MAX,
-    TRACKING_NUMBER_UPLOADED,
-)
-from streams.core.exemptions import Exemptions
-from streams.core.order import OrderState
+from streams.core.facts.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.order import OrderState
+from streams.core.rules.exemptions import Exemptions
 from streams.engine import usual
 from streams.engine.compiled import NOT_COMPILED_WHY, TAKE, CompiledOrders
 from streams.engine.held import Lane

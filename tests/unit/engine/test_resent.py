@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from streams.core.outputs import Source
+from streams.core.facts.outputs import Source
 from streams.engine.resent import Origin, Resent, mark
 
 ORIGIN = Origin("first-scan", 2, 7, 1_000)

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
-from streams.core.clock import NEVER_MS
-from streams.core.outputs import Determined, Released, Revoked, ShopMessage
-from streams.core.policy import BanRules, Policy
+from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.outputs import Determined, Released, Revoked, ShopMessage
+from streams.core.rules.policy import BanRules, Policy
 from streams.engine import shops_task
 from streams.engine.records import (
     FRONTIER_MARKS,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
-from streams.core.events import INPUT_TOPICS
-from streams.core.order import Occurrence, Order
-from streams.core.outputs import FrontierMark
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.order import Occurrence, Order
+from streams.core.facts.outputs import FrontierMark
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord, columns
 from streams.engine.shops_task import ShopsTask

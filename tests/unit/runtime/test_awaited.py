@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine.marks import Marks, mark_record
 from streams.runtime import awaited, logs
 from streams.runtime.settings import Settings

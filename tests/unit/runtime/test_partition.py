@@ -15,7 +15,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from streams.core.clock import END_OF_TIME_MS
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine.marks import Marks, request_record
 from streams.engine.records import Checkpoint, Columns, CorruptChangelog
 from streams.runtime import agent, failures, takeover

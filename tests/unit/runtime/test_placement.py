@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.events import INPUT_TOPICS
-from streams.core.outputs import RefusedValue
+from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime import placement
 from streams.runtime.lean import NOT_COMPILED_WHY

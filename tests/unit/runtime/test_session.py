@@ -18,8 +18,8 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from streams.core.clock import END_OF_TIME_MS
-from streams.core.outputs import RefusedValue
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.marks import mark_record
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import Checkpoint, InRecord, columns

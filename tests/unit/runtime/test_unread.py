@@ -13,7 +13,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.outputs import RefusedValue
+from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime import lean
 from streams.runtime.salvage import NotTold, salvage

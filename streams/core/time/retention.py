@@ -7,7 +7,7 @@ the minute.
 
 from __future__ import annotations
 
-from streams.core.minutes import END, MINUTE_MS, Minutes, split
+from streams.core.time.key_buckets import END, MINUTE_MS, Minutes, split
 
 
 class Retention:

@@ -19,9 +19,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from streams.core import announce
-from streams.core.clock import NEVER_MS, covers, running_clock
-from streams.core.events import (
+from streams.core.facts.events import (
     EVENT_TYPES,
     INPUT_TOPICS,
     AppealDecided,
@@ -30,9 +28,8 @@ from streams.core.events import (
     LaterFact,
     OrderPaid,
 )
-from streams.core.exemptions import Exemptions
-from streams.core.judging import CLOSURE, WARNING, Due, judge
-from streams.core.order import (
+from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.order import (
     Fact,
     Occurrence,
     Order,
@@ -45,7 +42,7 @@ from streams.core.order import (
     own_time,
     subject_of,
 )
-from streams.core.outputs import (
+from streams.core.facts.outputs import (
     DeadLetterReason,
     Determined,
     Output,
@@ -54,10 +51,14 @@ from streams.core.outputs import (
     Revoked,
     ShopItem,
 )
-from streams.core.policy import Policy
-from streams.core.refusals import OTHER_EXEMPTION, no_order, other_order_paid, too_late
-from streams.core.retention import Retention
-from streams.core.timers import Timers
+from streams.core.rules.deadlines import running_clock
+from streams.core.rules.exemptions import Exemptions, covers
+from streams.core.rules.judging import CLOSURE, WARNING, Due, judge
+from streams.core.rules.policy import Policy
+from streams.core.stages import announce
+from streams.core.stages.refusals import OTHER_EXEMPTION, no_order, other_order_paid, too_late
+from streams.core.time.retention import Retention
+from streams.core.time.timers import Timers
 
 # A Kafka record with its place in the partition's one sequence: effective timestamp, topic rank,
 # offset, timestamp, key, value. A plain tuple: those judged one by one are sorted as such.

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from streams.core.complaints import addition
 from streams.core.errors import UserError
-from streams.core.events import ShippingMode
+from streams.core.facts.events import ShippingMode
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from streams.core.allocation import Allocation
-from streams.core.clock import Calendar
-from streams.core.outputs import Determined
-from streams.core.policy import Policy
+from streams.core.accounts.allocation import Allocation
+from streams.core.facts.outputs import Determined
+from streams.core.rules.policy import Policy
+from streams.core.time.calendar import Calendar
 
 
 class Booking(Struct, array_like=True):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from streams.core.outputs import Penalty
-from streams.core.policy import Policy
-from streams.core.shop import Booking, Violation
+from streams.core.accounts.shop import Booking, Violation
+from streams.core.facts.outputs import Penalty
+from streams.core.rules.policy import Policy
 
 Account = Literal["points", "deposit"]
 _UNKNOWN_UNIT = "unknown"

@@ -1,17 +1,16 @@
 """Keyed state of one order: its facts, and what was made of them.
 
-What lives here: the state's shape and how a fact enters it. What must not: rules (`clock`,
+What lives here: the state's shape and how a fact enters it. What must not: rules (`deadlines`,
 `judging`) or anything about other orders (`orders`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from streams.core.clock import END_OF_TIME_MS, Subject
-from streams.core.events import (
+from streams.core.facts.events import (
     APPEAL_DECIDED,
     FIRST_SCAN,
     ORDER_CLOSED,
@@ -25,6 +24,7 @@ from streams.core.events import (
     ShippingMode,
     TrackingNumberUploaded,
 )
+from streams.core.facts.instants import END_OF_TIME_MS
 
 # An accepted event: its topic's rank, then its fields but the order_id.
 Fact = list[Any]
@@ -43,6 +43,17 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
     region: str | None
     ship_from_region: str | None
     promised_ship_by: int | None
+
+
+class Subject(NamedTuple):
+    """What an exemption's scope is tested against."""
+
+    order_id: str
+    shop_id: str
+    region: str | None
+    ship_from_region: str | None
+    shipping_mode: ShippingMode
+    paid_at: int
 
 
 class Occurrence(Struct, array_like=True, gc=False):

@@ -9,9 +9,9 @@ import base64
 import hashlib
 from typing import Literal
 
-from streams.core.events import KEY_BYTES_MAX, VALUE_BYTES_MAX
-from streams.core.order import Occurrence, Order
-from streams.core.outputs import (
+from streams.core.facts.events import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from streams.core.facts.order import Occurrence, Order
+from streams.core.facts.outputs import (
     DeadLetter,
     DeadLetterReason,
     DeadlineWarning,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 
-from streams.core.clock import END_OF_TIME_MS, NEVER_MS
-from streams.core.minutes import END, MINUTE_MS, Minutes, runs_of
+from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
+from streams.core.time.key_buckets import END, MINUTE_MS, Minutes, runs_of
 
 # Of a run of keys, those that have a timer between two instants, the second left out, each with its
 # due time.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from streams.core.clock import LocalDay
-from streams.core.policy import Policy
+from streams.core.rules.policy import Policy
+from streams.core.time.calendar import LocalDay
 
 _Key = TypeVar("_Key", int, str)
 

@@ -16,9 +16,10 @@ import heapq
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from streams.core.clock import NEVER_MS, Calendar
-from streams.core.journal import Claim, append_difference
-from streams.core.outputs import (
+from streams.core.accounts.journal import Claim, append_difference
+from streams.core.accounts.shop import WALK_ORDER, Crossings, Shop, Violation
+from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.outputs import (
     Determined,
     Notification,
     Output,
@@ -28,8 +29,8 @@ from streams.core.outputs import (
     Revoked,
     ShopItem,
 )
-from streams.core.policy import Policy
-from streams.core.shop import WALK_ORDER, Crossings, Shop, Violation
+from streams.core.rules.policy import Policy
+from streams.core.time.calendar import Calendar
 
 # A message names at most so many entries; the journal holds them all. A larger one would not fit
 # its topic when a whole shop is corrected at once.

@@ -6,8 +6,8 @@ the same log gives the same words.
 
 from __future__ import annotations
 
-from streams.core.instants import both_ways
-from streams.core.order import Order
+from streams.core.facts.instants import both_ways
+from streams.core.facts.order import Order
 
 OTHER_EXEMPTION = (
     "another exemption of this id stands; grant what was meant under an exemption_id of its own"

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streams.core.clock import END_OF_TIME_MS, Clock, occurrence_due, running_clock, stop_instant
-from streams.core.order import Occurrence, Order, OrderState
-from streams.core.policy import ClosureRules, KindRules, Policy
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.order import Occurrence, Order, OrderState
+from streams.core.rules.deadlines import Clock, running_clock
+from streams.core.rules.policy import ClosureRules, KindRules, Policy
+from streams.core.rules.repeats import occurrence_due
+from streams.core.rules.stops import stop_instant
 
 WARNING = "deadline-warning"
 CLOSURE = "order-closure"

@@ -7,17 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.core.clock import (
-    END_OF_TIME_MS,
-    Clock,
-    Subject,
-    covers,
-    exempted_deadline,
-    running_clock,
-    stop_instant,
-)
-from streams.core.events import ExemptionGranted
-from streams.core.policy import KindRules
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.instants import END_OF_TIME_MS
+from streams.core.facts.order import Subject
+from streams.core.rules.deadlines import Clock, running_clock
+from streams.core.rules.exemptions import covers, exempted_deadline
+from streams.core.rules.policy import KindRules
+from streams.core.rules.stops import stop_instant
 from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, exemption, policy_with
 
 RULES = POLICY.violations["late-scan"].deadline

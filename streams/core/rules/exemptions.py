@@ -1,20 +1,73 @@
-"""The exemptions of a partition, and which of them concern an order.
+"""The exemptions of a partition: which of them cover an order, and what they do to its deadlines.
 
-What lives here: what each exemption is looked up by. What must not: whether a scope covers an order
-and what that does to a deadline (`clock`).
+What lives here: scopes, effects, and what each exemption is looked up by. What must not: where a
+deadline comes from (`deadlines`) and what follows from it (`judging`).
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterable
 from operator import attrgetter
 
-from streams.core.clock import Clock, covers, exempted_deadline, reaches
-from streams.core.events import ExemptionGranted, OrderPaid
-from streams.core.judging import DeadlineOf
-from streams.core.order import Order, subject_of
+from streams.core.facts.events import ExemptionGranted, OrderPaid, Scope
+from streams.core.facts.order import Order, Subject, subject_of
+from streams.core.rules.deadlines import Clock
+from streams.core.rules.judging import DeadlineOf
 
 _GRANT_ORDER = attrgetter("granted_at", "exemption_id")
+
+
+def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int) -> bool:
+    """Tell whether an exemption applies to one kind of one order.
+
+    Args:
+        deadline: The deadline before any exemption.
+    """
+    return (not exemption.kinds or kind in exemption.kinds) and _in_scope(
+        exemption.scope, subject, deadline
+    )
+
+
+def _in_scope(scope: Scope, subject: Subject, deadline: int) -> bool:
+    return reaches(scope, subject) and _within(scope.deadline_from, deadline, scope.deadline_until)
+
+
+def reaches(scope: Scope, subject: Subject) -> bool:
+    """Tell whether a scope covers an order at some deadline."""
+    return (
+        _member(scope.order_ids, subject.order_id)
+        and _member(scope.shop_ids, subject.shop_id)
+        and _member(scope.regions, subject.region)
+        and _member(scope.ship_from_regions, subject.ship_from_region)
+        and _member(scope.shipping_modes, subject.shipping_mode)
+        and _within(scope.paid_from, subject.paid_at, scope.paid_until)
+    )
+
+
+def _member(allowed: Iterable[str] | None, value: str | None) -> bool:
+    return allowed is None or (value is not None and value in allowed)
+
+
+def _within(first: int | None, value: int, last: int | None) -> bool:
+    return (first is None or first <= value) and (last is None or value <= last)
+
+
+def exempted_deadline(deadline: int, exemptions: Iterable[ExemptionGranted]) -> int | None:
+    """Apply the exemptions that cover an order, in (granted_at, exemption_id) order.
+
+    Returns:
+        The deadline that holds, or `None` where the violation is waived.
+    """
+    for exemption in exemptions:
+        effect = exemption.effect
+        if effect.waive:
+            return None
+        if effect.extend_to is not None:
+            deadline = max(deadline, effect.extend_to)
+        elif effect.extend_by is not None:
+            deadline += effect.extend_by
+    return deadline
 
 
 class Exemptions:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from streams.core.events import Amount, Identifier, Instant, ViolationId
+from streams.core.facts.events import Amount, Identifier, Instant, ViolationId
 
 RevocationReason = Literal["exemption", "appeal", "late-evidence"]
 DeadLetterReason = Literal[

@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from streams.core.events import TIME_MS_MAX
+from streams.core.facts.events import TIME_MS_MAX
+
+# 9999-01-01T00:00:00Z. Calendars end with that year, and "for ever" is written within it.
+NEVER_MS = 253_370_764_800_000
+# Later than every instant: the frontier of a log that has been read to its end for good.
+END_OF_TIME_MS = 2**62
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Real orders lie between 2000 and 2100: a number that does so in another unit was meant in it.

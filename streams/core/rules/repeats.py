@@ -1,0 +1,14 @@
+"""When the determinations of a kind that go on are due.
+
+What lives here: the due time of the n-th determination. What must not: whether it holds
+(`judging`).
+"""
+
+from __future__ import annotations
+
+from streams.core.rules.policy import KindRules
+
+
+def occurrence_due(rules: KindRules, deadline: int, occurrence: int) -> int:
+    """Instant at which the n-th determination of a kind is due (n from 1)."""
+    return deadline + (occurrence - 1) * rules.repeat_every

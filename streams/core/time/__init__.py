@@ -1,0 +1,4 @@
+"""Log time: local calendars, frontiers, timers and retention, for millions of keys.
+
+What must not: rules, states, outputs.
+"""

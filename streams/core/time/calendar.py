@@ -1,0 +1,72 @@
+"""The local calendar of one time zone.
+
+What lives here: from an instant to a local day or week, and to the next day. What must not: rules.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+# Nearly all days begin and end at a multiple of 15 minutes of UTC; a slot that spans two local days
+# (clocks set back just after midnight) is not remembered.
+_SLOT_MS = 900_000
+_SLOTS_MAX = 50_000
+
+
+class LocalDay(NamedTuple):
+    """A local day: `YYYY-MM-DD`, and the instants at which it and its week (Monday) began."""
+
+    name: str
+    start: int
+    week_start: int
+
+
+class Calendar:
+    """Local days and weeks of one time zone."""
+
+    def __init__(self, time_zone: str) -> None:
+        self._zone = ZoneInfo(time_zone)
+        # A judged log dwells on few days: remembering a slot's day saves most of the arithmetic.
+        self._slots: dict[int, LocalDay] = {}
+        self._next_days: dict[tuple[int, int], int] = {}
+
+    def local_day(self, instant: int) -> LocalDay:
+        """Find the local day an instant falls on."""
+        slot = instant // _SLOT_MS
+        found = self._slots.get(slot)
+        if found is None:
+            local = self._local(instant)
+            found = LocalDay(
+                local.date().isoformat(),
+                self._midnight_ms(local),
+                self._midnight_ms(local - timedelta(days=local.weekday())),
+            )
+            last = self._local((slot + 1) * _SLOT_MS - 1)
+            if local.date() == last.date() == self._local(slot * _SLOT_MS).date():
+                if len(self._slots) >= _SLOTS_MAX:
+                    self._slots.clear()
+                self._slots[slot] = found
+        return found
+
+    def _local(self, instant: int) -> datetime:
+        return (_EPOCH + instant * _MS).astimezone(self._zone)
+
+    def _midnight_ms(self, day: datetime, offset_ms: int = 0) -> int:
+        """Epoch milliseconds of local wall time `offset_ms` after 00:00 of a local date."""
+        wall = datetime.combine(day.date(), time()) + offset_ms * _MS
+        return (wall.replace(tzinfo=self._zone).astimezone(UTC) - _EPOCH) // _MS
+
+    def next_day_at(self, instant: int, time_of_day: int) -> int:
+        """Find when a time of day (milliseconds after midnight) comes on the next local day."""
+        day = self.local_day(instant)
+        found = self._next_days.get((day.start, time_of_day))
+        if found is None:
+            found = self._midnight_ms(self._local(instant) + timedelta(days=1), time_of_day)
+            if len(self._next_days) >= _SLOTS_MAX:
+                self._next_days.clear()
+            self._next_days[day.start, time_of_day] = found
+        return found
