@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 # The last millisecond of year 9999, which systems write for "never".
 TIME_MS_MAX = 253_402_300_799_999
@@ -38,7 +38,10 @@ Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="
 # `{order_id}:{kind}:{occurrence}`
 ViolationId = Annotated[str, Meta(min_length=5, max_length=300)]
 
-ShippingMode = Literal["normal", "express", "stepped", "presale"]
+# Lower-case words joined by `-`; which there are is the applying policy's to say.
+ModeName = Annotated[str, Meta(max_length=64, pattern="^[a-z0-9]+(-[a-z0-9]+)*$")]
+# A deadline as a policy file writes it, such as `48h after paid`.
+DeadlinePhrase = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class OrderPaid(Struct, frozen=True, kw_only=True, gc=False):
@@ -50,7 +53,7 @@ class OrderPaid(Struct, frozen=True, kw_only=True, gc=False):
         list[Identifier],
         Meta(min_length=1, max_length=1000, extra_json_schema={"uniqueItems": True}),
     ]
-    shipping_mode: ShippingMode
+    shipping_mode: ModeName
     placed_at: Instant
     paid_at: Instant
     paid_amount: Amount
@@ -88,29 +91,41 @@ class OrderClosed(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What an exemption does to a deadline; exactly one field is given."""
+    """What an exemption does to a deadline; exactly one field is given.
+
+    `waive_penalty` leaves the deadline: the violation stands and costs nothing.
+    """
 
     waive: Literal[True] | None = None
     extend_to: Instant | None = None
     extend_by: Duration | None = None
+    set_to: Instant | None = None
+    limit: DeadlinePhrase | None = None
+    waive_penalty: Literal[True] | None = None
 
 
 class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Which orders an exemption covers: every field given must match, `{}` covers all.
 
     A list matches by membership (an empty list nothing); `*_from` and `*_until` are inclusive.
-    `deadline_*` is compared with the deadline before any exemption.
+    `deadline_*` is compared with the deadline before any exemption. `agreed` asks whether the order
+    has an agreed date; `not` is a scope that must not match.
     """
 
     order_ids: list[Identifier] | None = None
     shop_ids: list[Identifier] | None = None
     regions: list[Identifier] | None = None
     ship_from_regions: list[Identifier] | None = None
-    shipping_modes: list[ShippingMode] | None = None
+    shipping_modes: list[ModeName] | None = None
     paid_from: Instant | None = None
     paid_until: Instant | None = None
     deadline_from: Instant | None = None
     deadline_until: Instant | None = None
+    platforms: list[Identifier] | None = None
+    shop_levels: list[Identifier] | None = None
+    categories: list[Identifier] | None = None
+    agreed: bool | None = None
+    not_: Scope | None = field(default=None, name="not")
 
 
 class ExemptionGranted(Struct, frozen=True, kw_only=True, gc=False):

@@ -1,345 +1,260 @@
-"""The rules as data: a policy file's typed form and its checks.
+"""A policy version as the core judges by it: plain values, no texts.
 
-What lives here: the shape of a policy and what makes one wrong. What must not: a rule's number
-(those stand in `streams/policies/*.toml`) and the arithmetic (`clock`, `orders`, `allocation`).
+What lives here: the shape of rules. What must not: how a file spells them (`streams.rulebook`), a
+rule's number (those stand in the packs), and the arithmetic (each rule's own file in this room).
+
+Durations are milliseconds, instants epoch milliseconds, money minor units of the account's unit,
+points the smallest step of theirs.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
-import tomllib
-from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
-from zoneinfo import ZoneInfo
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
-from streams.core.complaints import addition
-from streams.core.errors import UserError
-from streams.core.facts.events import ShippingMode
+from streams.core.facts.events import ExemptionGranted
 
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-# What one violation may cost: a year of charges still fits the integers of every consumer.
-_AMOUNT_MAX = 10**12
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+Start = Literal["placed", "paid", "uploaded", "promised", "agreed"]
+"""What a clock may run from: the earliest upload; all others stand in `order-paid`."""
+Stop = Literal["uploaded", "scanned", "closed"]
+"""The earliest fact of each may end a kind."""
+STARTS: tuple[Start, ...] = get_args(Start)
+STOPS: tuple[Stop, ...] = get_args(Stop)
+
 # These name timers of their own, so no violation kind may take them.
-_RESERVED_KINDS = ("deadline-warning", "order-closure")
+RESERVED_KINDS = ("deadline-warning", "order-closure")
+DAY_MS = 86_400_000
 
 
-class PolicyError(UserError):
-    """Rules that are wrong: to name them for some other work is wrong usage of it."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message, hint, exit_code=2)
+class Rules(Struct, frozen=True, kw_only=True):
+    """Base of all parts of a policy."""
 
 
-class Millis(int):
-    """A duration in milliseconds, written "72h"."""
+class Deadline(Struct, frozen=True):
+    """When a kind is due, by one of five forms.
+
+    `elapsed`: start + `amount` ms. `end-of-day`: the first local midnight after start, + `amount`
+    ms. `calendar-days`: the end of the local day `amount` days after the start's. `working-days`:
+    the end of the `amount`-th working day after the start's (0: of the first one from it on).
+    `instant`: `amount` itself, whatever the start.
+    """
+
+    form: Literal["elapsed", "end-of-day", "calendar-days", "working-days", "instant"]
+    start: Start
+    amount: int
 
 
-class TimeOfDay(int):
-    """Milliseconds since local midnight, written "00:00"."""
+class WorkWeek(Rules, frozen=True, kw_only=True):
+    """Which days count as working days, and until when of a day an order counts for it."""
+
+    weekend: tuple[int, ...] = ()
+    """Days of the week without work, Monday is 0."""
+    holidays: str | None = None
+    """A country, or `country-subdivision`, whose public holidays are no working days."""
+    holiday_ordinals: tuple[int, ...] = ()
+    """The dates of these holidays (`date.toordinal`), as resolved when the policy was loaded."""
+    days_off: tuple[int, ...] = ()
+    """Further dates without work (`date.toordinal`)."""
+    make_up_days: tuple[int, ...] = ()
+    """Dates with work although a weekend or holiday falls on them (`date.toordinal`)."""
+    cut_off: int | None = None
+    """Milliseconds after local midnight: what starts then or later counts for the next day."""
 
 
-class InstantMs(int):
-    """Epoch milliseconds, written as a TOML date-time with an offset."""
+class When(Rules, frozen=True, kw_only=True):
+    """Orders for which other numbers hold: every list given must name the order's own value."""
+
+    shop_levels: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None
+
+    def matches(self, shop_level: str | None, category: str | None) -> bool:
+        """Tell whether an order is one of those."""
+        return (self.shop_levels is None or shop_level in self.shop_levels) and (
+            self.categories is None or category in self.categories
+        )
 
 
-class Zone(str):
-    """An IANA time zone name."""
+class KindInstead(Rules, frozen=True, kw_only=True):
+    """Other deadlines for some orders of a kind; modes left out keep theirs."""
 
-    __slots__ = ()
-
-
-class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections: a misspelt key is an error, never ignored."""
+    when: When
+    deadlines: dict[str, Deadline]
 
 
-class InputRules(_Strict, frozen=True, kw_only=True):
-    """Which events are refused."""
-
-    future_tolerance: Millis
-    earliest: InstantMs
-    wait_for_order: Millis
-
-
-class DeadlineRule(_Strict, frozen=True, kw_only=True):
-    """Deadline = start + limit."""
-
-    start: Literal["placed", "uploaded", "promised"]
-    limit: Millis
-
-
-class KindRules(_Strict, frozen=True, kw_only=True):
+class Kind(Rules, frozen=True, kw_only=True):
     """One kind of violation: when it is due, how often, and what stops it."""
 
-    deadline: dict[ShippingMode, DeadlineRule]
-    stopped_by: list[Literal["tracking-number-uploaded", "first-scan", "order-closed"]]
-    repeat_every: Millis
-    occurrences_max: int
-    warn_before: list[Millis] = []
+    deadlines: dict[str, Deadline]
+    """By shipping mode; a mode left out has no clock of this kind."""
+    until: tuple[Stop, ...]
+    every: int = DAY_MS
+    times: int = 1
+    warn_before: tuple[int, ...] = ()
+    on_time_at_limit: bool = False
+    """A fact at the deadline is in time; by default it is late."""
+    parcels: Literal["any", "all"] = "any"
+    """Whether one scanned number suffices, or every number uploaded needs a scan."""
+    instead: tuple[KindInstead, ...] = ()
 
 
-class ClosureRules(_Strict, frozen=True, kw_only=True):
-    """When an order that was never shipped closes by itself."""
+class Tier(Rules, frozen=True, kw_only=True):
+    """A charge for amounts up to a bound: flat, or a share of the amount."""
 
-    after_placed: Millis
-
-
-class PointsRules(_Strict, frozen=True, kw_only=True):
-    """Penalty points a standing violation costs, in tenths of a point."""
-
-    unit: str
-    per_violation: int
-    daily_max: int | None = None
-    weekly_max: int | None = None
+    up_to: int | None = None
+    """The last amount of this tier, in minor units; `None`: all above the tier before."""
+    flat: int = 0
+    per_mille: int = 0
+    """Of the amount, rounded down."""
+    at_least: int = 0
+    at_most: int | None = None
 
 
-class DepositRules(_Strict, frozen=True, kw_only=True):
-    """Money a standing violation costs, settled once a local day."""
+class Amount(Rules, frozen=True, kw_only=True):
+    """What one violation costs before caps."""
 
-    unit: str
-    per_violation: int
-    charges_per_order_max: int | None = None
-    daily_max: int | None = None
-    settle_at: TimeOfDay
+    of: Literal["paid_amount", "goods_amount"] | None = None
+    """The amount of the order that tiers are about; `None`: one fixed charge."""
+    tiers: tuple[Tier, ...]
 
 
-class BanRules(_Strict, frozen=True, kw_only=True):
-    """When an order's products are banned."""
+class Cap(Rules, frozen=True, kw_only=True):
+    """The most an account may charge: a count for one order, an amount for a span of local days.
 
-    standing_more_than: int
+    A span is that of the violation's own local day; `rolling` is that day and the days before it,
+    `days` in all.
+    """
+
+    span: Literal["order", "day", "week", "month", "rolling"]
+    limit: int
+    days: int = 0
 
 
-class RetentionRules(_Strict, frozen=True, kw_only=True):
-    """How long an order's state outlives its last change, in log time."""
+class AccountInstead(Rules, frozen=True, kw_only=True):
+    """Another amount or other caps for some orders."""
 
-    clean: Millis
-    violated: Millis
+    when: When
+    amount: Amount | None = None
+    caps: tuple[Cap, ...] | None = None
 
 
-class Policy(_Strict, frozen=True, kw_only=True):
-    """A versioned set of rules; sections left out switch that duty off."""
+class Account(Rules, frozen=True, kw_only=True):
+    """One thing that violations of some kinds cost. A name may serve disjoint kinds twice.
+
+    Caps are of this block's kinds alone.
+    """
 
     name: str
+    kinds: tuple[str, ...]
+    unit: str
+    amount: Amount
+    caps: tuple[Cap, ...] = ()
+    settle_at: int | None = None
+    """Milliseconds after local midnight of the next local day; `None`: at once."""
+    instead: tuple[AccountInstead, ...] = ()
+
+    @property
+    def is_money(self) -> bool:
+        """Whether the unit is a currency (ISO 4217)."""
+        return len(self.unit) == 3 and self.unit.isupper()
+
+    def amount_for(self, when: tuple[str | None, str | None]) -> Amount:
+        """Return the amount for a shop level and a category."""
+        for other in self.instead:
+            if other.amount is not None and other.when.matches(*when):
+                return other.amount
+        return self.amount
+
+    def caps_for(self, when: tuple[str | None, str | None]) -> tuple[Cap, ...]:
+        """Return the caps for a shop level and a category."""
+        for other in self.instead:
+            if other.caps is not None and other.when.matches(*when):
+                return other.caps
+        return self.caps
+
+
+class Sanction(Rules, frozen=True, kw_only=True):
+    """What happens to products or to the shop when more than so much stands."""
+
+    counts: tuple[str, ...]
+    """Kinds; for an account, those whose charges count."""
+    of: Literal["order", "shop", "account"]
+    span: Literal["day", "week", "month", "quarter", "rolling"] = "day"
+    """Of `shop` and `account`."""
+    days: int = 0
+    """Of `rolling`: so many local days, today the last."""
+    account: str = ""
+    more_than: int
+    action: str
+    """`product-ban`, of orders only, or the name of a shop action."""
+    lasts: int | None = None
+    """The action ends by itself so long after the violation that brought it about."""
+
+
+class Retention(Rules, frozen=True, kw_only=True):
+    """How long an order's state outlives its last change, in log time."""
+
+    clean: int = 7 * DAY_MS
+    violated: int = 90 * DAY_MS
+
+
+class Processing(Rules, frozen=True, kw_only=True):
+    """How events are taken; one for a whole rulebook."""
+
+    grace: int = 0
+    """How long after its due time a timer still waits for records."""
+    future_tolerance: int = 300_000
+    """An own time further ahead of its record's timestamp is refused."""
+    earliest: int = 1_262_304_000_000
+    """Times below it stand for "no value" (2010-01-01)."""
+    facts_wait: int = 30 * DAY_MS
+    """How long a fact waits for its order."""
+    late_payment: int = 7 * DAY_MS
+    """An `order-paid` older than this is refused: its order may be known and forgotten."""
+
+
+class Policy(Rules, frozen=True, kw_only=True):
+    """One version of a platform's rules; parts left out switch that duty off."""
+
+    platform: str
+    name: str
     version: int
-    time_zone: Zone
-    grace: Millis
-    input: InputRules
-    violations: dict[str, KindRules]
-    closure: ClosureRules | None = None
-    points: PointsRules | None = None
-    deposit: DepositRules | None = None
-    ban: BanRules | None = None
-    retention: RetentionRules
+    time_zone: str
+    effective_from: int | None = None
+    effective_by: Literal["placed", "paid"] = "placed"
+    default_platform: bool = False
+    """Orders that name no platform are this one's."""
+    kinds: dict[str, Kind]
+    accounts: tuple[Account, ...] = ()
+    sanctions: tuple[Sanction, ...] = ()
+    exemptions: tuple[ExemptionGranted, ...] = ()
+    """The policy's own, in the order of the file; granted at 0, so before all granted ones."""
+    work_week: WorkWeek = WorkWeek()
+    close_unshipped: int | None = None
+    """An order that never shipped closes so long after it was placed."""
+    retention: Retention = Retention()
+    processing: Processing = Processing()
 
     @property
     def digest(self) -> str:
         """Identify what the policy says, whatever its name and version."""
-        return hashlib.sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()[:16]
+        said = msgspec.structs.replace(self, name="", version=0)
+        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:16]
 
     @property
     def has_account(self) -> bool:
         """Whether a violation costs its shop anything, so that the shops stage has work to do."""
-        return any((self.points, self.deposit, self.ban))
+        return bool(self.accounts or self.sanctions)
 
     @property
     def label(self) -> str:
         """`name@version`, as outputs carry it."""
         return f"{self.name}@{self.version}"
 
-
-def parse_policy(text: str, origin: str) -> Policy:
-    """Read a policy from TOML text; `origin` names it in messages.
-
-    Raises:
-        PolicyError: The text is no TOML, or a key is unknown, missing or out of range.
-    """
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        # More than its own error: of numbers with thousands of digits, of depth.
-        raise PolicyError(
-            f"{origin}: not TOML: {error}", "see streams/policies for an example"
-        ) from None
-    try:
-        policy: Policy = _plain(msgspec.convert(data, Policy, dec_hook=_convert))
-        _check(policy)
-    except msgspec.ValidationError as error:
-        raise _located(text, origin, _spelled_out(data, str(error))) from None
-    return policy
-
-
-def _plain(value: Any) -> Any:
-    """Turn number types into ints: arithmetic on a subclass costs twice as much."""
-    if isinstance(value, Struct):
-        fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-        return type(value)(**fields)
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return int(value) if isinstance(value, int) else value
-
-
-def _spelled_out(data: dict[str, Any], error: str) -> str:
-    """Name the keys that msgspec's message leaves as `[...]`: the first entry that fails."""
-    violations = data.get("violations")
-    if "[...]" not in error or not isinstance(violations, dict):
-        return error
-    for kind, rules in violations.items():
-        deadlines = rules.get("deadline") if isinstance(rules, dict) else None
-        modes = get_args(ShippingMode)
-        for mode in deadlines if isinstance(deadlines, dict) else ():
-            if mode not in modes:
-                # A key, of which msgspec says less than of a value.
-                valid = ", ".join(modes)
-                where = f"$.violations.{kind}.deadline.{mode}"
-                return f"Invalid enum value {mode!r}, valid: {valid} - at `{where}`"
-        entries = [
-            (f"violations.{kind}.deadline.{mode}", rule, DeadlineRule)
-            for mode, rule in (deadlines if isinstance(deadlines, dict) else {}).items()
-        ]
-        for path, entry, wanted in [*entries, (f"violations.{kind}", rules, KindRules)]:
-            try:
-                msgspec.convert(entry, wanted, dec_hook=_convert)
-            except msgspec.ValidationError as inner:
-                message, _, rest = str(inner).partition(" - at `$")
-                return f"{message} - at `$.{path}{rest or '`'}"
-    return error
-
-
-def duration_ms(value: Any) -> int:
-    """Read a duration such as `72h`; return milliseconds.
-
-    Raises:
-        ValueError: It is not a number with one of the units ms, s, m, h and d.
-    """
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'Expected a duration such as "72h", got {value!r}')
-    return int(match[1]) * _UNITS_MS[match[2]]
-
-
-def _convert(wanted: type, value: Any) -> Any:
-    """Turn a TOML value into one of the types above (msgspec's `dec_hook`)."""
-    if wanted is Millis:
-        return Millis(duration_ms(value))
-    if wanted is TimeOfDay:
-        match = _TIME_OF_DAY.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError(f'Expected a time of day such as "00:00", got {value!r}')
-        return TimeOfDay(int(match[1]) * _UNITS_MS["h"] + int(match[2]) * _UNITS_MS["m"])
-    if wanted is InstantMs:
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            raise ValueError("Expected a date-time with an offset such as 2010-01-01T00:00:00Z")
-        epoch = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-        return InstantMs((value - epoch) // timedelta(milliseconds=1))
-    try:
-        ZoneInfo(value)
-    except (ValueError, OSError, TypeError, KeyError):
-        raise ValueError(
-            f'Expected an IANA time zone such as "Asia/Shanghai", got {value!r}'
-        ) from None
-    return Zone(value)
-
-
-def _check(policy: Policy) -> None:
-    """Refuse what types cannot; messages carry the path as msgspec's own do."""
-
-    def require(condition: bool, path: str, message: str) -> None:
-        if not condition:
-            raise msgspec.ValidationError(f"{message} - at `$.{path}`")
-
-    require(
-        _NAME.fullmatch(policy.name) is not None, "name", "Expected lower-case words joined by -"
-    )
-    require(policy.version >= 1, "version", "Expected a number from 1")
-    require(len(policy.violations) > 0, "violations", "Expected at least one kind")
-    for kind, rules in policy.violations.items():
-        path = f"violations.{kind}"
-        require(
-            _NAME.fullmatch(kind) is not None and kind not in _RESERVED_KINDS,
-            path,
-            f"Expected lower-case words joined by -, none of {', '.join(_RESERVED_KINDS)}",
-        )
-        require(rules.repeat_every > 0, f"{path}.repeat_every", "Expected more than 0")
-        require(1 <= rules.occurrences_max <= 99, f"{path}.occurrences_max", "Expected 1 to 99")
-        require(
-            len(set(rules.warn_before)) == len(rules.warn_before) and 0 not in rules.warn_before,
-            f"{path}.warn_before",
-            "Expected distinct leads above 0",
-        )
-    require(
-        policy.input.wait_for_order <= policy.retention.clean,
-        "input.wait_for_order",
-        "Expected at most retention.clean, or a stale copy could revive a forgotten order",
-    )
-    for section, amount in (
-        ("points", None if policy.points is None else policy.points.per_violation),
-        ("deposit", None if policy.deposit is None else policy.deposit.per_violation),
-    ):
-        require(
-            amount is None or 0 < amount <= _AMOUNT_MAX,
-            f"{section}.per_violation",
-            f"Expected 1 to {_AMOUNT_MAX}",
-        )
-    for section, key in (
-        ("points", "daily_max"),
-        ("points", "weekly_max"),
-        ("deposit", "daily_max"),
-        ("deposit", "charges_per_order_max"),
-        ("ban", "standing_more_than"),
-    ):
-        limit = getattr(getattr(policy, section), key, None)
-        require(limit is None or limit >= 0, f"{section}.{key}", "Expected 0 or more")
-
-
-def _located(text: str, origin: str, error: str) -> PolicyError:
-    """Turn msgspec's message into one with file, line, key path and a hint."""
-    message, _, where = error.partition(" - at `$")
-    path = [part.strip('.[]"`') for part in re.findall(r"\.[^.\[`]+|\[[^\]]*\]", where)]
-    steps = [int(part) if part.isdecimal() else part for part in path]
-    if "valid: " not in message:
-        message += addition(message, Policy, steps, None)
-    hint = "see streams/policies/douyin-first-scan.toml for an example"
-    unknown = re.search(r"unknown field `(.+?)`", message)
-    if unknown is not None:
-        path.append(unknown[1])
-        known = sorted({name for section in _sections() for name in section.__struct_fields__})
-        near = difflib.get_close_matches(unknown[1], known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-    line = _line_of(text, path)
-    place = f"{origin}:{line}" if line else origin
-    return PolicyError(f"{place}: {'.'.join(path) or 'policy'}: {message}", hint)
-
-
-def _sections() -> tuple[type[Struct], ...]:
-    return (
-        Policy, InputRules, DeadlineRule, KindRules, ClosureRules, PointsRules, DepositRules,
-        BanRules, RetentionRules,
-    )  # fmt: skip
-
-
-def _line_of(text: str, path: list[str]) -> int | None:
-    """Find the line of the longest prefix of a key path that the text spells out."""
-    table: list[str] = []
-    found: tuple[int, int] = (0, 0)
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[([^\[\]]+)\]", line)
-        key = re.match(r"\s*([\w-]+)\s*=", line)
-        if header is not None:
-            table = [part.strip(' "') for part in header[1].split(".")]
-            here = table
-        elif key is not None:
-            here = [*table, key[1]]
-        else:
-            continue
-        if here == path[: len(here)] and len(here) > found[0]:
-            found = (len(here), number)
-    return found[1] or None
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The shipping modes that some kind has a clock for, in the order of the file."""
+        kinds = self.kinds.values()
+        return tuple(dict.fromkeys(mode for kind in kinds for mode in kind.deadlines))
