@@ -61,6 +61,12 @@ class OrderPaid(Struct, frozen=True, kw_only=True, gc=False):
     region: Identifier | None = None
     ship_from_region: Identifier | None = None
     promised_ship_by: Instant | None = None
+    platform: Identifier | None = None
+    shop_level: Identifier | None = None
+    category: Identifier | None = None
+    goods_amount: Amount | None = None
+    agreed_ship_by: Instant | None = None
+    warehouse: Identifier | None = None
 
 
 class TrackingNumberUploaded(Struct, frozen=True, kw_only=True, gc=False):

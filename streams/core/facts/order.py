@@ -21,7 +21,6 @@ from streams.core.facts.events import (
     LaterFact,
     OrderClosed,
     OrderPaid,
-    ShippingMode,
     TrackingNumberUploaded,
 )
 from streams.core.facts.instants import END_OF_TIME_MS
@@ -35,7 +34,7 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
 
     shop_id: str
     product_ids: list[str]
-    shipping_mode: ShippingMode
+    shipping_mode: str
     placed_at: int
     paid_at: int
     paid_amount: int
@@ -43,6 +42,12 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
     region: str | None
     ship_from_region: str | None
     promised_ship_by: int | None
+    platform: str | None = None
+    shop_level: str | None = None
+    category: str | None = None
+    goods_amount: int | None = None
+    agreed_ship_by: int | None = None
+    warehouse: str | None = None
 
 
 class Subject(NamedTuple):
@@ -52,8 +57,12 @@ class Subject(NamedTuple):
     shop_id: str
     region: str | None
     ship_from_region: str | None
-    shipping_mode: ShippingMode
+    shipping_mode: str
     paid_at: int
+    platform: str | None
+    shop_level: str | None
+    category: str | None
+    agreed: bool
 
 
 class Occurrence(Struct, array_like=True, gc=False):
@@ -65,6 +74,7 @@ class Occurrence(Struct, array_like=True, gc=False):
     standing: bool
     deadline: int
     determined_at: int
+    penalty_waived: bool = False
 
 
 class Waiting(Struct, frozen=True, array_like=True, gc=False):
@@ -183,11 +193,16 @@ def own_time(fact: Fact) -> int:
     return at
 
 
-def subject_of(order_id: str, order: Order | OrderPaid) -> Subject:
-    """Gather what an exemption's scope is tested against."""
+def subject_of(order_id: str, order: Order | OrderPaid, platform: str) -> Subject:
+    """Gather what an exemption's scope is tested against.
+
+    Args:
+        platform: The one whose rules the order is judged by, named in the order or not.
+    """
     return Subject(
-        order_id, order.shop_id, order.region, order.ship_from_region,
-        order.shipping_mode, order.paid_at,
+        order_id, order.shop_id, order.region, order.ship_from_region, order.shipping_mode,
+        order.paid_at, platform, order.shop_level, order.category,
+        order.agreed_ship_by is not None,
     )  # fmt: skip
 
 

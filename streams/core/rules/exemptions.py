@@ -7,15 +7,31 @@ deadline comes from (`deadlines`) and what follows from it (`judging`).
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
+from typing import NamedTuple
 
-from streams.core.facts.events import ExemptionGranted, OrderPaid, Scope
-from streams.core.facts.order import Order, Subject, subject_of
-from streams.core.rules.deadlines import Clock
-from streams.core.rules.judging import DeadlineOf
+from streams.core.facts.events import Effect, ExemptionGranted, Scope
+from streams.core.facts.order import Subject
+from streams.core.rules.phrases import parse_deadline
+from streams.core.rules.policy import Deadline
 
 _GRANT_ORDER = attrgetter("granted_at", "exemption_id")
+
+Running = tuple[int, int]
+"""A running clock: warnings come after the first instant, the second is the deadline."""
+RunningOf = Callable[[Deadline], Running | None]
+"""The clock of one order under a deadline rule; `None` while it has no start."""
+
+
+class Ruling(NamedTuple):
+    """What holds for one kind of one order after exemptions."""
+
+    running: Running | None
+    """`None`: waived, or another rule's clock has not started."""
+    penalty_waived: bool
+    moved_by: tuple[str, ...]
+    """The exemptions that moved the deadline or waived the kind, in the order of their grant."""
 
 
 def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int) -> bool:
@@ -30,11 +46,27 @@ def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: i
 
 
 def _in_scope(scope: Scope, subject: Subject, deadline: int) -> bool:
-    return reaches(scope, subject) and _within(scope.deadline_from, deadline, scope.deadline_until)
+    return (
+        _names(scope, subject)
+        and _within(scope.deadline_from, deadline, scope.deadline_until)
+        and (scope.not_ is None or not _in_scope(scope.not_, subject, deadline))
+    )
 
 
 def reaches(scope: Scope, subject: Subject) -> bool:
     """Tell whether a scope covers an order at some deadline."""
+    excluded = scope.not_
+    return _names(scope, subject) and (
+        excluded is None
+        or excluded.deadline_from is not None
+        or excluded.deadline_until is not None
+        or excluded.not_ is not None
+        or not _names(excluded, subject)
+    )
+
+
+def _names(scope: Scope, subject: Subject) -> bool:
+    """Test all of a scope but deadlines and what must not match."""
     return (
         _member(scope.order_ids, subject.order_id)
         and _member(scope.shop_ids, subject.shop_id)
@@ -42,6 +74,10 @@ def reaches(scope: Scope, subject: Subject) -> bool:
         and _member(scope.ship_from_regions, subject.ship_from_region)
         and _member(scope.shipping_modes, subject.shipping_mode)
         and _within(scope.paid_from, subject.paid_at, scope.paid_until)
+        and _member(scope.platforms, subject.platform)
+        and _member(scope.shop_levels, subject.shop_level)
+        and _member(scope.categories, subject.category)
+        and (scope.agreed is None or scope.agreed == subject.agreed)
     )
 
 
@@ -53,25 +89,54 @@ def _within(first: int | None, value: int, last: int | None) -> bool:
     return (first is None or first <= value) and (last is None or value <= last)
 
 
-def exempted_deadline(deadline: int, exemptions: Iterable[ExemptionGranted]) -> int | None:
-    """Apply the exemptions that cover an order, in (granted_at, exemption_id) order.
+def rule(
+    exemptions: Iterable[ExemptionGranted], kind: str, subject: Subject, running: Running,
+    running_of: RunningOf,
+) -> Ruling:  # fmt: skip
+    """Apply the exemptions that cover a kind of an order, in their order.
 
-    Returns:
-        The deadline that holds, or `None` where the violation is waived.
+    Args:
+        running: The kind's clock before any exemption.
+        running_of: Starts another clock for the order, for the effect `limit`.
     """
+    base = running[1]
+    now: Running | None = running
+    waived = False
+    moved_by: list[str] = []
     for exemption in exemptions:
+        if not covers(exemption, kind, subject, base):
+            continue
         effect = exemption.effect
+        if effect.waive_penalty:
+            waived = True
+            continue
+        before = now
+        now = _after(effect, now, running_of)
+        if now != before or now is None:
+            moved_by.append(exemption.exemption_id)
         if effect.waive:
-            return None
-        if effect.extend_to is not None:
-            deadline = max(deadline, effect.extend_to)
-        elif effect.extend_by is not None:
-            deadline += effect.extend_by
-    return deadline
+            return Ruling(None, waived, tuple(moved_by))
+    return Ruling(now, waived, tuple(moved_by))
+
+
+def _after(effect: Effect, running: Running | None, running_of: RunningOf) -> Running | None:
+    """Apply one effect to a clock, which another rule may have left without a start."""
+    if effect.waive:
+        return None
+    if effect.limit is not None:
+        return running_of(parse_deadline(effect.limit))
+    if running is None:
+        return None
+    runs_from, deadline = running
+    if effect.extend_to is not None:
+        return runs_from, max(deadline, effect.extend_to)
+    if effect.extend_by is not None:
+        return runs_from, deadline + effect.extend_by
+    return running if effect.set_to is None else (runs_from, effect.set_to)
 
 
 class Exemptions:
-    """Exemptions by id; those that name orders or shops are found by these."""
+    """Exemptions granted in a partition by id; those that name orders or shops are found by these."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, ExemptionGranted] = {}
@@ -99,28 +164,15 @@ class Exemptions:
         else:
             insort(self._wide, exemption, key=_GRANT_ORDER)
 
-    def deadline_of(self, order_id: str, order: Order) -> DeadlineOf | None:
-        """Say how the exemptions of an order move its deadlines; `None` where there are none."""
-        own = [*self._of_order.get(order_id, ()), *self._of_shop.get(order.shop_id, ())]
-        exemptions = sorted([*self._wide, *own], key=_GRANT_ORDER) if own else self._wide
-        if not exemptions:
-            return None
-        subject = subject_of(order_id, order)
+    def candidates(self, order_id: str, shop_id: str) -> list[ExemptionGranted]:
+        """List those that may cover an order, in (granted_at, exemption_id) order."""
+        own = [*self._of_order.get(order_id, ()), *self._of_shop.get(shop_id, ())]
+        return sorted([*self._wide, *own], key=_GRANT_ORDER) if own else self._wide
 
-        def deadline_of(kind: str, clock: Clock) -> int | None:
-            _, deadline = clock
-            return exempted_deadline(
-                deadline,
-                [grant for grant in exemptions if covers(grant, kind, subject, deadline)],
-            )
-
-        return deadline_of
-
-    def spare(self, order: OrderPaid) -> bool:
-        """Tell whether no exemption can concern an order that has just been paid."""
-        subject = subject_of(order.order_id, order)
+    def none_concern(self, subject: Subject) -> bool:
+        """Tell whether no exemption can cover an order, at whatever deadline."""
         return not (
-            order.order_id in self._of_order
-            or order.shop_id in self._of_shop
+            subject.order_id in self._of_order
+            or subject.shop_id in self._of_shop
             or any(reaches(exemption.scope, subject) for exemption in self._wide)
         )

@@ -1,4 +1,4 @@
-"""When the determinations of a kind that go on are due.
+"""When the determinations of a kind that goes on are due.
 
 What lives here: the due time of the n-th determination. What must not: whether it holds
 (`judging`).
@@ -6,9 +6,9 @@ What lives here: the due time of the n-th determination. What must not: whether 
 
 from __future__ import annotations
 
-from streams.core.rules.policy import KindRules
+from streams.core.rules.policy import Kind
 
 
-def occurrence_due(rules: KindRules, deadline: int, occurrence: int) -> int:
+def occurrence_due(kind: Kind, deadline: int, occurrence: int) -> int:
     """Instant at which the n-th determination of a kind is due (n from 1)."""
-    return deadline + (occurrence - 1) * rules.repeat_every
+    return deadline + (occurrence - 1) * kind.every

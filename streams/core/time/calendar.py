@@ -1,6 +1,7 @@
 """The local calendar of one time zone.
 
-What lives here: from an instant to a local day or week, and to the next day. What must not: rules.
+What lives here: from an instant to a local day, week or month, and to the midnights around it. What
+must not: rules, such as which days are working days (`deadlines`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class LocalDay(NamedTuple):
     name: str
     start: int
     week_start: int
+    ordinal: int
+    """The date (`date.toordinal`)."""
 
 
 class Calendar:
@@ -32,6 +35,7 @@ class Calendar:
         self._zone = ZoneInfo(time_zone)
         # A judged log dwells on few days: remembering a slot's day saves most of the arithmetic.
         self._slots: dict[int, LocalDay] = {}
+        self._midnights: dict[int, int] = {}
         self._next_days: dict[tuple[int, int], int] = {}
 
     def local_day(self, instant: int) -> LocalDay:
@@ -44,6 +48,7 @@ class Calendar:
                 local.date().isoformat(),
                 self._midnight_ms(local),
                 self._midnight_ms(local - timedelta(days=local.weekday())),
+                local.toordinal(),
             )
             last = self._local((slot + 1) * _SLOT_MS - 1)
             if local.date() == last.date() == self._local(slot * _SLOT_MS).date():
@@ -51,6 +56,30 @@ class Calendar:
                     self._slots.clear()
                 self._slots[slot] = found
         return found
+
+    def midnight(self, ordinal: int) -> int:
+        """Return when a local date begins (`date.toordinal`)."""
+        found = self._midnights.get(ordinal)
+        if found is None:
+            found = self._midnight_ms(datetime.fromordinal(ordinal))
+            if len(self._midnights) >= _SLOTS_MAX:
+                self._midnights.clear()
+            self._midnights[ordinal] = found
+        return found
+
+    def time_of_day(self, instant: int) -> int:
+        """Return what a clock on the wall shows, in milliseconds after 00:00."""
+        local = self._local(instant)
+        return (local.replace(tzinfo=None) - datetime.combine(local.date(), time())) // _MS
+
+    def whole_day(self, instant: int) -> tuple[int, int] | None:
+        """Return begin and end of the local day around an instant; `None` where clocks shift."""
+        ordinal = self.local_day(instant).ordinal
+        begin, end = self.midnight(ordinal), self.midnight(ordinal + 1)
+        if not begin <= instant < end:
+            return None
+        same = self._local(begin).utcoffset() == self._local(end - 1).utcoffset()
+        return (begin, end) if same else None
 
     def _local(self, instant: int) -> datetime:
         return (_EPOCH + instant * _MS).astimezone(self._zone)
