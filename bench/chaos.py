@@ -41,7 +41,7 @@ from aiokafka.errors import KafkaError
 from trouble import POLICY, Busy, Place, Standstill
 
 from streams.broker import BrokerError, EmbeddedBroker
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.engine.records import BETWEEN_STAGES, InRecord
 from streams.engine.simulate import judge_log
 from streams.kafka.connection import Connection

@@ -28,7 +28,7 @@ import psutil
 import workload
 
 from streams.broker import EmbeddedBroker
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
 from streams.kafka.connection import Connection

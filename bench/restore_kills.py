@@ -39,7 +39,7 @@ from aiokafka.errors import KafkaError
 from trouble import Busy, Place, Reach
 
 from streams.broker import BrokerError, EmbeddedBroker
-from streams.core.facts.events import INPUT_TOPICS, ORDER_PAID
+from streams.core.facts.inputs import INPUT_TOPICS, ORDER_PAID
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
 from streams.runtime.batches import KeyPartitioner

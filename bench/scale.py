@@ -52,7 +52,7 @@ from matplotlib.ticker import FuncFormatter
 from probed_worker import Pauses
 
 from streams.broker import EmbeddedBroker
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
 from streams.kafka.connection import Connection

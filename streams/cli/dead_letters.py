@@ -26,7 +26,7 @@ from streams.cli.options import (
 from streams.cli.printable import printable
 from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.core.errors import UserError
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.instants import NEVER_MS, format_instant
 from streams.core.facts.outputs import DeadLetterReason
 from streams.core.words import counted

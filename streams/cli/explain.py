@@ -116,11 +116,11 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
             f"{name} is not known: no worker has judged its partition yet",
             "start one with `shipclock worker`, or explain a file with --events",
         )
-    waiting = [] if evidence.state is None else [entry.rank for entry in evidence.state.waiting]
+    waiting = [] if evidence.state is None else [entry.input_id for entry in evidence.state.waiting]
     if waiting:
-        from streams.core.facts.events import INPUT_TOPICS
+        from streams.core.facts.inputs import INPUT_OF_ID
 
-        topics = ", ".join(dict.fromkeys(INPUT_TOPICS[rank] for rank in waiting))
+        topics = ", ".join(dict.fromkeys(INPUT_OF_ID[each].topic for each in waiting))
         detail = f"facts wait for it ({topics}), but no order-paid has come"
     elif evidence.dead_letters:
         from streams.cli.explanation import resent

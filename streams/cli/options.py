@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from streams.core.errors import UserError
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.words import shortened
 from streams.settings import KEYS
 

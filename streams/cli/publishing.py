@@ -15,7 +15,7 @@ from streams.cli.options import input_topic
 from streams.cli.times import now_ms
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.facts.events import EVENT_TYPES, INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_OF_TOPIC
 from streams.core.words import counted
 from streams.engine.event_file import LINE_HINT, envelope_of, lenient, own_time
 
@@ -153,7 +153,7 @@ def _hint(topic: str, refused: Refused) -> str:
         return "times are epoch milliseconds; `send --timestamp` sets the record's own"
     if refused.detail.startswith("violation_id"):
         return "a violation_id is ORDER:KIND:N with a kind of the policy, as O1:late-scan:1"
-    names = fields(EVENT_TYPES[INPUT_TOPICS.index(topic)])
+    names = fields(INPUT_OF_TOPIC[topic].event)
     needed = ", ".join(field.name for field in names if field.required)
     optional = ", ".join(field.name for field in names if not field.required)
     return f"{topic} needs {needed}" + (f"; it may have {optional}" if optional else "")

@@ -11,11 +11,6 @@ import msgspec
 
 from streams.core.complaints import spelled_out
 from streams.core.facts.events import (
-    APPEAL_DECIDED,
-    EVENT_TYPES,
-    EXEMPTION_GRANTED,
-    ORDER_PAID,
-    OWN_TIME_FIELDS,
     VALUE_BYTES_MAX,
     AppealDecided,
     Event,
@@ -24,6 +19,7 @@ from streams.core.facts.events import (
     OrderPaid,
     TrackingNumberUploaded,
 )
+from streams.core.facts.inputs import APPEAL_DECIDED, EXEMPTION_GRANTED, INPUTS, ORDER_PAID
 from streams.core.facts.instants import both_ways, in_another_unit_ms
 from streams.core.facts.outputs import DeadLetterReason, RefusedValue
 from streams.core.rules.policy import Policy
@@ -47,8 +43,8 @@ class Decoder:
     """Decodes and checks the records of all input topics under one policy."""
 
     def __init__(self, policy: Policy) -> None:
-        self._decode = tuple(msgspec.json.Decoder(event).decode for event in EVENT_TYPES)
-        self._own_time = tuple(attrgetter(field) for field in OWN_TIME_FIELDS)
+        self._decode = tuple(msgspec.json.Decoder(each.event).decode for each in INPUTS)
+        self._own_time = tuple(attrgetter(each.own_time) for each in INPUTS)
         self._kinds = {kind: rules.occurrences_max for kind, rules in policy.violations.items()}
         self._future_tolerance = policy.input.future_tolerance
         self._earliest = policy.input.earliest
@@ -88,7 +84,7 @@ class Decoder:
                 raise _bad_identifier(event)
         own_time = self._own_time[rank](event)
         if own_time > timestamp + self._future_tolerance or own_time < self._earliest:
-            self._refuse_time(OWN_TIME_FIELDS[rank], own_time, timestamp)
+            self._refuse_time(INPUTS[rank].own_time, own_time, timestamp)
         if rank == ORDER_PAID:
             self._check_order(event, timestamp)
         return event  # type: ignore[no-any-return]
@@ -249,6 +245,6 @@ def _unreadable(rank: int, value: bytes, error: Exception) -> Refused:
         except (ValueError, RecursionError) as worse:
             error = worse
         else:
-            detail = spelled_out(str(error), EVENT_TYPES[rank], content)
+            detail = spelled_out(str(error), INPUTS[rank].event, content)
             return Refused("schema", _shortened(detail))
     return Refused("malformed", json_mistake(value, error))

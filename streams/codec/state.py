@@ -19,9 +19,12 @@ from typing import Any, get_args
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import astuple
 
 from streams.codec import state_v1
-from streams.core.facts.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED, ShippingMode
+from streams.core.facts.accepted import Fact, ScanFact, UploadFact
+from streams.core.facts.events import ShippingMode
+from streams.core.facts.inputs import INPUT_OF_TYPE
 from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, heed
 from streams.core.time.key_buckets import split
 
@@ -56,17 +59,17 @@ _Bought = tuple[str, list[str], int, str, str | None, str | None, int, int]
 _Made = tuple[int | None, list[Occurrence], bool, bool, list[Waiting], int, int]
 _NOTHING_BOUGHT: tuple[Any, ...] = ("", (), 0, "", None, None)
 _NOTHING_MADE: tuple[Any, ...] = (None, [], False, False, [])
-# Flags by the ranks of an order's facts, where nothing was made of it.
-_USUAL: dict[tuple[int, ...], int] = {
+# Flags by the types of an order's facts, where nothing was made of it.
+_USUAL: dict[tuple[type[Fact], ...], int] = {
     (): 0,
-    (TRACKING_NUMBER_UPLOADED,): UPLOADED,
-    (TRACKING_NUMBER_UPLOADED, FIRST_SCAN): SCANNED,
+    (UploadFact,): UPLOADED,
+    (UploadFact, ScanFact): SCANNED,
 }
 encode_part = msgspec.msgpack.Encoder().encode
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
 _decode_bought = msgspec.msgpack.Decoder(_Bought).decode
 _decode_made = msgspec.msgpack.Decoder(_Made).decode
-_decode_fact = msgspec.msgpack.Decoder(list[Any]).decode
+_decode_list = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class StateVersionError(ValueError):
@@ -97,8 +100,8 @@ def pack_order(state: OrderState) -> bytes:
         state.closed_alternative,
         state.waiting,
     )
-    usual = _USUAL.get(tuple(fact[0] for fact in facts)) if made == _NOTHING_MADE else None
-    parts: list[tuple[Any, ...]] = [bought, *map(tuple, facts)]
+    usual = _USUAL.get(tuple(map(type, facts))) if made == _NOTHING_MADE else None
+    parts: list[tuple[Any, ...]] = [bought, *map(fact_part, facts)]
     if usual is None:
         parts.insert(1, made)
         usual = MORE
@@ -106,6 +109,11 @@ def pack_order(state: OrderState) -> bytes:
     return HEAD.pack(STATE_VERSION, state.due_ms, placed, paid, ARRAY, len(parts)) + b"".join(
         [encode_part((*part, changed, flags)) for part in parts]
     )
+
+
+def fact_part(fact: Fact) -> tuple[Any, ...]:
+    """Give a fact the form it has in a state, but for what stands behind every part."""
+    return INPUT_OF_TYPE[type(fact)].id, *astuple(fact)
 
 
 def unpack_order(packed: bytes) -> OrderState:
@@ -144,7 +152,8 @@ def _unpack(packed: bytes) -> OrderState:
             shop_id, product_ids, mode, placed, paid, amount, currency, region, ship_from, promised
         )
     for part in parts:
-        *fact, changed, _ = _decode_fact(part)
+        *fields, changed, _ = _decode_list(part)
+        fact = msgspec.convert(fields, Fact)
         state.facts.append(fact)
         heed(state, fact)
     state.last_change_ms = changed

@@ -7,11 +7,11 @@ facts. What judging reads stood in the head, which every new fact had to rewrite
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from streams.core.facts.accepted import Fact
 from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, heed
 
 VERSION = 1
@@ -26,7 +26,7 @@ _Rest = tuple[
     list[Waiting],
 ]  # fmt: skip
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
-_decode_fact = msgspec.msgpack.Decoder(list[Any]).decode
+_decode_fact = msgspec.msgpack.Decoder(Fact).decode
 _decode_rest = msgspec.msgpack.Decoder(_Rest).decode
 
 

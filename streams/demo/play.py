@@ -19,7 +19,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from streams.codec.encode import encode_value
-from streams.core.facts.events import (
+from streams.codec.states.checkpoint import decode_head
+from streams.core.facts.inputs import (
     EXEMPTION_GRANTED,
     FIRST_SCAN,
     INPUT_TOPICS,
@@ -34,7 +35,7 @@ from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, Record, Surge
 from streams.demo.tally import Inputs, Tally, of_simulation
 from streams.demo.worker import Worker
-from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
+from streams.engine.records import META_KEY, SHOPS_CHANGELOG
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.runtime.clock import TrustedClock
@@ -159,7 +160,6 @@ class _Line(msgspec.Struct):
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     topic: msgspec.json.Decoder(TYPE_OF_TOPIC[topic]).decode for topic in OUTPUT_TOPICS
 }
-_decode_head = msgspec.msgpack.Decoder(MetaHead).decode
 
 
 class Sender:
@@ -266,7 +266,7 @@ class Reader:
             if tp.topic == SHOPS_CHANGELOG:
                 for record in records:
                     if record.key == META_KEY:
-                        self._reached_ms[tp.partition] = _decode_head(record.value).reached_ms
+                        self._reached_ms[tp.partition] = decode_head(record.value).reached_ms
                 continue
             decode = _DECODERS[tp.topic]
             for record in records:

@@ -16,13 +16,6 @@ from msgspec import Struct
 
 from streams.codec.encode import encode_value
 from streams.core.facts.events import (
-    APPEAL_DECIDED,
-    EXEMPTION_GRANTED,
-    FIRST_SCAN,
-    INPUT_TOPICS,
-    ORDER_CLOSED,
-    ORDER_PAID,
-    TRACKING_NUMBER_UPLOADED,
     AppealDecided,
     Effect,
     ExemptionGranted,
@@ -32,6 +25,15 @@ from streams.core.facts.events import (
     Scope,
     ShippingMode,
     TrackingNumberUploaded,
+)
+from streams.core.facts.inputs import (
+    APPEAL_DECIDED,
+    EXEMPTION_GRANTED,
+    FIRST_SCAN,
+    INPUT_TOPICS,
+    ORDER_CLOSED,
+    ORDER_PAID,
+    TRACKING_NUMBER_UPLOADED,
 )
 from streams.demo.cast import CROWD, DOWN, GOURMET, LAMPS, LOTUS, PHONES, SILK, Shop
 

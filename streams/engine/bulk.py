@@ -22,7 +22,7 @@ from operator import gt
 from typing import Any
 
 from streams.codec.state import PackedOrders
-from streams.core.facts.events import ORDER_PAID
+from streams.core.facts.inputs import ORDER_PAID
 from streams.core.rules.policy import Policy
 from streams.core.stages.orders import OrdersStage, Record
 from streams.core.time.key_buckets import Runs

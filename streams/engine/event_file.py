@@ -7,12 +7,11 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_OF_TOPIC, INPUT_TOPICS
 from streams.core.facts.instants import NEVER_MS
 from streams.core.text import json_mistake, without_mark
 from streams.engine.records import InRecord
 
-_RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
 
 LINE_HINT = 'a line is {"topic": "order-paid", "timestamp": 1670315400000, "value": {...}}'
@@ -132,7 +131,7 @@ def _lay_out(lines: list[_Line]) -> EventFile:
         partition = line.partition or 0
         partitions[partition] = None
         order_id = _field(line.value, "order_id")
-        if line.topic not in _RANKS or not isinstance(order_id, str):
+        if line.topic not in INPUT_OF_TOPIC or not isinstance(order_id, str):
             continue
         if line.key != order_id.encode():
             # Its key leads it elsewhere, and it ends as a dead letter there.
@@ -195,7 +194,8 @@ def _parse_line(number: int, text: bytes) -> _Line:
     value = lenient(raw)
     key = line.key
     if key is msgspec.UNSET:
-        name = _field(value, "exemption_id" if line.topic == _EXEMPTIONS else "order_id")
+        known = INPUT_OF_TOPIC.get(line.topic)
+        name = _field(value, "order_id" if known is None else known.key)
         key = name if isinstance(name, str) else None
     timestamp = line.timestamp
     if timestamp is None:
@@ -216,9 +216,9 @@ def lenient(raw: bytes) -> Any:
 
 def own_time(topic: str, value: Any) -> int | None:
     """Read when an event happened, where its decoded value says so."""
-    if topic not in _RANKS:
+    if topic not in INPUT_OF_TOPIC:
         return None
-    at = _field(value, OWN_TIME_FIELDS[_RANKS[topic]])
+    at = _field(value, INPUT_OF_TOPIC[topic].own_time)
     return at if type(at) is int and 0 <= at < NEVER_MS else None
 
 

@@ -10,15 +10,17 @@ import msgspec
 
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
+from streams.codec.states.checkpoint import decode_head
 from streams.core.accounts.shop import Violation
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Order, OrderState
 from streams.core.facts.outputs import DeadLetter, OrderClosure, Penalty, ProductBan, Timeout
 from streams.core.rules.policy import Millis, Policy
 from streams.engine.event_file import Log, read_events
 from streams.engine.orders_changelog import EXEMPTION_KEY
-from streams.engine.records import META_KEY, Checkpoint, MetaHead
+from streams.engine.records import META_KEY, Checkpoint
 from streams.engine.resent import Resent
 from streams.engine.shops_task import unpack_violation
 from streams.engine.simulate import ORDERS, judge_log
@@ -204,7 +206,7 @@ def _home(log: Log, order_id: str) -> int:
 
 
 def _checkpoint(value: bytes) -> tuple[str, int]:
-    head = msgspec.msgpack.decode(value, type=MetaHead)
+    head = decode_head(value)
     return head.policy, head.reached_ms
 
 

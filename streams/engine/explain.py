@@ -13,25 +13,22 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from streams.core.facts.events import (
-    APPEAL_DECIDED,
-    EVENT_TYPES,
-    FIRST_SCAN,
-    INPUT_TOPICS,
-    ORDER_CLOSED,
-    REFUND_FAILED,
-    TRACKING_NUMBER_UPLOADED,
-    Effect,
-    ExemptionGranted,
+from streams.core.facts.accepted import (
+    AppealFact,
+    ClosedFact,
+    Fact,
+    RefundFact,
+    ScanFact,
+    UploadFact,
 )
+from streams.core.facts.events import Effect, ExemptionGranted
+from streams.core.facts.inputs import INPUT_OF_TYPE, own_time
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.order import (
-    Fact,
     Order,
     OrderState,
     Subject,
     find_occurrence,
-    own_time,
     subject_of,
 )
 from streams.core.facts.outputs import DeadLetter, OrderClosure, ProductBan, Timeout
@@ -196,25 +193,29 @@ def explain(evidence: Evidence, policy: Policy) -> Explanation:
 
 
 def _facts(state: OrderState) -> list[KnownFact]:
-    counting = {
-        TRACKING_NUMBER_UPLOADED: state.uploaded_at,
-        FIRST_SCAN: state.scanned_at,
-        ORDER_CLOSED: state.closed_at,
-        REFUND_FAILED: state.refund_failed_at,
-    }
-    facts = []
-    for fact in state.facts:
-        rank, fields = fact[0], _named(fact)
-        at = own_time(fact)
-        counts = fields["outcome"] == "granted" if rank == APPEAL_DECIDED else at == counting[rank]
-        facts.append(KnownFact(at=at, counts=counts, fields=fields, topic=INPUT_TOPICS[rank]))
+    facts = [
+        KnownFact(
+            at=own_time(fact),
+            counts=_counts(state, fact),
+            fields=asdict(fact),
+            topic=INPUT_OF_TYPE[type(fact)].topic,
+        )
+        for fact in state.facts
+    ]
     return sorted(facts, key=attrgetter("at"))
 
 
-def _named(fact: Fact) -> dict[str, Any]:
-    """Give the fields of a fact in its list form their names."""
-    names = [name for name in EVENT_TYPES[fact[0]].__struct_fields__ if name != "order_id"]
-    return dict(zip(names, fact[1:], strict=True))
+def _counts(state: OrderState, fact: Fact) -> bool:
+    """Tell whether judging reads a fact: the earliest of its kind, or an appeal that granted."""
+    if isinstance(fact, AppealFact):
+        return fact.outcome == "granted"
+    earliest = {
+        UploadFact: state.uploaded_at,
+        ScanFact: state.scanned_at,
+        ClosedFact: state.closed_at,
+        RefundFact: state.refund_failed_at,
+    }
+    return own_time(fact) == earliest[type(fact)]
 
 
 def _closes_at(policy: Policy, order: Order, evidence: Evidence) -> int | None:
@@ -282,9 +283,9 @@ def _explain_kind(
         steps = _exemption_steps(kind, deadline, evidence, order)
         deadline = steps[-1].deadline_after if steps else deadline
     appeals = {
-        fact[2]: fact[1]
+        fact.violation_id: fact.appeal_id
         for fact in state.facts
-        if fact[0] == APPEAL_DECIDED and fact[3] == "granted"
+        if isinstance(fact, AppealFact) and fact.outcome == "granted"
     }
     stop = None if rules is None else _stop(rules, state)
     history = [one for one in evidence.timeouts if one.kind == kind]

@@ -34,7 +34,8 @@ from pathlib import Path
 from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, REST, RETIRING, STATE_VERSION
 from streams.core.time import key_buckets as minutes
 from streams.core.facts.instants import NEVER_MS
-from streams.core.facts.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.events import TIME_MS_MAX
+from streams.core.facts.inputs import FIRST_SCAN, INPUTS, ORDER_PAID, TRACKING_NUMBER_UPLOADED
 from streams.engine.usual import NOT_USUAL
 
 if STATE_VERSION != 2:
@@ -61,8 +62,8 @@ cdef int64_t _NEVER = NEVER_MS
 cdef uint8_t _NOT_USUAL = NOT_USUAL
 cdef uint8_t _VERSION = STATE_VERSION
 cdef uint8_t _ARRAY_BYTE = ARRAY
-cdef uint8_t _UPLOAD = TRACKING_NUMBER_UPLOADED
-cdef uint8_t _SCAN = FIRST_SCAN
+cdef uint8_t _UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
+cdef uint8_t _SCAN = INPUTS[FIRST_SCAN].id
 cdef uint8_t _REST = REST
 cdef uint8_t _RETIRING = RETIRING
 cdef int64_t _MINUTE = minutes.MINUTE_MS

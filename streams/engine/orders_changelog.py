@@ -11,22 +11,24 @@ from itertools import islice
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from streams.codec.state import (
     HEAD,
     REST,
     RETIRING,
     STATE_VERSION,
+    StateVersionError,
     pack_order,
     unpack_order,
 )
-from streams.core.facts.events import INPUT_TOPICS, ExemptionGranted
+from streams.codec.states.checkpoint import OrdersMeta, decode_meta
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.inputs import INPUT_OF_TOPIC
 from streams.engine.records import (
     META_KEY,
     ORDERS_CHANGELOG,
     CorruptChangelog,
-    check_meta,
+    check_app,
     check_partitions,
     read_stored,
 )
@@ -41,58 +43,36 @@ _PART = 5_000
 _VERSION = bytes([STATE_VERSION])
 
 
-class Meta(Struct, array_like=True):
-    """The checkpoint's own record in the changelog."""
-
-    version: int
-    policy: str
-    reached_ms: int
-    last_ms: list[int]
-    offsets: list[int]
-    orders: int
-    exemptions: int
-    app_id: str = ""
-    policy_digest: str = ""
-    policy_since_ms: int = -1
-    sweep: tuple[str, int, bytes] | None = None
-    partitions: int = 0
-    topic_ids: list[str] = []
-    """By rank, as `offsets`; a topic without a known id has an empty one."""
-
-
-_decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_exemption = msgspec.json.Decoder(ExemptionGranted).decode
 
 
-def read_meta(partition: int, value: bytes, app_id: str, partitions: int) -> Meta:
+def peek_meta(partition: int, value: bytes) -> OrdersMeta:
+    """Read the checkpoint's own record of whatever app it is, and however many partitions.
+
+    Raises:
+        CorruptChangelog: It is not one.
+        StateVersionError: A newer program wrote it.
+    """
+    return read_stored(decode_meta, ORDERS_CHANGELOG, partition, META_KEY, value)
+
+
+def read_meta(partition: int, value: bytes, app_id: str, partitions: int) -> OrdersMeta:
     """Read the checkpoint's own record.
 
     Raises:
         CorruptChangelog: It is of another app or another number of partitions, or unreadable.
-        StateVersionError: A newer program wrote it.
+        StateVersionError: A newer program wrote it, or one with more inputs.
     """
-    meta = read_stored(_decode_meta, ORDERS_CHANGELOG, partition, META_KEY, value)
-    check_meta(ORDERS_CHANGELOG, partition, meta.version, meta.app_id, app_id)
+    meta = peek_meta(partition, value)
+    check_app(ORDERS_CHANGELOG, partition, meta.app_id, app_id)
     check_partitions(ORDERS_CHANGELOG, partition, meta.partitions, partitions)
-    if not len(meta.last_ms) == len(meta.offsets) == len(INPUT_TOPICS):
-        raise CorruptChangelog(
-            f"orders-changelog[{partition}] counts {len(meta.offsets)} input topics, "
-            f"there are {len(INPUT_TOPICS)}"
+    unknown = [topic for topic in meta.topics if topic not in INPUT_OF_TOPIC]
+    if unknown:
+        raise StateVersionError(
+            f"orders-changelog[{partition}] has read inputs that this program does not know: "
+            f"{', '.join(unknown)}"
         )
     return meta
-
-
-def known_ids(meta: Meta) -> dict[str, str]:
-    """Return the topic ids that a checkpoint holds; an older one holds none."""
-    return {
-        topic: found for topic, found in zip(INPUT_TOPICS, meta.topic_ids, strict=False) if found
-    }
-
-
-def peek_meta(partition: int, value: bytes) -> Meta:
-    """Read the checkpoint's own record of whatever app it is, and however many partitions."""
-    meta = read_stored(_decode_meta, ORDERS_CHANGELOG, partition, META_KEY, value)
-    return read_meta(partition, value, meta.app_id, meta.partitions)
 
 
 def read_exemption(partition: int, key: bytes, value: bytes) -> ExemptionGranted:
@@ -100,7 +80,7 @@ def read_exemption(partition: int, key: bytes, value: bytes) -> ExemptionGranted
     return read_stored(_decode_exemption, ORDERS_CHANGELOG, partition, key, value)
 
 
-def check_counts(partition: int, meta: Meta | None, orders: int, exemptions: int) -> None:
+def check_counts(partition: int, meta: OrdersMeta | None, orders: int, exemptions: int) -> None:
     """Compare what was read with what the last checkpoint counted.
 
     Raises:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 
-import msgspec
-
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.codec.states.checkpoint import VERSION, OrdersMeta, Progress, encode_meta
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.rules.policy import Policy
 from streams.core.stages.orders import OrdersStage, Record
@@ -22,17 +21,14 @@ from streams.engine.marks import mark_record
 from streams.engine.orders_changelog import (
     EXEMPTION_KEY,
     FIRST_ORDER_KEY,
-    Meta,
     check_counts,
     in_parts,
-    known_ids,
     read_exemption,
     read_meta,
     timers_of,
 )
 from streams.engine.records import (
     META_KEY,
-    META_VERSION,
     ORDERS_CHANGELOG,
     UNREADABLE,
     Checkpoint,
@@ -106,7 +102,7 @@ class OrdersTask(PartitionTask):
         self._advanced: dict[int, None] = {}
         """Ranks of the topics whose offsets the next checkpoint moves."""
         self._more = False
-        self._meta: Meta | None = None
+        self._meta: OrdersMeta | None = None
 
     # Restore
 
@@ -148,10 +144,13 @@ class OrdersTask(PartitionTask):
         self._meta = meta
         if meta is not None:
             self._frontier.reached_ms = self._below_ms = meta.reached_ms
-            self._frontier.last_ms = list(meta.last_ms)
-            self._processed_ms = list(meta.last_ms)
-            self._offsets = list(meta.offsets)
-            self.topic_ids = known_ids(meta)
+            progress = [meta.progress(topic) for topic in INPUT_TOPICS]
+            self._frontier.last_ms = [each.last_ms for each in progress]
+            self._processed_ms = [each.last_ms for each in progress]
+            self._offsets = [each.offset for each in progress]
+            self.topic_ids = {
+                topic: each.topic_id for topic, each in meta.topics.items() if each.topic_id
+            }
             self._bulk.usual.judged_after_ms = (
                 meta.policy_since_ms
                 if meta.policy_digest == self._policy_digest
@@ -484,13 +483,16 @@ class OrdersTask(PartitionTask):
         return Checkpoint([], {META_KEY: self._meta_value()}, [], self._more)
 
     def _meta_value(self) -> bytes:
-        meta = Meta(
-            version=META_VERSION, app_id=self._app_id, policy=self._policy.label,
-            reached_ms=self._frontier.reached_ms, last_ms=self._processed_ms,
-            offsets=self._offsets, orders=len(self._store.packed),
-            exemptions=len(self._stage.exemptions), policy_digest=self._policy_digest,
-            policy_since_ms=self._bulk.usual.judged_after_ms, sweep=self._stage.sweep,
-            partitions=self._partitions,
-            topic_ids=[self.topic_ids.get(topic, "") for topic in INPUT_TOPICS],
+        progress = zip(INPUT_TOPICS, self._offsets, self._processed_ms, strict=True)
+        meta = OrdersMeta(
+            version=VERSION, app_id=self._app_id, policy=self._policy.label,
+            reached_ms=self._frontier.reached_ms,
+            topics={
+                topic: Progress(offset, last_ms, self.topic_ids.get(topic, ""))
+                for topic, offset, last_ms in progress
+            },
+            orders=len(self._store.packed), exemptions=len(self._stage.exemptions),
+            policy_digest=self._policy_digest, policy_since_ms=self._bulk.usual.judged_after_ms,
+            sweep=self._stage.sweep, partitions=self._partitions,
         )  # fmt: skip
-        return msgspec.msgpack.encode(meta)
+        return encode_meta(meta)

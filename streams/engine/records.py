@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from msgspec import Struct
-
 from streams.codec.encode import Headers, encode_headers, encode_value
 from streams.codec.state import StateVersionError
 from streams.core.facts.outputs import Output, ShopItem
@@ -114,25 +112,12 @@ def read_stored(
         raise unreadable(topic, partition, key, exc) from exc
 
 
-class MetaHead(Struct, array_like=True):
-    """What the checkpoint records of both stages begin with."""
-
-    version: int
-    policy: str
-    reached_ms: int
-
-
-def check_meta(topic: str, partition: int, version: int, found: str, wanted: str) -> None:
-    """Refuse a changelog of a newer program or of another application.
+def check_app(topic: str, partition: int, found: str, wanted: str) -> None:
+    """Refuse a changelog of another application.
 
     Raises:
         CorruptChangelog: It is: two app ids would overwrite each other's state.
     """
-    if version > META_VERSION:
-        raise CorruptChangelog(
-            f"{topic}[{partition}] has checkpoints of version {version}, "
-            f"this program knows {META_VERSION}; run the newer one"
-        )
     if found != wanted:
         raise CorruptChangelog(
             f"{topic}[{partition}] belongs to app id {found!r}, this is {wanted!r}; "
@@ -162,6 +147,5 @@ SHOPS_CHANGELOG = "shops-changelog"
 
 # Keys of the changelogs that are no identifiers start with a control character, which none has.
 META_KEY = b"\x00meta"
-META_VERSION = 1
 # What decoding a stored record raises if the record is damaged.
 UNREADABLE = (ValueError, RecursionError)

@@ -27,14 +27,13 @@ from streams.core.stages.shops import ShopsStage
 from streams.engine.marks import request_record
 from streams.engine.records import (
     META_KEY,
-    META_VERSION,
     SHOP_VIOLATIONS,
     SHOPS_CHANGELOG,
     Checkpoint,
     Columns,
     CorruptChangelog,
     InRecord,
-    check_meta,
+    check_app,
     check_partitions,
     out_record,
     read_stored,
@@ -44,6 +43,7 @@ from streams.engine.task import PartitionTask
 _BAN_KEY = b"\x00ban:"
 _PENDING_KEY = b"\x00pending:"
 _STATE_VERSION = b"\x01"
+_META_VERSION = 1
 # Items and violations one step looks at, but for those of one shop and instant: some 0.2 s.
 _VISITS_MAX = 5_000
 
@@ -204,7 +204,12 @@ class ShopsTask(PartitionTask):
             )
         if meta is None:
             return
-        check_meta(SHOPS_CHANGELOG, self.partition, meta.version, meta.app_id, self._app_id)
+        if meta.version > _META_VERSION:
+            raise StateVersionError(
+                f"shops-changelog[{self.partition}] has checkpoints of version {meta.version}, "
+                f"known is {_META_VERSION}"
+            )
+        check_app(SHOPS_CHANGELOG, self.partition, meta.app_id, self._app_id)
         check_partitions(SHOPS_CHANGELOG, self.partition, meta.partitions, self._partitions)
         self._meta = meta
         stage = self._stage
@@ -376,7 +381,7 @@ class ShopsTask(PartitionTask):
     def _meta_value(self) -> bytes:
         return msgspec.msgpack.encode(
             _Meta(
-                version=META_VERSION,
+                version=_META_VERSION,
                 app_id=self._app_id,
                 policy=self._policy.label,
                 reached_ms=self._stage.reached_ms,

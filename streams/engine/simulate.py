@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from streams.codec.encode import encode_value
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.outputs import DeadLetter, Source
 from streams.core.rules.policy import Policy

@@ -27,15 +27,8 @@ from streams.codec.state import (
     PackedOrders,
     encode_part,
 )
-from streams.core.facts.events import (
-    FIRST_SCAN,
-    ORDER_PAID,
-    TRACKING_NUMBER_UPLOADED,
-    FirstScan,
-    OrderPaid,
-    ShippingMode,
-    TrackingNumberUploaded,
-)
+from streams.core.facts.events import FirstScan, OrderPaid, ShippingMode, TrackingNumberUploaded
+from streams.core.facts.inputs import FIRST_SCAN, INPUTS, ORDER_PAID, TRACKING_NUMBER_UPLOADED
 from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
 from streams.core.rules.exemptions import Exemptions
 from streams.core.rules.policy import DeadlineRule, KindRules, Policy
@@ -49,6 +42,10 @@ Blocked = dict[Any, None]
 Taken = tuple[list[int], Runs]
 
 NOT_USUAL = 255
+
+# What facts begin with.
+_UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
+_SCAN = INPUTS[FIRST_SCAN].id
 
 # Of a state's head.
 _VERSION_DUE = Struct(">Bq")
@@ -211,7 +208,7 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
             continue
         packed[key] = state + encode(
             (
-                TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, at, None,
+                _UPLOAD, event.tracking_number, event.carrier, at, None,
                 effective, flags,
             )
         )  # fmt: skip
@@ -255,7 +252,7 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
         packed[key] = (
             pack(STATE_VERSION, over)
             + state[BEHIND_DUE:]
-            + encode((FIRST_SCAN, event.tracking_number, event.carrier, at, effective, flags))
+            + encode((_SCAN, event.tracking_number, event.carrier, at, effective, flags))
         )
         taken.append(key)
         dues.append(over)

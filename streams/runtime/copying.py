@@ -11,7 +11,8 @@ from dataclasses import replace
 import msgspec
 from aiokafka import TopicPartition
 
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.engine.records import InRecord
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from aiokafka import TopicPartition
 
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID, OrderPaid
+from streams.codec.states.checkpoint import OrdersMeta
+from streams.core.facts.events import OrderPaid
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID
 from streams.core.rules.deadlines import running_clock
 from streams.core.rules.policy import Policy
 from streams.engine.event_file import lenient, own_time
-from streams.engine.orders_changelog import Meta, peek_meta
+from streams.engine.orders_changelog import peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
@@ -65,7 +67,7 @@ class Frontiers:
     def __init__(self, consumer: AIOKafkaConsumer, partitions: int) -> None:
         self._consumer = consumer
         self._places = [TopicPartition(ORDERS_CHANGELOG, number) for number in range(partitions)]
-        self.metas: dict[int, Meta] = {}
+        self.metas: dict[int, OrdersMeta] = {}
 
     async def start(self) -> None:
         """Read the last checkpoint of each partition."""
@@ -129,7 +131,7 @@ class Frontiers:
 
     def _processed(self, tp: TopicPartition) -> int:
         meta = self.metas.get(tp.partition)
-        return 0 if meta is None else meta.offsets[INPUT_TOPICS.index(tp.topic)]
+        return 0 if meta is None else meta.progress(tp.topic).offset
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +147,7 @@ async def frontiers(connection: Connection, partitions: int) -> AsyncIterator[Fr
         await close_quietly(consumer.stop, consumer)
 
 
-async def reached(connection: Connection, metas: Iterable[Meta]) -> Reached | None:
+async def reached(connection: Connection, metas: Iterable[OrdersMeta]) -> Reached | None:
     """Tell how far the partitions have been judged; None if no worker ever ran."""
     known = list(metas)
     if not known:

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime.lean import NOT_COMPILED_WHY

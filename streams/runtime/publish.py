@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
-from msgspec import Struct
 
 from streams.codec.decode import Decoder
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS, ExemptionGranted
+from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_OF_TOPIC, INPUT_TOPICS, INPUTS
 from streams.engine.resent import RESENT_LETTERS, RESENT_PARTITION, Origin, mark
 from streams.kafka.connection import Connection
 from streams.kafka.errors import ClientError
@@ -34,6 +34,10 @@ _BATCH_BYTES = 512 * 1024
 # The header that says which refused record a record replaces, as topic:partition:offset.
 _RESENT_FROM = "shipclock-resent-from"
 _EXEMPTIONS = INPUT_TOPICS[EXEMPTION_GRANTED]
+_Keys = msgspec.defstruct(
+    "_Keys", [(key, str | None, None) for key in dict.fromkeys(each.key for each in INPUTS)]
+)
+"""The fields that hold a record's key."""
 
 
 class InputEvent(NamedTuple):
@@ -64,13 +68,6 @@ class Placed(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-class _Keys(Struct):
-    """The fields that hold a record's key."""
-
-    order_id: str | None = None
-    exemption_id: str | None = None
-
-
 def prepare(decoder: Decoder, topic: str, value: bytes, timestamp_ms: int) -> InputEvent:
     """Check an event as a worker will, and find its key.
 
@@ -90,7 +87,7 @@ def _key(topic: str, value: bytes) -> bytes:
         keys = msgspec.json.decode(value, type=_Keys)
     except (ValueError, RecursionError):
         return b""
-    return ((keys.exemption_id if topic == _EXEMPTIONS else keys.order_id) or "").encode()
+    return (getattr(keys, INPUT_OF_TOPIC[topic].key) or "").encode()
 
 
 def targets(event: InputEvent, partitions: int, partition_of: KeyPartitioner) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.evidence import DEAD_LETTERS, SHOP_OUTPUTS
 from streams.engine.records import (
     FRONTIER_MARKS,

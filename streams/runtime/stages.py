@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.rules.policy import Policy
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.codec.states.checkpoint import decode_head
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.marks import request_record
-from streams.engine.records import META_KEY, SHOPS_CHANGELOG, MetaHead
+from streams.engine.records import META_KEY, SHOPS_CHANGELOG
 from streams.kafka.connection import Connection
 from streams.kafka.groups import busy_groups
 from streams.kafka.topic_admin import ensure_topics, planned_topics
@@ -267,7 +267,7 @@ async def _wait_for_shops(changelogs: AIOKafkaConsumer, until_ms: int) -> None:
         for tp, records in (await changelogs.getmany(timeout_ms=200)).items():
             for record in records:
                 if record.key == META_KEY:
-                    head = msgspec.msgpack.decode(record.value, type=MetaHead)
+                    head = decode_head(record.value)
                     reached[tp] = head.reached_ms
 
 

@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 
 from streams.core.facts import events, outputs
+from streams.core.facts.inputs import INPUT_OF_TOPIC, INPUTS
 from streams.topics.catalog import TopicFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 TYPE_OF_TOPIC: dict[str, type[msgspec.Struct]] = {
-    **dict(zip(events.INPUT_TOPICS, events.EVENT_TYPES, strict=True)),
+    **{each.topic: each.event for each in INPUTS},
     "timeout": outputs.Timeout,
     "penalty": outputs.Penalty,
     "product-ban": outputs.ProductBan,
@@ -101,7 +102,7 @@ def _document(name: str, type_: type[msgspec.Struct], topic: str | None) -> str:
             _refine(structs[struct], refinement)
     named: dict[str, Any] = {}
     # An output leaves out what it does not have; an input may also say null.
-    absent_is_null = topic is None or topic in events.INPUT_TOPICS
+    absent_is_null = topic is None or topic in INPUT_OF_TOPIC
     root = _tidy(structs.pop(type_.__name__), named, absent_is_null)
     definitions = {key: _tidy(value, named, absent_is_null) for key, value in structs.items()}
     definitions |= named

@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.core.facts import outputs
-from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.inputs import INPUT_TOPICS, INPUTS
 from streams.policies import load_policy
 from streams.topics import schemas_dir
 from streams.topics.schemas import TYPE_OF_TOPIC, generated_files
@@ -39,7 +39,7 @@ def examples(kind: str) -> list[Any]:
 def decode(topic: str, value: dict[str, Any]) -> object:
     """Decode a value as the program would, its record's time being its own time."""
     rank = INPUT_TOPICS.index(topic)
-    own_time = value.get(OWN_TIME_FIELDS[rank])
+    own_time = value.get(INPUTS[rank].own_time)
     timestamp = own_time if isinstance(own_time, int) else 1_700_000_000_000
     decoder = Decoder(load_policy("douyin-first-scan"))
     key = str(value.get("order_id")).encode()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.topics import TopicFile, TopicsError, catalog, load_topics, schemas_dir
 from streams.topics.schemas import TYPE_OF_TOPIC
 from tests.contract import guards

@@ -19,7 +19,7 @@ import streams.runtime.failures
 import streams.runtime.source
 import tests.integration.test_runtime_worker as live
 from streams.broker import EmbeddedBroker, config
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.records import (
     ORDERS_CHANGELOG,
     SHOP_VIOLATIONS,

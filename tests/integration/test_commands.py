@@ -25,7 +25,7 @@ from streams.broker import EmbeddedBroker
 from streams.cli.commands import program
 from streams.codec.encode import encode_value
 from streams.core.errors import UserError
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import format_instant
 from streams.core.facts.outputs import DeadLetter, Source
 from streams.kafka.connection import Connection

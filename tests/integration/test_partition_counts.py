@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tests.integration.test_runtime_worker as live
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.kafka.connection import Connection
 from streams.testing.cluster import WorkerProcess
 from tests.integration.test_runtime_transport import until

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.kafka.connection import Connection
 from streams.testing.cluster import WorkerProcess, empty_topics, restored
 from tests.integration.test_runtime_transport import until

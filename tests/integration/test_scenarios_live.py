@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.inputs import INPUT_OF_TOPIC, INPUT_TOPICS
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
@@ -57,7 +57,7 @@ def own_partition(number: int, path: Path) -> list[dict[str, Any]]:
 
 def own_time(event: dict[str, Any]) -> int:
     """Return the time a line without a timestamp defaults to."""
-    at: int = event["value"][OWN_TIME_FIELDS[INPUT_TOPICS.index(event["topic"])]]
+    at: int = event["value"][INPUT_OF_TOPIC[event["topic"]].own_time]
     return at
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from streams.cli.commands import program
 from streams.core.errors import UserError
-from streams.core.facts.events import EXEMPTION_GRANTED, INPUT_TOPICS
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.demo.surge import END_MS, Surge, make_surge
 from streams.engine.simulate import simulate
 from streams.kafka.acls import Acl

@@ -11,7 +11,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.rules.policy import Policy
 from streams.engine.marks import Marks
 from streams.engine.orders_task import OrdersTask

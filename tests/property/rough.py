@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import NEVER_MS
 from streams.core.rules.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
 from streams.engine.records import InRecord

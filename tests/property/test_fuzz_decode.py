@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.facts.events import EVENT_TYPES, INPUT_TOPICS, Event
+from streams.core.facts.events import Event
+from streams.core.facts.inputs import INPUT_TOPICS, INPUTS
 from streams.core.facts.instants import NEVER_MS
 from streams.engine.event_file import BadLine
 from streams.engine.orders_task import OrdersTask
@@ -107,7 +108,7 @@ def decoded(rank: int, key: bytes | None, value: bytes | None, timestamp: int) -
 @example(rank=2, key=b"O1", value=b'{"order_id":"\\ud800"}')
 def test_bytes_are_an_event_or_refused(rank: int, key: bytes | None, value: bytes | None) -> None:
     """No bytes make the decoder fail in any other way."""
-    assert isinstance(decoded(rank, key, value, MONDAY_MS), EVENT_TYPES[rank] | Refused)
+    assert isinstance(decoded(rank, key, value, MONDAY_MS), INPUTS[rank].event | Refused)
 
 
 @given(record=mutated(), timestamp=TIMESTAMPS)
@@ -116,7 +117,7 @@ def test_nearly_valid_events_are_an_event_or_refused(
 ) -> None:
     """A changed field, a lost one or a flipped byte is no other failure either."""
     rank, key, value = record
-    assert isinstance(decoded(rank, key, value, timestamp), EVENT_TYPES[rank] | Refused)
+    assert isinstance(decoded(rank, key, value, timestamp), INPUTS[rank].event | Refused)
 
 
 def judged(topics: dict[str, list[InRecord]]) -> tuple[list[OutRecord], dict[Place, list[bytes]]]:
@@ -196,7 +197,7 @@ def shaped(draw: st.DrawFn) -> tuple[int, bytes | None, bytes]:
     rank = draw(RANKS)
     values = st.one_of(PLAUSIBLE, PLAUSIBLE, JSON)
     fields = st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(EVENT_TYPES[rank].__struct_fields__, values)
+        {}, optional=dict.fromkeys(INPUTS[rank].event.__struct_fields__, values)
     )
     value = draw(fields)
     key = draw(st.one_of(st.just(str(value.get("order_id")).encode()), st.none() | st.binary()))

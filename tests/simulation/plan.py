@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.event_file import read_log
 from streams.runtime.settings import Settings
 from tests.auditor.naive import DAY_MS, HOUR_MS, MINUTE_MS, OWN_TIME, Event, audit, by_partition

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
 from aiokafka import TopicPartition
 
 import streams.engine.orders_task
@@ -24,8 +23,9 @@ import streams.kafka.waiting
 import streams.runtime.partition
 import streams.runtime.session
 import streams.runtime.source
+from streams.codec.states.checkpoint import decode_head
 from streams.engine.marks import MARKS_PARTITION, request_record
-from streams.engine.records import FRONTIER_MARKS, META_KEY, MetaHead
+from streams.engine.records import FRONTIER_MARKS, META_KEY
 from streams.kafka.connection import Connection
 from streams.policies import load_policy
 from streams.runtime.agent import agent
@@ -427,7 +427,7 @@ class World:
     def _reached_ms(self, tp: TopicPartition) -> int:
         for _, row in reversed(self.kafka.logs[tp].committed_rows()):
             if row.key == META_KEY:
-                return msgspec.msgpack.decode(row.value or b"", type=MetaHead).reached_ms
+                return decode_head(row.value or b"").reached_ms
         return 0
 
     @property

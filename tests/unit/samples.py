@@ -6,7 +6,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.inputs import INPUT_OF_TOPIC
 from streams.core.rules.policy import Policy, parse_policy
 from streams.engine.records import InRecord
 
@@ -100,7 +100,7 @@ def raw(value: Any) -> bytes:
 
 def own_time(topic: str, value: Value) -> int:
     """Return an event's own time."""
-    at: int = value[OWN_TIME_FIELDS[INPUT_TOPICS.index(topic)]]
+    at: int = value[INPUT_OF_TOPIC[topic].own_time]
     return at
 
 

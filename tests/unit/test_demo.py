@@ -9,7 +9,7 @@ from rich.console import Console
 
 from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.outputs import Penalty, ProductBan, Timeout
 from streams.demo.cast import CAST, DOWN, GOURMET, LAMPS, LOTUS, PHONES, SILK
 from streams.demo.narrate import WORDS, Line, Narrator

@@ -18,7 +18,7 @@ from streams.cli.commands import program
 from streams.cli.publishing import checked, logged
 from streams.codec.decode import Decoder, Refused
 from streams.core.errors import UserError
-from streams.core.facts.events import INPUT_TOPICS, OWN_TIME_FIELDS
+from streams.core.facts.inputs import INPUT_TOPICS, INPUTS
 from streams.runtime import lines
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.lines import LineTooLongError, line_batches
@@ -151,7 +151,7 @@ def test_an_endless_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_of_a_log_has_its_timestamp_or_the_events_own(rank: int) -> None:
     """As `simulate` reads it, whatever partition or key it names."""
     topic, value = INPUT_TOPICS[rank], VALUES[rank]
-    own_time = value[OWN_TIME_FIELDS[rank]]
+    own_time = value[INPUTS[rank].own_time]
     assert logged(line(topic, value)) == (topic, raw(value), own_time)
     named = line(topic, value, timestamp=own_time + 1, partition=3, key="x")
     assert logged(named) == (topic, raw(value), own_time + 1)

@@ -6,27 +6,13 @@ What lives here: the state's shape and how a fact enters it. What must not: rule
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from streams.core.facts.events import (
-    APPEAL_DECIDED,
-    FIRST_SCAN,
-    ORDER_CLOSED,
-    REFUND_FAILED,
-    TRACKING_NUMBER_UPLOADED,
-    AppealDecided,
-    FirstScan,
-    LaterFact,
-    OrderClosed,
-    OrderPaid,
-    TrackingNumberUploaded,
-)
+from streams.core.facts.accepted import ClosedFact, Fact, RefundFact, ScanFact, UploadFact
+from streams.core.facts.events import OrderPaid
 from streams.core.facts.instants import END_OF_TIME_MS
-
-# An accepted event: its topic's rank, then its fields but the order_id.
-Fact = list[Any]
 
 
 class Order(Struct, frozen=True, array_like=True, gc=False):
@@ -81,7 +67,7 @@ class Waiting(Struct, frozen=True, array_like=True, gc=False):
     """A fact whose order is not known yet, with all a dead letter needs."""
 
     expires_at: int
-    rank: int
+    input_id: int
     offset: int
     timestamp: int
     raw: bytes
@@ -143,54 +129,20 @@ def learn(state: OrderState, fact: Fact) -> bool:
 
 def heed(state: OrderState, fact: Fact) -> None:
     """Let judging know of a fact: the earliest of its kind counts."""
-    rank, at = fact[0], own_time(fact)
-    if rank == TRACKING_NUMBER_UPLOADED:
-        if state.uploaded_at is None or at < state.uploaded_at:
-            state.uploaded_at = at
-    elif rank == FIRST_SCAN:
-        if state.scanned_at is None or at < state.scanned_at:
-            state.scanned_at = at
-    elif rank == ORDER_CLOSED:
-        if state.closed_at is None or at < state.closed_at:
-            state.closed_at = at
-    elif rank == REFUND_FAILED:
-        if state.refund_failed_at is None or at < state.refund_failed_at:
-            state.refund_failed_at = at
-    elif fact[3] == "granted":
-        state.appealed.append(fact[2])
-
-
-_OWN_TIME_AT = {
-    TRACKING_NUMBER_UPLOADED: 3,
-    FIRST_SCAN: 3,
-    ORDER_CLOSED: 1,
-    APPEAL_DECIDED: 4,
-    REFUND_FAILED: 1,
-}
-
-
-def fact_of(event: LaterFact) -> Fact:
-    """Turn an event about an order into a fact."""
-    if isinstance(event, FirstScan):
-        return [FIRST_SCAN, event.tracking_number, event.carrier, event.scanned_at]
-    if isinstance(event, TrackingNumberUploaded):
-        return [
-            TRACKING_NUMBER_UPLOADED, event.tracking_number, event.carrier, event.uploaded_at,
-            event.replaces,
-        ]  # fmt: skip
-    if isinstance(event, OrderClosed):
-        return [ORDER_CLOSED, event.closed_at, event.reason]
-    if isinstance(event, AppealDecided):
-        return [
-            APPEAL_DECIDED, event.appeal_id, event.violation_id, event.outcome, event.decided_at
-        ]  # fmt: skip
-    return [REFUND_FAILED, event.failed_at]
-
-
-def own_time(fact: Fact) -> int:
-    """When a fact happened, by its own account."""
-    at: int = fact[_OWN_TIME_AT[fact[0]]]
-    return at
+    if isinstance(fact, UploadFact):
+        if state.uploaded_at is None or fact.uploaded_at < state.uploaded_at:
+            state.uploaded_at = fact.uploaded_at
+    elif isinstance(fact, ScanFact):
+        if state.scanned_at is None or fact.scanned_at < state.scanned_at:
+            state.scanned_at = fact.scanned_at
+    elif isinstance(fact, ClosedFact):
+        if state.closed_at is None or fact.closed_at < state.closed_at:
+            state.closed_at = fact.closed_at
+    elif isinstance(fact, RefundFact):
+        if state.refund_failed_at is None or fact.failed_at < state.refund_failed_at:
+            state.refund_failed_at = fact.failed_at
+    elif fact.outcome == "granted":
+        state.appealed.append(fact.violation_id)
 
 
 def subject_of(order_id: str, order: Order | OrderPaid, platform: str) -> Subject:

@@ -19,27 +19,25 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from streams.core.facts.events import (
-    EVENT_TYPES,
+from streams.core.facts.accepted import Fact
+from streams.core.facts.events import AppealDecided, Event, ExemptionGranted, LaterFact, OrderPaid
+from streams.core.facts.inputs import (
+    INPUT_OF_ID,
+    INPUT_OF_TYPE,
     INPUT_TOPICS,
-    AppealDecided,
-    Event,
-    ExemptionGranted,
-    LaterFact,
-    OrderPaid,
+    INPUTS,
+    fact_of,
+    own_time,
 )
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.order import (
-    Fact,
     Occurrence,
     Order,
     OrderState,
     Waiting,
-    fact_of,
     find_occurrence,
     know,
     learn,
-    own_time,
     subject_of,
 )
 from streams.core.facts.outputs import (
@@ -202,7 +200,9 @@ class OrdersStage:
             self.refuse(record, "no-order", "too much waits for this order already")
             return
         expires_at = effective + self._policy.input.wait_for_order
-        state.waiting.append(Waiting(expires_at, rank, offset, timestamp, value or b"", fact))
+        state.waiting.append(
+            Waiting(expires_at, INPUTS[rank].id, offset, timestamp, value or b"", fact)
+        )
         self._keep(key, state, state.waiting[0].expires_at)
 
     def _grant(self, record: Record, exemption: ExemptionGranted) -> None:
@@ -288,10 +288,11 @@ class OrdersStage:
     def _give_up_waiting(self, key: bytes, state: OrderState, due: int) -> None:
         for entry in state.waiting:
             if entry.expires_at <= due:
+                topic = INPUT_OF_ID[entry.input_id].topic
                 self.outputs.append(
                     announce.dead_letter(
-                        self._partition, INPUT_TOPICS[entry.rank], entry.offset, entry.timestamp,
-                        key, entry.raw, "no-order", no_order(due), due,
+                        self._partition, topic, entry.offset, entry.timestamp, key, entry.raw,
+                        "no-order", no_order(due), due,
                     )
                 )  # fmt: skip
         state.waiting = [entry for entry in state.waiting if entry.expires_at > due]
@@ -448,7 +449,7 @@ class OrdersStage:
             return "appeal", cause.appeal_id
         if cause is None or isinstance(cause, AppealDecided):
             return "late-evidence", self._policy.label
-        return "late-evidence", INPUT_TOPICS[EVENT_TYPES.index(type(cause))]
+        return "late-evidence", INPUT_OF_TYPE[type(cause)].topic
 
     def _horizon(self, state: OrderState) -> int:
         retention = self._policy.retention

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.facts.events import (
-    EVENT_TYPES,
-    EXEMPTION_GRANTED,
-    INPUT_TOPICS,
-    KEY_BYTES_MAX,
-    OWN_TIME_FIELDS,
-    VALUE_BYTES_MAX,
-    Event,
-    ExemptionGranted,
-)
+from streams.core.facts.events import KEY_BYTES_MAX, VALUE_BYTES_MAX, Event, ExemptionGranted
+from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS, INPUTS
 from streams.core.facts.outputs import DeadLetter
 from streams.core.stages import announce
 from tests.unit.samples import (
@@ -69,7 +61,7 @@ def test_valid_value_becomes_its_topics_event(rank: int) -> None:
     """Every topic has its own type, and unknown fields are ignored."""
     value, topic = VALUES[rank], INPUT_TOPICS[rank]
     event = decode(topic, value)
-    assert type(event) is EVENT_TYPES[rank]
+    assert type(event) is INPUTS[rank].event
     assert decode(topic, value | {"note": [1.5, None]}) == event
 
 
@@ -265,7 +257,7 @@ def test_placed_at_may_be_five_minutes_ahead_too() -> None:
 @pytest.mark.parametrize("rank", RANKS)
 def test_own_time_below_the_floor_is_a_sentinel(rank: int) -> None:
     """Old is fine, a millisecond below the floor is no time at all."""
-    topic, field = INPUT_TOPICS[rank], OWN_TIME_FIELDS[rank]
+    topic, field = INPUT_TOPICS[rank], INPUTS[rank].own_time
     assert decode(topic, VALUES[rank] | {field: FLOOR_MS})
     assert refused(topic, VALUES[rank] | {field: FLOOR_MS - 1}).reason == "invalid"
 

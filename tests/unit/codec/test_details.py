@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import both_ways
 from streams.core.rules.policy import PolicyError
 from streams.engine.simulate import simulate

@@ -11,8 +11,17 @@ from streams.codec.state import (
     PackedOrders,
     StateVersionError,
     encode_part,
+    fact_part,
     pack_order,
     unpack_order,
+)
+from streams.core.facts.accepted import (
+    AppealFact,
+    ClosedFact,
+    Fact,
+    RefundFact,
+    ScanFact,
+    UploadFact,
 )
 from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, know, learn
 from tests.unit.samples import PLACED_AT
@@ -37,16 +46,16 @@ def full_state() -> OrderState:
 
 
 FACTS = [
-    [1, "T1", "SF", 4, None],
-    [2, "T1", "SF", 5],
-    [3, 6, "refunded"],
-    [5, "A:1", "O1:late-scan:1", "granted", 7],
-    [6, 8],
+    UploadFact("T1", "SF", 4),
+    ScanFact("T1", "SF", 5),
+    ClosedFact(6, "refunded"),
+    AppealFact("A:1", "O1:late-scan:1", "granted", 7),
+    RefundFact(8),
 ]
 FULL = full_state()
 
 
-def usual_state(*facts: list[Any], **others: Any) -> OrderState:
+def usual_state(*facts: Fact, **others: Any) -> OrderState:
     """Return the state of an order with these facts, of which nothing was made."""
     state = OrderState(due_ms=PLACED_AT, last_change_ms=PLACED_AT - 1, **others)
     know(state, Order("S1", ["P1"], "normal", 1, 2, 3, "CNY", None, None, None))
@@ -78,7 +87,8 @@ def test_usual_fact_is_added_by_appending_it() -> None:
     paid, uploaded = usual_state(), usual_state(FACTS[0])
     paid.last_change_ms = 5
     flags = pack_order(uploaded)[-1]
-    appended = pack_order(paid) + encode_part((*FACTS[0], uploaded.last_change_ms, flags))
+    fact = (*fact_part(FACTS[0]), uploaded.last_change_ms, flags)
+    appended = pack_order(paid) + encode_part(fact)
     assert unpack_order(appended) == uploaded
 
 

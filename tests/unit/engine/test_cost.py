@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine import compiled
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns

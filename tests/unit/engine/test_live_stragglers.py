@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, OutRecord, columns
 from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, POLICY, Value, paid, record, scan, upload

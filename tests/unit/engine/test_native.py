@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.codec.state import PackedOrders
-from streams.core.facts.events import FIRST_SCAN, ORDER_PAID, TIME_MS_MAX, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.events import TIME_MS_MAX
+from streams.core.facts.inputs import FIRST_SCAN, ORDER_PAID, TRACKING_NUMBER_UPLOADED
 from streams.core.facts.order import OrderState
 from streams.core.rules.exemptions import Exemptions
 from streams.engine import usual

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
 from tests.unit.samples import DEADLINE, HOUR_MS, PLACED_AT, POLICY, paid

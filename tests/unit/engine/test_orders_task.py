@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from streams.codec.state import HEAD, StateVersionError
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine import orders_changelog, orders_task
 from streams.engine.orders_task import OrdersTask

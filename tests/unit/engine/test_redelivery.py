@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import OutRecord, columns
 from streams.engine.simulate import simulate

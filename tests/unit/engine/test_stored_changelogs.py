@@ -13,7 +13,8 @@ import pytest
 
 from streams.codec.encode import encode_value
 from streams.codec.state import pack_order, unpack_order
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.accepted import AppealFact, ClosedFact, ScanFact, UploadFact
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.order import Occurrence, Order, Waiting
 from streams.core.facts.outputs import FrontierMark, Revoked
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
@@ -97,9 +98,9 @@ def test_order_state_of_version_1_is_read_field_by_field() -> None:
         "S1", ["P1"], "normal", PLACED_AT, PLACED_AT, 9900, "CNY", "CN-BJ", None, None
     )
     assert state.facts == [
-        [1, "T1", "SF", PLACED_AT, None],
-        [1, "T2", "SF", PLACED_AT + 5, "T1"],
-        [5, "A1", "O1:late-scan:2", "granted", PLACED_AT + HOUR_MS],
+        UploadFact("T1", "SF", PLACED_AT),
+        UploadFact("T2", "SF", PLACED_AT + 5, "T1"),
+        AppealFact("A1", "O1:late-scan:2", "granted", PLACED_AT + HOUR_MS),
     ]
     assert (state.uploaded_at, state.scanned_at, state.closed_at) == (PLACED_AT, None, None)
     assert state.appealed == ["O1:late-scan:2"]
@@ -177,9 +178,9 @@ def test_order_states_of_version_2_are_read_field_by_field() -> None:
         "S1", ["P1", "P2"], "normal", PLACED_AT, PLACED_AT, 9900, "CNY", "CN-BJ", "CN-SH", None
     )
     assert judged.facts == [
-        [1, "T1", "SF", PLACED_AT + HOUR_MS, None],
-        [1, "T2", "SF", PLACED_AT + 2 * HOUR_MS, "T1"],
-        [5, "A1", "judged:late-scan:2", "granted", PLACED_AT + 6 * DAY_MS],
+        UploadFact("T1", "SF", PLACED_AT + HOUR_MS),
+        UploadFact("T2", "SF", PLACED_AT + 2 * HOUR_MS, "T1"),
+        AppealFact("A1", "judged:late-scan:2", "granted", PLACED_AT + 6 * DAY_MS),
     ]
     assert judged.uploaded_at == PLACED_AT + HOUR_MS
     assert judged.appealed == ["judged:late-scan:2"]
@@ -205,18 +206,18 @@ def test_order_states_of_version_2_are_read_field_by_field() -> None:
         PLACED_LATER + 7 * DAY_MS + 2 * HOUR_MS, True, False,
     )  # fmt: skip
     assert shipped.facts == [
-        [1, "T1", "SF", PLACED_LATER + HOUR_MS, None],
-        [2, "T1", "SF", PLACED_LATER + 2 * HOUR_MS],
+        UploadFact("T1", "SF", PLACED_LATER + HOUR_MS),
+        ScanFact("T1", "SF", PLACED_LATER + 2 * HOUR_MS),
     ]
     assert states["refunded"].order is not None
     assert states["refunded"].order.currency == "USD"
-    assert states["refunded"].facts == [[3, PLACED_LATER + 2 * HOUR_MS, "refund-agreed"]]
+    assert states["refunded"].facts == [ClosedFact(PLACED_LATER + 2 * HOUR_MS, "refund-agreed")]
     assert states["paid"].last_change_ms == PLACED_LATER
     waited = upload("waiting", PLACED_LATER + HOUR_MS, carrier="YTO")
     assert states["waiting"].order is None
     assert states["waiting"].waiting[0] == Waiting(
         PLACED_LATER + HOUR_MS + 7 * DAY_MS, 1, 4, PLACED_LATER + HOUR_MS, raw(waited),
-        [1, "T1", "YTO", PLACED_LATER + HOUR_MS, None],
+        UploadFact("T1", "YTO", PLACED_LATER + HOUR_MS),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import columns
 from tests.unit.samples import (

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from aiokafka import TopicPartition
 
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.kafka.errors import ClientError
 from streams.runtime import past
 from streams.runtime.past import Frontiers, PacedLoad, Survey

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.codec.decode import Decoder, Refused
-from streams.core.facts.events import INPUT_TOPICS
+from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.outputs import RefusedValue
 from streams.engine.records import Columns
 from streams.runtime import placement
