@@ -1,83 +1,123 @@
-"""What each standing violation of a shop costs: points and deposit under their caps.
+"""What each standing violation of a shop costs under the caps of its accounts.
 
-What lives here: the caps of the shop's account, as one walk over its standing violations in
-(determined_at, violation_id) order. What must not: what has been booked already, and when a
-booking takes effect (`shops`).
+What lives here: the caps, as one walk over the shop's standing violations in (determined_at,
+violation_id) order. What must not: what has been booked already, and when a booking takes effect
+(`shops`).
 
-A charge that would exceed a cap is not made at all, is not carried over, and uses none of its
-order's charges.
+A charge that would exceed a cap of its own version is not made at all, is not carried over, and
+uses none of its order's charges. Totals are shared by the versions of a platform.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple
 
-from streams.core.rules.policy import Policy
-from streams.core.time.calendar import LocalDay
+from streams.core.accounts.amounts import charge_of
+from streams.core.accounts.violation import Charge, Violation
+from streams.core.rules.book import Rulebook, Version
+from streams.core.rules.policy import Account, Cap
+from streams.core.time.calendar import first_day
 
-_Key = TypeVar("_Key", int, str)
+# What is counted apart: platform, account, unit, kind.
+_Total = tuple[str, str, str, str]
+
+
+class Claim(NamedTuple):
+    """What a violation would cost on an account, and the cap that forbids it, with what it left."""
+
+    account: Account
+    amount: int
+    cap: Cap | None
+    used: int
 
 
 class Allocation:
     """Running totals of one shop's walk; feed it standing violations in order."""
 
-    __slots__ = ("_charges", "_deposit", "_deposit_day", "_points", "_points_day", "_points_week")
+    __slots__ = ("_by_day", "_by_order", "_rulebook")
 
-    def __init__(self, policy: Policy) -> None:
-        self._points = policy.points
-        self._deposit = policy.deposit
-        self._points_day: dict[int, int] = {}
-        self._points_week: dict[int, int] = {}
-        self._deposit_day: dict[int, int] = {}
-        self._charges: dict[str, int] = {}
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
+        self._by_day: dict[_Total, dict[int, int]] = {}
+        """Amounts by the ordinal of the local day."""
+        self._by_order: dict[_Total, dict[str, int]] = {}
+        """Charges by order."""
 
-    def take(self, order_id: str, day: LocalDay) -> tuple[int, int]:
-        """Allocate the next violation, determined on a day.
+    def take(self, violation: Violation) -> None:
+        """Allocate the next violation; one that no rules judge any more keeps what it has."""
+        version = self._version(violation)
+        if version is None:
+            return
+        for charge in violation.charges.values():
+            charge.allocated = 0
+        for claim in self.claims(violation, version):
+            if claim.cap is None:
+                name = claim.account.name
+                if name not in violation.charges:
+                    violation.charges[name] = Charge()
+                violation.charges[name].allocated = claim.amount
+        self.count(violation)
 
-        Returns:
-            Points in the policy's unit, and deposit in minor units; 0 where a cap is reached.
-        """
-        points, deposit = self._points_left(day), self._deposit_left(order_id, day)
-        self.count(order_id, day, points, deposit)
-        return points, deposit
-
-    def count(
-        self, order_id: str, day: LocalDay, points: int, deposit: int, times: int = 1
-    ) -> None:
-        """Count what an earlier walk allocated; `times` -1 takes it back."""
-        if points:
-            _add(self._points_day, day.start, points * times)
-            _add(self._points_week, day.week_start, points * times)
-        if deposit:
-            _add(self._deposit_day, day.start, deposit * times)
-            _add(self._charges, order_id, times)
-
-    def _points_left(self, day: LocalDay) -> int:
-        rules = self._points
-        if (
-            rules is None
-            or _exceeds(self._points_day.get(day.start, 0), rules.per_violation, rules.daily_max)
-            or _exceeds(
-                self._points_week.get(day.week_start, 0), rules.per_violation, rules.weekly_max
+    def claims(self, violation: Violation, version: Version) -> list[Claim]:
+        """List what a violation would cost next, in the order of the accounts."""
+        if violation.penalty_waived:
+            return []
+        found = []
+        day = version.clock.calendar.local_day(violation.determined_at).ordinal
+        when = violation.shop_level, violation.category
+        for account in version.accounts(violation.kind):
+            amount = charge_of(
+                account.amount_for(when), violation.paid_amount, violation.goods_amount
             )
-        ):
-            return 0
-        return rules.per_violation
+            if amount:
+                cap, used = self._exceeded(violation, version, account, amount, day)
+                found.append(Claim(account, amount, cap, used))
+        return found
 
-    def _deposit_left(self, order_id: str, day: LocalDay) -> int:
-        rules = self._deposit
-        if (
-            rules is None
-            or _exceeds(self._charges.get(order_id, 0), 1, rules.charges_per_order_max)
-            or _exceeds(self._deposit_day.get(day.start, 0), rules.per_violation, rules.daily_max)
-        ):
-            return 0
-        return rules.per_violation
+    def _exceeded(
+        self, violation: Violation, version: Version, account: Account, amount: int, day: int
+    ) -> tuple[Cap | None, int]:
+        """Find the first cap that a charge would exceed, and what has been used of it."""
+        platform = version.policy.platform
+        for cap in account.caps_for((violation.shop_level, violation.category)):
+            totals = [(platform, account.name, account.unit, kind) for kind in account.kinds]
+            if cap.span == "order":
+                used = sum(
+                    self._by_order[total].get(violation.order_id, 0)
+                    for total in totals
+                    if total in self._by_order
+                )
+                if used + 1 > cap.limit:
+                    return cap, used
+                continue
+            days = range(first_day(cap.span, day, cap.days), day + 1)
+            used = sum(
+                self._by_day[total].get(each, 0)
+                for total in totals
+                if total in self._by_day
+                for each in days
+            )
+            if used + amount > cap.limit:
+                return cap, used
+        return None, 0
 
+    def count(self, violation: Violation, times: int = 1) -> None:
+        """Count what a walk has allocated; `times` -1 takes it back."""
+        version = self._version(violation)
+        if version is None:
+            return
+        day = version.clock.calendar.local_day(violation.determined_at).ordinal
+        for account in version.accounts(violation.kind):
+            charge = violation.charges.get(account.name)
+            if charge is None or not charge.allocated:
+                continue
+            total = version.policy.platform, account.name, account.unit, violation.kind
+            by_day = self._by_day.setdefault(total, {})
+            by_day[day] = by_day.get(day, 0) + charge.allocated * times
+            by_order = self._by_order.setdefault(total, {})
+            by_order[violation.order_id] = by_order.get(violation.order_id, 0) + times
 
-def _add(totals: dict[_Key, int], key: _Key, amount: int) -> None:
-    totals[key] = totals.get(key, 0) + amount
-
-
-def _exceeds(used: int, more: int, limit: int | None) -> bool:
-    return limit is not None and used + more > limit
+    def _version(self, violation: Violation) -> Version | None:
+        return self._rulebook.version_of(
+            violation.platform, violation.placed_at, violation.paid_at
+        )

@@ -74,6 +74,16 @@ class Waiting(Struct, frozen=True, array_like=True, gc=False):
     fact: Fact
 
 
+class DeadlineTold(Struct, frozen=True, array_like=True, gc=False):
+    """The last `deadline-changed` of a kind."""
+
+    kind: str
+    deadline: int | None
+    """`None`: waived."""
+    exemption_ids: list[str]
+    revision: int
+
+
 class OrderState(Struct, gc=False):
     """Keyed state of one order: what was said of it, and what was made of that."""
 
@@ -98,6 +108,7 @@ class OrderState(Struct, gc=False):
     closed_original: bool = False
     closed_alternative: bool = False
     waiting: list[Waiting] = []
+    deadlines_told: list[DeadlineTold] = []
 
     @property
     def eventful(self) -> bool:

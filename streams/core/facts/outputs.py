@@ -25,6 +25,7 @@ DeadLetterReason = Literal[
     "too-late",
     "unreadable",
     "wrong-partition",
+    "no-policy",
 ]
 
 
@@ -72,7 +73,7 @@ class Timeout(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class Penalty(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One entry of a shop's append-only journal (topic `penalty`); a reversal is negative."""
 
-    account: Literal["points", "deposit", "compensation"]
+    account: str
     amount: int
     batch_id: str | None = None
     day: str
@@ -117,6 +118,38 @@ class Notification(Struct, frozen=True, kw_only=True, gc=False):
     template: str
 
 
+class DeadlineChanged(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Exemptions have moved the deadline of an order (topic `deadline-changed`).
+
+    The last record of an order and kind says what holds now; without a `new_deadline` the kind is
+    waived, without `exemption_ids` the deadline is the rules' own again.
+    """
+
+    exemption_ids: list[Identifier]
+    kind: str
+    new_deadline: Instant | None = None
+    old_deadline: Instant | None = None
+    order_id: Identifier
+    shop_id: Identifier
+    type: Literal["deadline-changed"]
+
+
+class ShopAction(Struct, frozen=True, kw_only=True, gc=False):
+    """A sanction on a whole shop is in force, or no longer (topic `shop-action`).
+
+    `violation_id` and `order_id` are those that brought the change about; of an action that ended
+    by itself, those that had imposed it.
+    """
+
+    action: str
+    effective_at: Instant
+    order_id: Identifier
+    platform: str
+    shop_id: Identifier
+    type: Literal["shop-action.imposed", "shop-action.lifted"]
+    violation_id: ViolationId
+
+
 class Refund(Struct, frozen=True, kw_only=True, gc=False):
     """How the buyer gets the money back."""
 
@@ -153,7 +186,17 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     source: Source
 
 
-Value = Timeout | Penalty | ProductBan | DeadlineWarning | Notification | OrderClosure | DeadLetter
+Value = (
+    Timeout
+    | Penalty
+    | ProductBan
+    | ShopAction
+    | DeadlineWarning
+    | DeadlineChanged
+    | Notification
+    | OrderClosure
+    | DeadLetter
+)
 
 
 class Output(NamedTuple):
@@ -182,12 +225,29 @@ class ShopItem(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
 
 
 class Determined(ShopItem, frozen=True, kw_only=True, tag="determined", gc=False):
-    """A violation stands from now on."""
+    """A violation stands from now on, with all that its version and its charges follow from."""
 
+    category: Identifier | None = None
     determined_at: Instant
+    goods_amount: Amount | None = None
     kind: str
     occurrence: int
+    paid_amount: Amount = 0
+    paid_at: Instant = 0
+    penalty_waived: bool = False
+    placed_at: Instant = 0
+    platform: Identifier | None = None
     product_ids: list[Identifier]
+    revision: int
+    shop_level: Identifier | None = None
+    violation_id: ViolationId
+
+
+class Revised(ShopItem, frozen=True, kw_only=True, tag="revised", gc=False):
+    """A violation that stands costs something from now on, or nothing any more."""
+
+    determined_at: Instant
+    penalty_waived: bool
     revision: int
     violation_id: ViolationId
 
@@ -222,5 +282,5 @@ class MarkRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="requ
     beyond_ms: int
 
 
-ShopMessage = Determined | Revoked | Released | FrontierMark
+ShopMessage = Determined | Revised | Revoked | Released | FrontierMark
 MarkMessage = FrontierMark | MarkRequest

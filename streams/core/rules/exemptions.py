@@ -30,8 +30,15 @@ class Ruling(NamedTuple):
     running: Running | None
     """`None`: waived, or another rule's clock has not started."""
     penalty_waived: bool
+    by_rules: Running | None
+    """The clock after the policy's own exemptions, before any that was granted."""
     moved_by: tuple[str, ...]
-    """The exemptions that moved the deadline or waived the kind, in the order of their grant."""
+    """The granted exemptions that moved the deadline or waived the kind, in their order."""
+
+
+def is_own(exemption: ExemptionGranted) -> bool:
+    """Tell whether an exemption is the policy's own: those apply first, as granted at 0."""
+    return not exemption.granted_at
 
 
 def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int) -> bool:
@@ -89,7 +96,7 @@ def _within(first: int | None, value: int, last: int | None) -> bool:
     return (first is None or first <= value) and (last is None or value <= last)
 
 
-def rule(
+def apply_exemptions(
     exemptions: Iterable[ExemptionGranted], kind: str, subject: Subject, running: Running,
     running_of: RunningOf,
 ) -> Ruling:  # fmt: skip
@@ -101,6 +108,7 @@ def rule(
     """
     base = running[1]
     now: Running | None = running
+    by_rules: Running | None = running
     waived = False
     moved_by: list[str] = []
     for exemption in exemptions:
@@ -112,11 +120,13 @@ def rule(
             continue
         before = now
         now = _after(effect, now, running_of)
-        if now != before or now is None:
+        if is_own(exemption):
+            by_rules = now
+        elif now != before:
             moved_by.append(exemption.exemption_id)
         if effect.waive:
-            return Ruling(None, waived, tuple(moved_by))
-    return Ruling(now, waived, tuple(moved_by))
+            break
+    return Ruling(now, waived, by_rules, tuple(moved_by))
 
 
 def _after(effect: Effect, running: Running | None, running_of: RunningOf) -> Running | None:

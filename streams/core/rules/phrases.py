@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from streams.core.facts.events import TIME_MS_MAX
@@ -188,6 +189,7 @@ FORMS = (
 )
 
 
+@lru_cache(maxsize=1024)
 def parse_deadline(text: str) -> Deadline:
     """Read a deadline.
 

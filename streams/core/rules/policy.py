@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.core.facts.events import ExemptionGranted
+from streams.core.time.calendar import Span
 
 Start = Literal["placed", "paid", "uploaded", "promised", "agreed"]
 """What a clock may run from: the earliest upload; all others stand in `order-paid`."""
@@ -99,6 +100,15 @@ class Kind(Rules, frozen=True, kw_only=True):
     """Whether one scanned number suffices, or every number uploaded needs a scan."""
     instead: tuple[KindInstead, ...] = ()
 
+    def deadline_for(
+        self, mode: str, shop_level: str | None, category: str | None
+    ) -> Deadline | None:
+        """Return the deadline of orders; `None` if the kind has no clock for their mode."""
+        for other in self.instead:
+            if mode in other.deadlines and other.when.matches(shop_level, category):
+                return other.deadlines[mode]
+        return self.deadlines.get(mode)
+
 
 class Tier(Rules, frozen=True, kw_only=True):
     """A charge for amounts up to a bound: flat, or a share of the amount."""
@@ -127,7 +137,7 @@ class Cap(Rules, frozen=True, kw_only=True):
     `days` in all.
     """
 
-    span: Literal["order", "day", "week", "month", "rolling"]
+    span: Literal["order"] | Span
     limit: int
     days: int = 0
 
@@ -181,7 +191,7 @@ class Sanction(Rules, frozen=True, kw_only=True):
     counts: tuple[str, ...]
     """Kinds; for an account, those whose charges count."""
     of: Literal["order", "shop", "account"]
-    span: Literal["day", "week", "month", "quarter", "rolling"] = "day"
+    span: Span = "rolling"
     """Of `shop` and `account`."""
     days: int = 0
     """Of `rolling`: so many local days, today the last."""
@@ -256,5 +266,11 @@ class Policy(Rules, frozen=True, kw_only=True):
     @property
     def modes(self) -> tuple[str, ...]:
         """The shipping modes that some kind has a clock for, in the order of the file."""
-        kinds = self.kinds.values()
-        return tuple(dict.fromkeys(mode for kind in kinds for mode in kind.deadlines))
+        return tuple(
+            dict.fromkeys(
+                mode
+                for kind in self.kinds.values()
+                for deadlines in (kind.deadlines, *(other.deadlines for other in kind.instead))
+                for mode in deadlines
+            )
+        )

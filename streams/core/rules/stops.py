@@ -7,9 +7,8 @@ not: deadlines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from streams.core.facts.events import FIRST_SCAN, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.accepted import Fact, ScanFact, UploadFact
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.rules.policy import Kind
 
@@ -19,9 +18,9 @@ _SECOND_MS = 1_000
 def stop_instant(
     kind: Kind, uploaded_at: int | None, scanned_at: int | None, closed_at: int | None
 ) -> int:
-    """Earliest fact that stops a kind; what is due after it does not hold.
+    """Return the earliest fact that stops a kind; what is due after it does not hold.
 
-    Where all parcels need a scan, scans are left to `unscanned`.
+    Where all parcels need a scan, scans are left to `all_scanned`.
     """
     stop = END_OF_TIME_MS
     until = kind.until
@@ -34,31 +33,30 @@ def stop_instant(
     return stop
 
 
-def late_from(kind: Kind, due: int) -> int:
-    """Return the first instant at which a fact is late for a due time.
+def boundary_ms(kind: Kind, deadline: int) -> int:
+    """Return how long after a due time of a kind a fact is late, in milliseconds.
 
-    That is the due time itself, or, where a fact at the limit is in time, the end of the second
-    that a limit in whole seconds names.
+    At the due time itself, unless a fact at the limit is in time: then the limit lasts as long as
+    its unit, a whole second or a millisecond.
     """
     if not kind.on_time_at_limit:
-        return due
-    return due + (1 if due % _SECOND_MS else _SECOND_MS)
+        return 0
+    return 1 if deadline % _SECOND_MS else _SECOND_MS
 
 
-def all_scanned(facts: Sequence[Any], before: int) -> bool:
+def all_scanned(facts: Sequence[Fact], before: int) -> bool:
     """Tell whether every number uploaded before an instant, and not replaced, was scanned before it.
 
     False if there is none.
     """
-    numbers: dict[str, None] = {}
-    replaced: dict[str, None] = {}
-    scanned: dict[str, None] = {}
-    for fact in facts:
-        if fact[0] == TRACKING_NUMBER_UPLOADED and fact[3] < before:
-            numbers[fact[1]] = None
-            if fact[4] is not None:
-                replaced[fact[4]] = None
-        elif fact[0] == FIRST_SCAN and fact[3] < before:
-            scanned[fact[1]] = None
-    wanted = [number for number in numbers if number not in replaced]
+    uploads = [each for each in facts if isinstance(each, UploadFact) and each.uploaded_at < before]
+    replaced = {each.replaces for each in uploads}
+    scanned = {
+        each.tracking_number
+        for each in facts
+        if isinstance(each, ScanFact) and each.scanned_at < before
+    }
+    wanted = [
+        each.tracking_number for each in uploads if each.tracking_number not in replaced
+    ]
     return bool(wanted) and all(number in scanned for number in wanted)

@@ -10,10 +10,11 @@ import hashlib
 from typing import Literal
 
 from streams.core.facts.events import KEY_BYTES_MAX, VALUE_BYTES_MAX
-from streams.core.facts.order import Occurrence, Order
+from streams.core.facts.order import DeadlineTold, Occurrence, Order
 from streams.core.facts.outputs import (
     DeadLetter,
     DeadLetterReason,
+    DeadlineChanged,
     DeadlineWarning,
     Notification,
     OrderClosure,
@@ -86,6 +87,24 @@ def warning(order_id: str, order: Order, kind: str, deadline: int, at: int) -> l
     return _with_notification(
         "deadline-warning", order.shop_id, value, at, name, "deadline-warning", order_id, at
     )
+
+
+def deadline_changed(
+    order_id: str, order: Order, old_deadline: int | None, now: DeadlineTold, log_time: int
+) -> Output:
+    """Say that exemptions have moved a deadline."""
+    value = DeadlineChanged(
+        exemption_ids=now.exemption_ids,
+        kind=now.kind,
+        new_deadline=now.deadline,
+        old_deadline=old_deadline,
+        order_id=order_id,
+        shop_id=order.shop_id,
+        type="deadline-changed",
+    )
+    name = f"{order_id}:{now.kind}:{value.type}:{now.revision}"
+    key = order.shop_id.encode()
+    return Output(value.type, key, value, log_time, name, value.type, log_time, order_id)
 
 
 def closure(

@@ -31,6 +31,7 @@ from streams.core.facts.inputs import (
 )
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.order import (
+    DeadlineTold,
     Occurrence,
     Order,
     OrderState,
@@ -45,14 +46,22 @@ from streams.core.facts.outputs import (
     Determined,
     Output,
     Released,
+    Revised,
     RevocationReason,
     Revoked,
     ShopItem,
 )
-from streams.core.rules.deadlines import running_clock
+from streams.core.rules.book import Rulebook, Terms
 from streams.core.rules.exemptions import Exemptions, covers
-from streams.core.rules.judging import CLOSURE, WARNING, Due, judge
-from streams.core.rules.policy import Policy
+from streams.core.rules.judging import (
+    CLOSURE,
+    WARNING,
+    Due,
+    Rulings,
+    clock_of,
+    judge,
+    rulings_of,
+)
 from streams.core.stages import announce
 from streams.core.stages.refusals import OTHER_EXEMPTION, no_order, other_order_paid, too_late
 from streams.core.time.retention import Retention
@@ -105,7 +114,7 @@ class OrdersStage:
     Results gather in `outputs` and `items` until the engine takes them.
     """
 
-    def __init__(self, partition: int, policy: Policy, store: OrderStore) -> None:
+    def __init__(self, partition: int, rulebook: Rulebook, store: OrderStore) -> None:
         self.outputs: list[Output] = []
         self.items: list[ShopItem] = []
         self.exemptions = Exemptions()
@@ -117,7 +126,8 @@ class OrdersStage:
         self.forgetting = True
         """Whether states past their horizon go; a drain keeps them."""
         self._partition = partition
-        self._policy = policy
+        self._rulebook = rulebook
+        self._processing = rulebook.processing
         self._store = store
         self._sweep: Sweep | None = None
 
@@ -158,7 +168,7 @@ class OrdersStage:
             if state.order != order:
                 self.refuse(record, "conflict", other_order_paid(state.order, order))
             return
-        if self._too_late(record, event.paid_at):
+        if self._too_late(record, event.paid_at, self._processing.late_payment):
             return
         if state is None:
             state = OrderState()
@@ -179,9 +189,9 @@ class OrdersStage:
             state.last_change_ms = effective
             self._reconcile(key, order_id, state, effective, event)
 
-    def _too_late(self, record: Record, at: int) -> bool:
+    def _too_late(self, record: Record, at: int, wait_ms: int) -> bool:
         """Refuse a fact so old that its order may have been known and forgotten."""
-        oldest = record[0] - self._policy.input.wait_for_order
+        oldest = record[0] - wait_ms
         if at >= oldest:
             return False
         self.refuse(record, "too-late", too_late(at, oldest))
@@ -190,7 +200,7 @@ class OrdersStage:
     def _wait(self, record: Record, key: bytes, state: OrderState | None, fact: Fact) -> None:
         if state is not None and any(entry.fact == fact for entry in state.waiting):
             return
-        if self._too_late(record, own_time(fact)):
+        if self._too_late(record, own_time(fact), self._processing.facts_wait):
             return
         if state is None:
             state = OrderState()
@@ -199,7 +209,7 @@ class OrdersStage:
         if len(state.waiting) >= FACTS_MAX or size > _WAITING_BYTES_MAX:
             self.refuse(record, "no-order", "too much waits for this order already")
             return
-        expires_at = effective + self._policy.input.wait_for_order
+        expires_at = effective + self._processing.facts_wait
         state.waiting.append(
             Waiting(expires_at, INPUTS[rank].id, offset, timestamp, value or b"", fact)
         )
@@ -258,15 +268,15 @@ class OrdersStage:
     def _concerns(
         self, exemption: ExemptionGranted, order_id: str, state: OrderState, order: Order
     ) -> bool:
-        subject = subject_of(order_id, order)
-        for kind, rules in self._policy.violations.items():
-            clock = running_clock(
-                rules.deadline.get(order.shipping_mode),
-                order.placed_at,
-                order.promised_ship_by,
-                state.uploaded_at,
-            )
-            if clock is not None and covers(exemption, kind, subject, clock[1]):
+        terms = self._rulebook.terms_of(order)
+        if terms is None:
+            return False
+        subject = subject_of(order_id, order, terms.version.policy.platform)
+        for name, _, deadline in terms.kinds:
+            running = None
+            if deadline is not None:
+                running = clock_of(terms, deadline, order, state.uploaded_at)
+            if running is not None and covers(exemption, name, subject, running[1]):
                 return True
         return False
 
@@ -329,35 +339,106 @@ class OrdersStage:
         order = state.order
         if order is None:
             raise ValueError(f"order {order_id} is judged before it is known")
-        limit = log_time if cause is None else log_time - self._policy.grace - 1
         timed = not state.resting
-        deadline_of = self.exemptions.deadline_of(order_id, order) if self.exemptions else None
+        terms = self._rulebook.terms_of(order)
+        if terms is None:
+            # Its platform has no rules any more: it stays as it is.
+            self._keep(key, state, NEVER_MS, timed=timed)
+            return
+        limit = log_time if cause is None else log_time - self._processing.grace - 1
+        rulings = self._rulings(order_id, order, state, terms)
         revoked, due_now, next_due = judge(
-            self._policy, order, state, order_id, limit, cause is None, deadline_of
+            terms, order, state, order_id, limit, cause is None, rulings
         )
+        if rulings is not None or state.deadlines_told:
+            self._tell_deadlines(order_id, order, state, terms, rulings or {}, log_time)
         if revoked or due_now or (state.closed_original and not state.closed_alternative):
-            self._bring_about(order_id, order, state, revoked, due_now, log_time, cause)
+            self._bring_about(
+                order_id, order, state, terms, revoked, due_now, rulings or {}, log_time, cause
+            )
+        if state.occurrences:
+            self._revise(order_id, order, state, rulings or {}, log_time)
         state.retiring = next_due >= NEVER_MS
         if state.retiring:
             # Never before a second copy of its order-paid would be too late.
             next_due = max(
-                state.last_change_ms + self._horizon(state),
-                order.paid_at + self._policy.input.wait_for_order,
+                state.last_change_ms + _horizon(terms, state),
+                order.paid_at + self._processing.late_payment,
             )
             if next_due <= limit and self.forgetting:
                 self._forget(key, state, log_time)
                 return
         self._keep(key, state, next_due, timed=timed)
 
+    def _rulings(
+        self, order_id: str, order: Order, state: OrderState, terms: Terms
+    ) -> Rulings | None:
+        """Apply the policy's own exemptions, then those granted; `None` if there are none."""
+        own = terms.version.policy.exemptions
+        granted = self.exemptions.candidates(order_id, order.shop_id) if self.exemptions else ()
+        if not own and not granted:
+            return None
+        subject = subject_of(order_id, order, terms.version.policy.platform)
+        return rulings_of(terms, order, state, subject, [*own, *granted])
+
+    def _tell_deadlines(
+        self, order_id: str, order: Order, state: OrderState, terms: Terms, rulings: Rulings,
+        log_time: int,
+    ) -> None:  # fmt: skip
+        """Say which deadlines granted exemptions have moved since it was said last."""
+        told = {each.kind: each for each in state.deadlines_told}
+        for name, _, _ in terms.kinds:
+            ruling, last = rulings.get(name), told.get(name)
+            if ruling is None or (last is None and not ruling.moved_by):
+                continue
+            deadline = ruling.running and ruling.running[1]
+            ids = list(ruling.moved_by)
+            if last is None:
+                old = ruling.by_rules and ruling.by_rules[1]
+                revision = 1
+            elif (last.deadline, last.exemption_ids) != (deadline, ids):
+                old, revision = last.deadline, last.revision + 1
+            else:
+                continue
+            told[name] = DeadlineTold(name, deadline, ids, revision)
+            self.outputs.append(
+                announce.deadline_changed(order_id, order, old, told[name], log_time)
+            )
+        state.deadlines_told = list(told.values())
+
+    def _revise(
+        self, order_id: str, order: Order, state: OrderState, rulings: Rulings, log_time: int
+    ) -> None:
+        """Tell the shop of standing violations that have begun to cost something, or ended to."""
+        for occurrence in state.occurrences:
+            ruling = rulings.get(occurrence.kind)
+            waived = ruling is not None and ruling.penalty_waived
+            if not occurrence.standing or occurrence.penalty_waived == waived:
+                continue
+            occurrence.penalty_waived = waived
+            if state.told:
+                self.items.append(
+                    Revised(
+                        determined_at=occurrence.determined_at,
+                        log_time_ms=log_time,
+                        order_id=order_id,
+                        penalty_waived=waived,
+                        revision=occurrence.revision,
+                        shop_id=order.shop_id,
+                        violation_id=announce.violation_id(order_id, occurrence),
+                    )
+                )
+
     def _bring_about(
-        self, order_id: str, order: Order, state: OrderState, revoked: list[Occurrence],
-        due_now: list[Due], log_time: int, cause: Event | None,
+        self, order_id: str, order: Order, state: OrderState, terms: Terms,
+        revoked: list[Occurrence], due_now: list[Due], rulings: Rulings, log_time: int,
+        cause: Event | None,
     ) -> None:  # fmt: skip
         """Put out revocations, then what is due, then the refund's other path."""
         for occurrence in revoked:
-            self._revoke(order_id, order, state, occurrence, log_time, cause)
+            self._revoke(order_id, order, state, terms, occurrence, log_time, cause)
         for due in due_now:
-            self._make(order_id, order, state, due, log_time)
+            self._make(order_id, order, state, terms, due, rulings, log_time)
         if (
             state.closed_original
             and state.refund_failed_at is not None
@@ -370,8 +451,9 @@ class OrdersStage:
             )
 
     def _make(
-        self, order_id: str, order: Order, state: OrderState, due: Due, log_time: int
-    ) -> None:
+        self, order_id: str, order: Order, state: OrderState, terms: Terms, due: Due,
+        rulings: Rulings, log_time: int,
+    ) -> None:  # fmt: skip
         """Make what is due: a warning, a closure or a determination."""
         if due.timer == WARNING:
             self.outputs += announce.warning(order_id, order, due.kind, due.deadline, due.due)
@@ -389,28 +471,37 @@ class OrdersStage:
         occurrence.standing = True
         occurrence.deadline = due.deadline
         occurrence.determined_at = due.due
-        self.outputs += announce.determined(
-            order_id, order, occurrence, self._policy.label, log_time
-        )
-        if self._policy.has_account:
+        ruling = rulings.get(due.kind)
+        occurrence.penalty_waived = ruling is not None and ruling.penalty_waived
+        policy = terms.version.policy
+        self.outputs += announce.determined(order_id, order, occurrence, policy.label, log_time)
+        if policy.has_account:
             state.told = True
             self.items.append(
                 Determined(
+                    category=order.category,
                     determined_at=due.due,
+                    goods_amount=order.goods_amount,
                     kind=due.kind,
                     log_time_ms=log_time,
                     occurrence=due.number,
                     order_id=order_id,
+                    paid_amount=order.paid_amount,
+                    paid_at=order.paid_at,
+                    penalty_waived=occurrence.penalty_waived,
+                    placed_at=order.placed_at,
+                    platform=order.platform,
                     product_ids=order.product_ids,
                     revision=occurrence.revision,
                     shop_id=order.shop_id,
+                    shop_level=order.shop_level,
                     violation_id=announce.violation_id(order_id, occurrence),
                 )
             )
 
     def _revoke(
-        self, order_id: str, order: Order, state: OrderState, occurrence: Occurrence,
-        log_time: int, cause: Event | None,
+        self, order_id: str, order: Order, state: OrderState, terms: Terms,
+        occurrence: Occurrence, log_time: int, cause: Event | None,
     ) -> None:  # fmt: skip
         violation_id = announce.violation_id(order_id, occurrence)
         occurrence.standing = False
@@ -419,9 +510,9 @@ class OrdersStage:
             order_id,
             order,
             occurrence,
-            self._policy.label,
+            terms.version.policy.label,
             log_time,
-            *self._reason_of(cause, violation_id),
+            *_reason_of(cause, violation_id, terms),
         )
         if state.told:
             self.items.append(
@@ -435,26 +526,6 @@ class OrdersStage:
                 )
             )
 
-    def _reason_of(self, cause: Event | None, violation_id: str) -> tuple[RevocationReason, str]:
-        """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
-
-        A timer, or an appeal that did not grant this violation, revokes only where other rules than
-        today's made the determination.
-        """
-        if isinstance(cause, ExemptionGranted):
-            return "exemption", cause.exemption_id
-        if isinstance(cause, AppealDecided) and (
-            (cause.violation_id, cause.outcome) == (violation_id, "granted")
-        ):
-            return "appeal", cause.appeal_id
-        if cause is None or isinstance(cause, AppealDecided):
-            return "late-evidence", self._policy.label
-        return "late-evidence", INPUT_OF_TYPE[type(cause)].topic
-
-    def _horizon(self, state: OrderState) -> int:
-        retention = self._policy.retention
-        return retention.violated if state.eventful else retention.clean
-
     def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)
         order = state.order
@@ -462,3 +533,27 @@ class OrdersStage:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )
+
+
+def _reason_of(
+    cause: Event | None, violation_id: str, terms: Terms
+) -> tuple[RevocationReason, str]:
+    """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
+
+    A timer, or an appeal that did not grant this violation, revokes only where other rules than
+    today's made the determination.
+    """
+    if isinstance(cause, ExemptionGranted):
+        return "exemption", cause.exemption_id
+    if isinstance(cause, AppealDecided) and (
+        (cause.violation_id, cause.outcome) == (violation_id, "granted")
+    ):
+        return "appeal", cause.appeal_id
+    if cause is None or isinstance(cause, AppealDecided):
+        return "late-evidence", terms.version.policy.label
+    return "late-evidence", INPUT_OF_TYPE[type(cause)].topic
+
+
+def _horizon(terms: Terms, state: OrderState) -> int:
+    retention = terms.version.policy.retention
+    return retention.violated if state.eventful else retention.clean

@@ -7,7 +7,7 @@ must not: rules, such as which days are working days (`deadlines`).
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,3 +99,35 @@ class Calendar:
                 self._next_days.clear()
             self._next_days[day.start, time_of_day] = found
         return found
+
+
+Span = Literal["day", "week", "month", "quarter", "rolling"]
+"""Local days that are counted together: a calendar span, or a day and those before it."""
+_QUARTER_MONTHS = 3
+
+
+def first_day(span: Span, day: int, days: int = 0) -> int:
+    """Return the first day (`date.toordinal`) counted with a day.
+
+    Args:
+        days: How many days a rolling span has, the day itself the last.
+    """
+    if span == "day":
+        return day
+    if span == "week":
+        return day - (day + 6) % 7
+    if span == "rolling":
+        return day - days + 1
+    date = datetime.fromordinal(day)
+    month = date.month
+    if span == "quarter":
+        month -= (month - 1) % _QUARTER_MONTHS
+    return date.replace(month=month, day=1).toordinal()
+
+
+def next_span(span: Span, day: int) -> int:
+    """Return the first day (`date.toordinal`) after a day that a calendar span begins with."""
+    after = day + 1
+    while first_day(span, after) != after:
+        after += 1
+    return after
