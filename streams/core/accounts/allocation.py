@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from streams.core.accounts.amounts import charge_of
 from streams.core.accounts.violation import Charge, Violation
-from streams.core.rules.book import Rulebook, Version
+from streams.core.rules.book import Version
 from streams.core.rules.policy import Account, Cap
 from streams.core.time.calendar import first_day
 
@@ -34,20 +34,16 @@ class Claim(NamedTuple):
 class Allocation:
     """Running totals of one shop's walk; feed it standing violations in order."""
 
-    __slots__ = ("_by_day", "_by_order", "_rulebook")
+    __slots__ = ("_by_day", "_by_order")
 
-    def __init__(self, rulebook: Rulebook) -> None:
-        self._rulebook = rulebook
+    def __init__(self) -> None:
         self._by_day: dict[_Total, dict[int, int]] = {}
         """Amounts by the ordinal of the local day."""
         self._by_order: dict[_Total, dict[str, int]] = {}
         """Charges by order."""
 
-    def take(self, violation: Violation) -> None:
-        """Allocate the next violation; one that no rules judge any more keeps what it has."""
-        version = self._version(violation)
-        if version is None:
-            return
+    def take(self, violation: Violation, version: Version) -> None:
+        """Allocate the next violation by its version of the rules."""
         for charge in violation.charges.values():
             charge.allocated = 0
         for claim in self.claims(violation, version):
@@ -56,7 +52,7 @@ class Allocation:
                 if name not in violation.charges:
                     violation.charges[name] = Charge()
                 violation.charges[name].allocated = claim.amount
-        self.count(violation)
+        self.count(violation, version)
 
     def claims(self, violation: Violation, version: Version) -> list[Claim]:
         """List what a violation would cost next, in the order of the accounts."""
@@ -101,11 +97,8 @@ class Allocation:
                 return cap, used
         return None, 0
 
-    def count(self, violation: Violation, times: int = 1) -> None:
+    def count(self, violation: Violation, version: Version, times: int = 1) -> None:
         """Count what a walk has allocated; `times` -1 takes it back."""
-        version = self._version(violation)
-        if version is None:
-            return
         day = version.clock.calendar.local_day(violation.determined_at).ordinal
         for account in version.accounts(violation.kind):
             charge = violation.charges.get(account.name)
@@ -116,8 +109,3 @@ class Allocation:
             by_day[day] = by_day.get(day, 0) + charge.allocated * times
             by_order = self._by_order.setdefault(total, {})
             by_order[violation.order_id] = by_order.get(violation.order_id, 0) + times
-
-    def _version(self, violation: Violation) -> Version | None:
-        return self._rulebook.version_of(
-            violation.platform, violation.placed_at, violation.paid_at
-        )

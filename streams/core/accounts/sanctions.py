@@ -12,10 +12,8 @@ from typing import NamedTuple
 from streams.core.accounts.violation import Violation
 from streams.core.facts.instants import NEVER_MS
 from streams.core.rules.book import Version
-from streams.core.rules.policy import DAY_MS, Sanction
+from streams.core.rules.policy import BAN, Sanction
 from streams.core.time.calendar import Calendar, first_day, next_span
-
-BAN = "product-ban"
 
 
 class Force(NamedTuple):
@@ -23,15 +21,6 @@ class Force(NamedTuple):
 
     violation: Violation
     until: int
-
-
-def reach_days(sanction: Sanction) -> int:
-    """Return how many local days before today may matter to a sanction of a shop, at most."""
-    window = sanction.days if sanction.span == "rolling" else _LONGEST_DAYS[sanction.span]
-    return window + (0 if sanction.lasts is None else sanction.lasts // DAY_MS + 1)
-
-
-_LONGEST_DAYS = {"day": 1, "week": 7, "month": 31, "quarter": 92}
 
 
 def exceeding(sanction: Sanction, violations: Sequence[Violation]) -> Violation | None:
@@ -42,32 +31,75 @@ def exceeding(sanction: Sanction, violations: Sequence[Violation]) -> Violation 
     return sorted(counted, key=_judging_order)[sanction.more_than]
 
 
-def force_of_order(sanction: Sanction, violation: Violation, now: int) -> Force | None:
-    """Tell whether a sanction that an order has brought about is in force at an instant."""
-    until = NEVER_MS if sanction.lasts is None else violation.determined_at + sanction.lasts
-    return Force(violation, until) if now < until else None
+Judged = tuple[Violation, Version]
+"""A violation and the version of the rules that it is judged by."""
 
 
-def force_of_shop(
-    sanction: Sanction, version: Version, violations: Sequence[Violation], now: int
+def shop_actions(judged: Sequence[Judged], now: int) -> dict[tuple[str, str], Force]:
+    """Find the actions on a shop that are in force at an instant, by platform and name.
+
+    Each violation is held against the sanctions of its own version; those count the violations of
+    all versions of its platform.
+
+    Args:
+        judged: The standing violations of the shop, in walk order.
+    """
+    by_platform: dict[str, list[Judged]] = {}
+    for entry in judged:
+        by_platform.setdefault(entry[1].policy.platform, []).append(entry)
+    found: dict[tuple[str, str], Force] = {}
+    for platform, entries in by_platform.items():
+        for version in dict.fromkeys(version for _, version in entries):
+            for sanction in version.policy.sanctions:
+                if sanction.action == BAN:
+                    continue
+                force = _force(sanction, version, entries, now)
+                known = found.get((platform, sanction.action))
+                if force is not None and (known is None or known.until < force.until):
+                    found[platform, sanction.action] = force
+    return found
+
+
+def _force(
+    sanction: Sanction, version: Version, judged: Sequence[Judged], now: int
+) -> Force | None:
+    if sanction.of != "order":
+        return _force_of_shop(sanction, version, judged, now)
+    orders: dict[str, list[Violation]] = {}
+    for violation, own in judged:
+        if own is version:
+            orders.setdefault(violation.order_id, []).append(violation)
+    found: Force | None = None
+    for violations in orders.values():
+        cause = exceeding(sanction, violations)
+        if cause is None:
+            continue
+        until = NEVER_MS if sanction.lasts is None else cause.determined_at + sanction.lasts
+        if now < until and (found is None or found.until < until):
+            found = Force(cause, until)
+    return found
+
+
+def _force_of_shop(
+    sanction: Sanction, version: Version, judged: Sequence[Judged], now: int
 ) -> Force | None:
     """Tell whether a sanction of a shop, or of its account, is in force at an instant.
 
     It comes into force with the violation that exceeds what it allows. It ends when the days it
     counts hold no more than that, or as long after the last violation that exceeded as it lasts.
-
-    Args:
-        violations: What may count, in walk order; all of the version's platform.
     """
     calendar = version.clock.calendar
-    entries = _entries(sanction, violations, calendar)
     by_day: dict[int, int] = {}
     cause: Violation | None = None
     ends = -1
-    for day, weight, violation in entries:
+    for violation, own in judged:
+        weight = _weight(sanction, violation)
+        if not weight:
+            continue
+        day = calendar.local_day(violation.determined_at).ordinal
         before = _total(sanction, by_day, day)
         by_day[day] = by_day.get(day, 0) + weight
-        if before + weight <= sanction.more_than:
+        if before + weight <= sanction.more_than or own is not version:
             continue
         if sanction.lasts is not None:
             if violation.determined_at >= ends:
@@ -82,20 +114,14 @@ def force_of_shop(
     return Force(cause, ends) if now < ends else None
 
 
-def _entries(
-    sanction: Sanction, violations: Sequence[Violation], calendar: Calendar
-) -> list[tuple[int, int, Violation]]:
-    """Give each violation that counts its local day and what it weighs."""
-    entries = []
-    for violation in violations:
-        if not violation.counts or violation.kind not in sanction.counts:
-            continue
-        weight = 1
-        if sanction.of == "account":
-            charge = violation.charges.get(sanction.account)
-            weight = 0 if charge is None else charge.allocated
-        entries.append((calendar.local_day(violation.determined_at).ordinal, weight, violation))
-    return entries
+def _weight(sanction: Sanction, violation: Violation) -> int:
+    """Return what a violation adds to what a sanction counts."""
+    if not violation.counts or violation.kind not in sanction.counts:
+        return 0
+    if sanction.of == "shop":
+        return 1
+    charge = violation.charges.get(sanction.account)
+    return 0 if charge is None else charge.allocated
 
 
 def _total(sanction: Sanction, by_day: dict[int, int], day: int) -> int:
@@ -103,9 +129,7 @@ def _total(sanction: Sanction, by_day: dict[int, int], day: int) -> int:
     return sum(by_day.get(each, 0) for each in range(first, day + 1))
 
 
-def _lifted_at(
-    sanction: Sanction, by_day: dict[int, int], today: int, calendar: Calendar
-) -> int:
+def _lifted_at(sanction: Sanction, by_day: dict[int, int], today: int, calendar: Calendar) -> int:
     """Return when the days counted hold no more than is allowed, if nothing is added; 0: now."""
     if _total(sanction, by_day, today) <= sanction.more_than:
         return 0

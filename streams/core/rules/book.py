@@ -1,7 +1,7 @@
 """The rules of all platforms and times: which version an order is judged by, and what it says.
 
-What lives here: the choice of a version, and of a version the part that concerns an order. What must
-not: what the rules come to (the other files of this room).
+What lives here: the choice of a version, and of a version the part that concerns an order. What
+must not: what the rules come to (the other files of this room).
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 from streams.core.facts.order import Order
 from streams.core.rules.deadlines import Clock
-from streams.core.rules.policy import Account, Deadline, Kind, Policy, Processing, Sanction
+from streams.core.rules.policy import (
+    BAN,
+    Account,
+    Cap,
+    Deadline,
+    Kind,
+    Policy,
+    Processing,
+    Sanction,
+    reach_days,
+)
+from streams.core.time.calendar import Calendar, longest_days
 
 ANY_PLATFORM = "any"
 """The platform of a policy that names none: it takes every order, and stands alone."""
@@ -38,8 +49,7 @@ class Version:
 
     Attributes:
         modes: The shipping modes it defines, as keys.
-        last_days: How many local days a cap or a sanction looks back, at most; those that look at a
-            week, month or quarter count that long.
+        clock: Its calendar and deadlines.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -92,6 +102,11 @@ class Rulebook:
         default_platform: The platform of orders that name none; `None` if they must name one.
         kinds: Every kind of any version, with the most determinations it may have.
         has_account: Whether any violation costs its shop anything.
+        acts_on_shops: Whether any sanction is an action on a whole shop.
+        calendar: For what no rules judge any more.
+        looks_back_days: How many local days before its week a violation's cap or sanction may look
+            back, at most.
+        known_ms: How long after its placing an order may still be known, at most.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
@@ -111,6 +126,15 @@ class Rulebook:
             for name, kind in policy.kinds.items():
                 self.kinds[name] = max(kind.times, self.kinds.get(name, 0))
         self.has_account = any(policy.has_account for policy in policies)
+        sanctions = [each for policy in policies for each in policy.sanctions]
+        self.acts_on_shops = any(each.action != BAN for each in sanctions)
+        self.calendar: Calendar = self.versions[platforms[0]][0].clock.calendar
+        self.looks_back_days = max([0, *map(_looks_back_days, _caps(policies))])
+        self.looks_back_days = max([self.looks_back_days, *map(reach_days, sanctions)])
+        self.known_ms = max(
+            (policy.close_unshipped or 0) + max(policy.retention.clean, policy.retention.violated)
+            for policy in policies
+        )
 
     @property
     def label(self) -> str:
@@ -158,6 +182,20 @@ class Rulebook:
         if version is None:
             return None
         return version.terms(order.shipping_mode, order.shop_level, order.category)
+
+
+def _caps(policies: Sequence[Policy]) -> Iterable[Cap]:
+    for policy in policies:
+        for account in policy.accounts:
+            yield from account.caps
+            for other in account.instead:
+                yield from other.caps or ()
+
+
+def _looks_back_days(cap: Cap) -> int:
+    if cap.span == "order" or cap.span == "day" or cap.span == "week":
+        return 0
+    return longest_days(cap.span, cap.days)
 
 
 def _start(policy: Policy) -> int:

@@ -146,7 +146,7 @@ def _after(effect: Effect, running: Running | None, running_of: RunningOf) -> Ru
 
 
 class Exemptions:
-    """Exemptions granted in a partition by id; those that name orders or shops are found by these."""
+    """Exemptions granted in a partition, by id; the orders or shops that one names find it."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, ExemptionGranted] = {}

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.core.facts.events import ExemptionGranted
-from streams.core.time.calendar import Span
+from streams.core.time.calendar import Span, longest_days
 
 Start = Literal["placed", "paid", "uploaded", "promised", "agreed"]
 """What a clock may run from: the earliest upload; all others stand in `order-paid`."""
@@ -28,6 +28,8 @@ STOPS: tuple[Stop, ...] = get_args(Stop)
 # These name timers of their own, so no violation kind may take them.
 RESERVED_KINDS = ("deadline-warning", "order-closure")
 DAY_MS = 86_400_000
+BAN = "product-ban"
+"""The action of a sanction that concerns products, not the shop."""
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -110,6 +112,11 @@ class Kind(Rules, frozen=True, kw_only=True):
         return self.deadlines.get(mode)
 
 
+def is_currency(unit: str) -> bool:
+    """Tell whether a unit is a currency (ISO 4217)."""
+    return len(unit) == 3 and unit.isupper()
+
+
 class Tier(Rules, frozen=True, kw_only=True):
     """A charge for amounts up to a bound: flat, or a share of the amount."""
 
@@ -165,11 +172,6 @@ class Account(Rules, frozen=True, kw_only=True):
     """Milliseconds after local midnight of the next local day; `None`: at once."""
     instead: tuple[AccountInstead, ...] = ()
 
-    @property
-    def is_money(self) -> bool:
-        """Whether the unit is a currency (ISO 4217)."""
-        return len(self.unit) == 3 and self.unit.isupper()
-
     def amount_for(self, when: tuple[str | None, str | None]) -> Amount:
         """Return the amount for a shop level and a category."""
         for other in self.instead:
@@ -201,6 +203,12 @@ class Sanction(Rules, frozen=True, kw_only=True):
     """`product-ban`, of orders only, or the name of a shop action."""
     lasts: int | None = None
     """The action ends by itself so long after the violation that brought it about."""
+
+
+def reach_days(sanction: Sanction) -> int:
+    """Return how many local days before today may matter to a sanction of a shop, at most."""
+    window = 0 if sanction.of == "order" else longest_days(sanction.span, sanction.days)
+    return window + (0 if sanction.lasts is None else sanction.lasts // DAY_MS + 1)
 
 
 class Retention(Rules, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ def boundary_ms(kind: Kind, deadline: int) -> int:
 
 
 def all_scanned(facts: Sequence[Fact], before: int) -> bool:
-    """Tell whether every number uploaded before an instant, and not replaced, was scanned before it.
+    """Tell whether each number uploaded, and not replaced, before an instant was scanned by then.
 
     False if there is none.
     """
@@ -56,7 +56,5 @@ def all_scanned(facts: Sequence[Fact], before: int) -> bool:
         for each in facts
         if isinstance(each, ScanFact) and each.scanned_at < before
     }
-    wanted = [
-        each.tracking_number for each in uploads if each.tracking_number not in replaced
-    ]
+    wanted = [each.tracking_number for each in uploads if each.tracking_number not in replaced]
     return bool(wanted) and all(number in scanned for number in wanted)

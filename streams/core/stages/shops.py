@@ -1,23 +1,28 @@
-"""One partition's shops: penalty journal and product bans from what stands.
+"""One partition's shops: penalty journal, product bans and actions on shops from what stands.
 
 What lives here: the order in which a shop takes determinations and revocations, settlement, the
-re-run after a correction, and bans. What must not: how a cap works (`allocation`), orders, bytes.
+re-run after a correction, and sanctions. What must not: how a cap works (`allocation`), orders,
+bytes.
 
 Theory of operation. Items wait until the frontier (the caller vouches that no item below it is
 still to come) has passed their log time L. Then, instant by instant: all items of one shop with one
-L, one allocation, the difference to what the journal holds, one comparison of bans; after the items
-of an instant its settlements. The journal therefore follows from what stands, however items
-arrived.
+L, one allocation, the difference to what the journal holds, one comparison of sanctions; after the
+items of an instant its settlements, and the actions that end by themselves. The journal therefore
+follows from what stands, however items arrived.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from streams.core.accounts.journal import Claim, append_difference
-from streams.core.accounts.shop import WALK_ORDER, Crossings, Shop, Violation
+import msgspec
+
+from streams.core.accounts.journal import Due, append_difference
+from streams.core.accounts.sanctions import Force
+from streams.core.accounts.shop import ActionTold, Crossings, Shop
+from streams.core.accounts.violation import WALK_ORDER, Violation
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.outputs import (
     Determined,
@@ -26,15 +31,20 @@ from streams.core.facts.outputs import (
     Penalty,
     ProductBan,
     Released,
+    Revised,
     Revoked,
+    ShopAction,
     ShopItem,
 )
-from streams.core.rules.policy import Policy
-from streams.core.time.calendar import Calendar
+from streams.core.rules.book import Rulebook, Version
+from streams.core.rules.policy import is_currency
 
 # A message names at most so many entries; the journal holds them all. A larger one would not fit
 # its topic when a whole shop is corrected at once.
 _SUBJECTS_MAX = 1_000
+# From a determination to its settlement: to the end of the next local day, and an hour or two more
+# where clocks are set back.
+_SETTLES_WITHIN_MS = 50 * 3_600_000
 
 
 class ShopStore(Protocol):
@@ -55,6 +65,9 @@ class ShopStore(Protocol):
     def drop_ban(self, shop_id: str, product_id: str) -> None:
         """Forget that, once it was told to be free."""
 
+    def put_action(self, told: ActionTold) -> None:
+        """Keep what was told of an action on a shop."""
+
     def put_pending(self, item: ShopItem) -> None:
         """Keep an item that waits for the frontier."""
 
@@ -69,28 +82,28 @@ class ShopsStage:
     gather in `outputs` until the engine takes them.
     """
 
-    def __init__(self, policy: Policy, store: ShopStore) -> None:
+    def __init__(self, rulebook: Rulebook, store: ShopStore) -> None:
         self.outputs: list[Output] = []
         self.frontier_ms = 0
         """No item with a log time below it will come."""
         self.reached_ms = 0
         """Every instant below it has been worked off."""
-        self._policy = policy
+        self._rulebook = rulebook
         self._store = store
-        self._calendar = Calendar(policy.time_zone)
         self._shops: dict[str, Shop] = {}
         self._pending: list[tuple[Any, ...]] = []
         self._received = 0
-        self._settlements: list[tuple[int, str]] = []
-        self._settling: dict[tuple[int, str], None] = {}
+        self._timers: list[tuple[int, str]] = []
+        """When a shop settles, or an action on it ends by itself."""
+        self._set_timers: dict[tuple[int, str], None] = {}
         self._visits = 0
 
     @property
     def next_ms(self) -> int:
-        """The instant of the next item or settlement; `NEVER_MS` if none waits."""
+        """The instant of the next item or timer; `NEVER_MS` if none waits."""
         due_item = self._pending[0][0] if self._pending else NEVER_MS
-        due_settlement = self._settlements[0][0] if self._settlements else NEVER_MS
-        return min(due_item, due_settlement, NEVER_MS)
+        due_timer = self._timers[0][0] if self._timers else NEVER_MS
+        return min(due_item, due_timer, NEVER_MS)
 
     def complete(self, frontier_ms: int) -> None:
         """Note that no item with a log time below an instant will come any more."""
@@ -107,8 +120,10 @@ class ShopsStage:
             place = (0, item.determined_at, item.violation_id, item.revision)
         elif isinstance(item, Determined):
             place = (1, item.determined_at, item.violation_id, item.revision)
+        elif isinstance(item, Revised):
+            place = (2, item.determined_at, item.violation_id, item.revision)
         else:
-            place = (2, 0, item.order_id, 0)
+            place = (3, 0, item.order_id, 0)
         self._received += 1
         heapq.heappush(
             self._pending, (item.log_time_ms, item.shop_id, *place, self._received, item)
@@ -119,7 +134,18 @@ class ShopsStage:
         for violation in sorted(violations, key=WALK_ORDER):
             self._shop(violation.shop_id).restore(violation)
             if violation.standing:
-                self._set_settlement(violation)
+                self._set_settlements(self._shop(violation.shop_id), violation)
+
+    def restore_action(self, told: ActionTold) -> None:
+        """Put back what was told of an action; after all violations and `reached_ms`."""
+        shop = self._shop(told.shop_id)
+        key = told.platform, told.action
+        shop.actions[key] = told
+        if told.in_force:
+            force = shop.actions_in_force(self.reached_ms).get(key)
+            # Where other rules had imposed it, it ends with the next change of the shop.
+            if force is not None:
+                self._set_timer(force.until, told.shop_id)
 
     def restore_ban(self, shop_id: str, product_id: str) -> None:
         """Put back that a product was told to be banned."""
@@ -152,7 +178,7 @@ class ShopsStage:
             if self._pending and self._pending[0][0] == instant:
                 self._take_next_shop(instant)
             else:
-                self._settle(*heapq.heappop(self._settlements))
+                self._fire(*heapq.heappop(self._timers))
 
     def _take_next_shop(self, instant: int) -> None:
         """Take all items of the first waiting shop at an instant."""
@@ -172,13 +198,20 @@ class ShopsStage:
             if isinstance(item, Released):
                 self._release(shop, item.order_id, instant)
                 continue
-            if not isinstance(item, Revoked | Determined):
+            if not isinstance(item, Revoked | Determined | Revised):
                 continue
             known = shop.violations.get(item.violation_id)
-            if isinstance(item, Revoked):
+            if not isinstance(item, Determined):
                 if known is None or not known.standing or known.revision != item.revision:
                     continue
-                violation = shop.stand_down(known)
+                if isinstance(item, Revoked):
+                    violation = shop.stand_down(known)
+                elif item.penalty_waived == known.penalty_waived:
+                    continue
+                else:
+                    violation = known
+                    violation.penalty_waived = item.penalty_waived
+                    violation.revised += 1
                 re_run = True
             else:
                 if known is not None and known.revision >= item.revision:
@@ -203,81 +236,76 @@ class ShopsStage:
         else:
             for violation in touched.values():
                 shop.allocate(violation)
-        entries = self._book(touched.values(), instant, settled_before=instant)
+        entries = self._book(shop, touched.values(), instant, settled_before=instant)
         self._notify_entries(shop_id, entries, instant, f"{shop_id}:re-run:{instant}")
         self._announce_bans(shop_id, shop, crossings, instant)
+        if self._rulebook.acts_on_shops or shop.actions:
+            self._announce_actions(shop_id, shop, instant)
         for violation in touched.values():
             self._store.put_violation(violation)
             if violation.standing:
-                self._set_settlement(violation)
+                self._set_settlements(shop, violation)
 
     def _release(self, shop: Shop, order_id: str, instant: int) -> None:
         # An order is known from its placing to its closure, and then as long as its retention.
-        policy = self._policy
-        closure = 0 if policy.closure is None else policy.closure.after_placed
-        known_ms = closure + max(policy.retention.clean, policy.retention.violated)
-        released, dropped = shop.release(order_id, max(0, instant - known_ms))
+        released, dropped = shop.release(order_id, max(0, instant - self._rulebook.known_ms))
         for violation in released:
             self._store.put_violation(violation)
         for violation in dropped:
             self._store.drop_violation(violation)
 
-    # Settlement
+    # Timers
 
-    def _settle_at(self, violation: Violation) -> int | None:
-        rules = self._policy.deposit
-        if rules is None:
-            return None
-        return self._calendar.next_day_at(violation.determined_at, rules.settle_at)
+    def _set_timer(self, due: int, shop_id: str) -> None:
+        timer = due, shop_id
+        if self.reached_ms <= due < NEVER_MS and timer not in self._set_timers:
+            self._set_timers[timer] = None
+            heapq.heappush(self._timers, timer)
 
-    def _set_settlement(self, violation: Violation) -> None:
-        due = self._settle_at(violation)
-        if due is None or due < self.reached_ms:
-            return
-        timer = (due, violation.shop_id)
-        if timer not in self._settling:
-            self._settling[timer] = None
-            heapq.heappush(self._settlements, timer)
+    def _set_settlements(self, shop: Shop, violation: Violation) -> None:
+        version = shop.version_of(violation)
+        if version is not None:
+            for due in _settlements(version, violation).values():
+                if due is not None:
+                    self._set_timer(due, violation.shop_id)
 
-    def _settle(self, due: int, shop_id: str) -> None:
-        """Charge the deposit of the local day before `due` together."""
-        del self._settling[due, shop_id]
+    def _fire(self, due: int, shop_id: str) -> None:
+        """Charge together what is settled at an instant; end the actions that end by then."""
+        del self._set_timers[due, shop_id]
         shop = self._shop(shop_id)
-        end = self._calendar.local_day(due).start
-        start = self._calendar.local_day(end - 1).start
-        of_day = [
-            violation
-            for violation in shop.standing[shop.place((start, "")) : shop.place((end, ""))]
-            if violation.deposit
-        ]
-        self._visits += len(of_day)
-        entries = self._book(of_day, due, settled_before=due + 1)
+        settled = []
+        first = shop.place((due - _SETTLES_WITHIN_MS, ""))
+        for violation in shop.standing[first : shop.place((due, ""))]:
+            version = shop.version_of(violation)
+            if version is not None and any(
+                settles == due and account in violation.charges
+                for account, settles in _settlements(version, violation).items()
+            ):
+                settled.append(violation)
+        self._visits += len(settled)
+        entries = self._book(shop, settled, due, settled_before=due + 1)
         self._notify_entries(shop_id, entries, due, f"{shop_id}:settlement:{due}")
-        for violation in of_day:
+        for violation in settled:
             self._store.put_violation(violation)
+        if shop.actions:
+            self._announce_actions(shop_id, shop, due)
 
     # What is put out
 
     def _book(
-        self, violations: Iterable[Violation], log_time: int, settled_before: int
+        self, shop: Shop, violations: Iterable[Violation], log_time: int, settled_before: int
     ) -> list[Penalty]:
         """Bring the journal up to date with some violations; days settle before an instant."""
-        claims = []
-        for violation in violations:
-            settle_at = self._settle_at(violation)
-            settled = settle_at is not None and settle_at < settled_before
-            day = self._calendar.local_day(violation.determined_at).name
-            claims.append(Claim(violation, day, settle_at if settled else None))
-        entries = append_difference(self._policy, claims, log_time)
+        dues = [due for each in violations for due in _dues(shop, each, settled_before)]
+        entries = append_difference(dues, log_time)
         for entry in entries:
             self._put_out("penalty", entry, log_time, entry.entry_id, entry.type,
                           entry.effective_at, entry.order_id)  # fmt: skip
         return entries
 
     def _announce_bans(self, shop_id: str, shop: Shop, crossings: Crossings, log_time: int) -> None:
-        rules = self._policy.ban
         for product_id in sorted(product_id for product_id, noted in crossings.items() if noted):
-            violation, revision, stands = next(iter(crossings[product_id].values()))
+            violation, mark, counts = next(iter(crossings[product_id].values()))
             effective_at = log_time
             imposed = product_id not in shop.banned
             if imposed:
@@ -286,10 +314,9 @@ class ShopsStage:
             else:
                 del shop.banned[product_id]
                 self._store.drop_ban(shop_id, product_id)
-            if imposed and rules is not None:
-                order_id = violation.order_id
-                beyond = shop.beyond(order_id, violation.kind) or shop.beyond(order_id)
-                effective_at = beyond[rules.standing_more_than].determined_at
+            exceeding = shop.exceeding(violation) if imposed else None
+            if exceeding is not None:
+                effective_at = exceeding.determined_at
             ban = ProductBan(
                 effective_at=effective_at,
                 order_id=violation.order_id,
@@ -298,18 +325,44 @@ class ShopsStage:
                 type="product-ban.imposed" if imposed else "product-ban.lifted",
                 violation_id=violation.violation_id,
             )
-            name = f"{shop_id}:{product_id}:{violation.violation_id}:{revision}:{ban.type}"
-            if imposed != stands:
+            name = f"{shop_id}:{product_id}:{violation.violation_id}:{mark}:{ban.type}"
+            if imposed != counts:
                 # Only rules that changed do this; under others the same change told the usual.
                 name += ":changed-rules"
             self._put_out("product-ban", ban, log_time, name, ban.type, effective_at, product_id)
             self._notify(shop_id, ban.type, [product_id], effective_at, log_time, name)
 
+    def _announce_actions(self, shop_id: str, shop: Shop, now: int) -> None:
+        """Say which actions on a shop begin and end at an instant."""
+        in_force = shop.actions_in_force(now)
+        for key in sorted({**shop.actions, **in_force}):
+            force, told = in_force.get(key), shop.actions.get(key)
+            if force is not None:
+                self._set_timer(force.until, shop_id)
+            if (force is not None) == (told is not None and told.in_force):
+                continue
+            told = shop.actions[key] = _turned(shop_id, key, told, force)
+            self._store.put_action(told)
+            action = ShopAction(
+                action=told.action,
+                effective_at=now if force is None else force.violation.determined_at,
+                order_id=told.order_id,
+                platform=told.platform,
+                shop_id=shop_id,
+                type="shop-action.imposed" if told.in_force else "shop-action.lifted",
+                violation_id=told.violation_id,
+            )
+            name = f"{shop_id}:{told.platform}:{told.action}:{told.times}:{action.type}"
+            self._put_out(
+                "shop-action", action, now, name, action.type, action.effective_at, shop_id
+            )
+            self._notify(shop_id, action.type, [told.action], action.effective_at, now, name)
+
     def _notify_entries(
         self, shop_id: str, entries: list[Penalty], instant: int, name: str
     ) -> None:
         """Tell the shop of entries; points alone are told by the timeout's own message."""
-        if any(entry.account != "points" for entry in entries):
+        if any(is_currency(entry.unit) for entry in entries):
             ids = [entry.entry_id for entry in entries[:_SUBJECTS_MAX]]
             self._notify(shop_id, entries[0].type, ids, instant, instant, name)
 
@@ -327,8 +380,8 @@ class ShopsStage:
         self._put_out("notification", value, log_time, name, "notification", instant, shop_id)
 
     def _put_out(
-        self, topic: str, value: Penalty | ProductBan | Notification, log_time: int, name: str,
-        kind: str, instant: int, subject: str,
+        self, topic: str, value: Penalty | ProductBan | ShopAction | Notification, log_time: int,
+        name: str, kind: str, instant: int, subject: str,
     ) -> None:  # fmt: skip
         key = value.shop_id.encode()
         self.outputs.append(Output(topic, key, value, log_time, name, kind, instant, subject))
@@ -336,12 +389,69 @@ class ShopsStage:
     def _shop(self, shop_id: str) -> Shop:
         shop = self._shops.get(shop_id)
         if shop is None:
-            shop = self._shops[shop_id] = Shop(self._policy, self._calendar)
+            shop = self._shops[shop_id] = Shop(self._rulebook)
         return shop
 
 
+def _dues(shop: Shop, violation: Violation, settled_before: int) -> Iterator[Due]:
+    """Say what the journal should hold of a violation, account by account."""
+    version = shop.version_of(violation)
+    charges = violation.charges
+    if version is None:
+        # No rules are left to say more than what they said before.
+        for account, charge in charges.items():
+            wanted = charge.booked if violation.standing else 0
+            yield Due(violation, account, wanted, charge.unit, charge.day, 0, False)
+        return
+    day = version.clock.calendar.local_day(violation.determined_at).name
+    accounts = {each.name: each for each in version.accounts(violation.kind)}
+    settlements = _settlements(version, violation)
+    for name in dict.fromkeys([*accounts, *charges]):
+        rules, settles = accounts.get(name), settlements.get(name)
+        since = violation.determined_at if settles is None else settles
+        wanted = charges[name].allocated if name in charges else 0
+        if settles is not None and settles >= settled_before:
+            wanted, since = 0, 0
+        unit = None if rules is None else rules.unit
+        yield Due(violation, name, wanted, unit, day, since, settles is not None)
+
+
+def _settlements(version: Version, violation: Violation) -> dict[str, int | None]:
+    """Return when each account of a violation is settled; `None` where it is charged at once."""
+    next_day_at = version.clock.calendar.next_day_at
+    return {
+        each.name: (
+            None if each.settle_at is None else next_day_at(violation.determined_at, each.settle_at)
+        )
+        for each in version.accounts(violation.kind)
+    }
+
+
+def _turned(
+    shop_id: str, key: tuple[str, str], told: ActionTold | None, force: Force | None
+) -> ActionTold:
+    """Return what has been told of an action once it begins, or ends."""
+    times = 0 if told is None else told.times
+    if force is None and told is not None:
+        return msgspec.structs.replace(told, in_force=False)
+    if force is None:
+        raise ValueError(f"action {key} of shop {shop_id} ends and never began")
+    violation = force.violation
+    return ActionTold(shop_id, *key, True, times + 1, violation.violation_id, violation.order_id)
+
+
 def _without_pairs(items: list[ShopItem]) -> list[ShopItem]:
-    """Leave out what was determined and revoked again at one log time: it never stood."""
+    """Leave out what was determined and revoked again at one log time: it never stood.
+
+    Of several revisions of a penalty at one log time only the last one counts.
+    """
+    last = {i.violation_id: i for i in items if isinstance(i, Revised)}
+    if last:
+        items = [
+            item
+            for item in items
+            if not isinstance(item, Revised) or last[item.violation_id] is item
+        ]
     determined = {(i.violation_id, i.revision) for i in items if isinstance(i, Determined)}
     revoked = {(i.violation_id, i.revision) for i in items if isinstance(i, Revoked)}
     pairs = determined & revoked

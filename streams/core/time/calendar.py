@@ -131,3 +131,11 @@ def next_span(span: Span, day: int) -> int:
     while first_day(span, after) != after:
         after += 1
     return after
+
+
+def longest_days(span: Span, days: int = 0) -> int:
+    """Return how many days a span has, at most."""
+    return days if span == "rolling" else _LONGEST_DAYS[span]
+
+
+_LONGEST_DAYS = {"day": 1, "week": 7, "month": 31, "quarter": 92}
