@@ -8,13 +8,12 @@ import typer
 
 from streams.cli.configured import configured
 from streams.cli.options import (
-    DEFAULT_POLICY,
-    PolicyName,
+    Policies,
     order_of_violation,
 )
 from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 
 
 @configured
@@ -37,7 +36,7 @@ def appeal(
     ] = None,
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
 ) -> None:
     """Publish the outcome of an appeal against one violation.
 
@@ -53,18 +52,18 @@ def appeal(
     from streams.core.facts.events import AppealDecided
 
     order_id = order_of_violation(violation_id)
-    rules, now = load_policy(policy), now_ms()
+    rulebook, now = load_rulebook(policies), now_ms()
     decided = AppealDecided(
         appeal_id=f"A-{violation_id}" if appeal_id is None else appeal_id,
         decided_at=now
         if decided_at is None
-        else instant(decided_at, "--decided-at", rules.time_zone),
+        else instant(decided_at, "--decided-at", rulebook.time_zone),
         order_id=order_id,
         outcome=outcome,
         violation_id=violation_id,
     )
     value = msgspec.json.encode(decided)
-    event = checked(Decoder(rules), "appeal-decided", value, now)
+    event = checked(Decoder(rulebook), "appeal-decided", value, now)
     event = event._replace(homes=homes_of(connection, [decided.order_id]))
     publish_one(connection, event)
     typer.echo(f"appeal {decided.appeal_id} {outcome}: published for {violation_id}")

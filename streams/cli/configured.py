@@ -23,9 +23,9 @@ _GIVES: dict[str, Callable[[Sources], object]] = {
 }
 """By the name of a command's parameter, what it gets of the settings."""
 _WITH_WORKER_FLAGS = ("loaded", "sources")
-_OWN_SETTINGS: dict[str, Callable[[Loaded], str]] = {
+_OWN_SETTINGS: dict[str, Callable[[Loaded], Any]] = {
     "app_id": lambda loaded: loaded.settings.app_id,
-    "policy": lambda loaded: loaded.policy,
+    "policies": lambda loaded: loaded.policies,
 }
 """Parameters of a command's own that are settings, too."""
 
@@ -35,7 +35,7 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 
     That is `connection`; or `guest_at`, a connection that is None unless flags name a cluster; or
     `loaded`, all settings, which brings the worker's flags too; or `sources`, of which settings
-    would be made. A `policy` or `app_id` that no flag gives comes from the settings as well.
+    would be made. `policies` or an `app_id` that no flag gives comes from the settings as well.
     """
     signature = inspect.signature(command, eval_str=True)
     (wanted,) = (name for name in _GIVES if name in signature.parameters)
@@ -153,7 +153,10 @@ _OF_WORKERS = _parameters(_of_workers)
 _SETTING_OF = {"idle_slack": "idle_slack_ms"}
 
 
-def _sources(config: Path | None, setting: list[str] | None, **given: Any) -> Sources:
+def _sources(
+    config: Path | None, setting: list[str] | None, policies: list[str] | None = None, **given: Any
+) -> Sources:
+    given["policy"] = ",".join(policies) if policies else None
     flags: dict[str, tuple[str, Any]] = {}
     for text in setting or ():
         name, equals, value = text.partition("=")

@@ -19,8 +19,7 @@ from streams.cli.event_files import line_batches_of
 from streams.cli.interrupt import tidied_up
 from streams.cli.letter_lines import as_event, as_json, as_text, repair
 from streams.cli.options import (
-    DEFAULT_POLICY,
-    PolicyName,
+    Policies,
     input_topic,
 )
 from streams.cli.printable import printable
@@ -32,7 +31,7 @@ from streams.core.facts.outputs import DeadLetterReason
 from streams.core.words import counted
 from streams.engine.records import SHOP_VIOLATIONS
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 
 if TYPE_CHECKING:
     from streams.codec.decode import Decoder
@@ -103,10 +102,10 @@ def list_letters(
     ] = False,
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
 ) -> None:
     """List dead letters, the newest last: when, why, from where, key, detail."""
-    chosen = _chosen(reason, topic, since, until, limit, resent, policy)
+    chosen = _chosen(reason, topic, since, until, limit, resent, policies)
     write = as_json if json_lines else as_text
     if by is None:
         _write(connection, chosen, write)
@@ -142,7 +141,7 @@ def export(
     resent: Resent = None,
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
@@ -154,7 +153,7 @@ def export(
     shipclock dead-letters export --reason schema > bad.jsonl
     """
     count = _write(
-        connection, _chosen(reason, topic, since, until, limit, resent, policy), as_event
+        connection, _chosen(reason, topic, since, until, limit, resent, policies), as_event
     )
     if count:
         typer.echo(
@@ -173,7 +172,7 @@ def resend(
     ] = False,
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
 ) -> None:
     """Send repaired events, each with a header that tells which record it replaces.
 
@@ -188,22 +187,22 @@ def resend(
     from streams.cli.publishing import publish_all, told_of_refusals
     from streams.codec.decode import Decoder
 
-    rules = load_policy(policy)
-    repaired = _Repaired(file, Decoder(rules), rules.input.wait_for_order)
+    rulebook = load_rulebook(policies)
+    repaired = _Repaired(file, Decoder(rulebook), rulebook.processing.facts_wait)
     total = asyncio.run(repaired.check())
     if not total:
         raise UserError(f"{file}: there is no event in it", "give a file of `export`", 2)
     with tidied_up():
         asyncio.run(repaired.refuse_resent(connection, again))
     # Payments and their scans may have been refused alike: no order is judged before its scans.
-    past = Past(rules, paced=True, again=True, always=True)
+    past = Past(rulebook, paced=True, again=True, always=True)
     sent = publish_all(connection, repaired.batches, past)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
     if repaired.old:
         typer.echo(
             f"note: {repaired.old:,} of them happened more than "
-            f"{counted(rules.input.wait_for_order // 86_400_000, 'day')} ago: a worker takes them "
+            f"{counted(rulebook.processing.facts_wait // 86_400_000, 'day')} ago: a worker takes them "
             "for orders it knows, and refuses them as too-late for others",
             err=True,
         )
@@ -279,9 +278,9 @@ def _chosen(
     until: str | None,
     limit: int | None,
     resent: bool | None,
-    policy: str,
+    policies: list[str],
 ) -> _Chosen:
-    zone = load_policy(policy).time_zone
+    zone = load_rulebook(policies).time_zone
     return _Chosen(
         reason,
         None if topic is None else input_topic(topic),

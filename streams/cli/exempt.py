@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from streams.cli.configured import configured
-from streams.cli.options import (
-    DEFAULT_POLICY,
-    PolicyName,
-)
+from streams.cli.options import Policies
 from streams.cli.printable import printable
 from streams.cli.times import instant, now_ms
 from streams.core.errors import UserError
-from streams.core.facts.events import ShippingMode
-from streams.core.rules.policy import duration_ms
+from streams.core.rules.phrases import deadline_forms, parse_deadline, parse_duration
 from streams.core.words import counted
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 
 if TYPE_CHECKING:
     from streams.core.facts.events import Effect, ExemptionGranted
-    from streams.core.rules.policy import Policy
-
-_MODES: tuple[ShippingMode, ...] = get_args(ShippingMode)
-
+    from streams.core.rules.book import Rulebook
 
 @configured
 def exempt(
@@ -46,6 +39,17 @@ def exempt(
         str | None,
         typer.Option(metavar="DURATION", help="The deadline is later by this, as 24h or 90m."),
     ] = None,
+    set_to: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The deadline is this time, earlier or later."),
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="DEADLINE", help="Another deadline rule, as '48h after paid'."),
+    ] = None,
+    waive_penalty: Annotated[
+        bool, typer.Option("--waive-penalty", help="The violation stands and costs nothing.")
+    ] = False,
     kinds: Annotated[
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="Of these kinds only.", show_default="all"),
@@ -66,7 +70,23 @@ def exempt(
     ] = None,
     modes: Annotated[
         list[str] | None,
-        typer.Option("--mode", metavar="|".join(_MODES), help="Orders shipped this way."),
+        typer.Option("--mode", metavar="MODE", help="Orders shipped this way."),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None,
+        typer.Option("--platform", metavar="PLATFORM", help="Orders of these platforms."),
+    ] = None,
+    shop_levels: Annotated[
+        list[str] | None,
+        typer.Option("--shop-level", metavar="LEVEL", help="Orders of shops of these levels."),
+    ] = None,
+    categories: Annotated[
+        list[str] | None,
+        typer.Option("--category", metavar="CATEGORY", help="Orders of these categories."),
+    ] = None,
+    agreed: Annotated[
+        bool | None,
+        typer.Option("--agreed/--not-agreed", help="Orders with, or without, an agreed date."),
     ] = None,
     paid_from: Annotated[
         str | None, typer.Option(metavar="TIME", help="Orders paid at or after this time.")
@@ -97,7 +117,7 @@ def exempt(
     ] = None,
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
     yes: Annotated[
         bool,
         typer.Option("--yes", help="Without --order: publish without counting and asking first."),
@@ -106,7 +126,7 @@ def exempt(
         bool, typer.Option("--dry-run", help="Print the event, publish nothing.")
     ] = False,
 ) -> None:
-    """Waive or extend the deadlines of some orders, past and future ones.
+    """Waive or move the deadlines of some orders, or what they cost; past and future ones.
 
     Every scope option given must match; one given several times matches any of its values. A TIME
     is 2026-11-30 or '2026-11-30 14:00' in the policy's zone, now, -3h, -2d, ISO 8601 with an
@@ -123,8 +143,12 @@ def exempt(
     from streams.codec.decode import Decoder
     from streams.core.facts.events import ExemptionGranted, Scope
 
-    rules = load_policy(policy)
-    for option, given, known in (("--kind", kinds, rules.violations), ("--mode", modes, _MODES)):
+    rulebook = load_rulebook(policies)
+    for option, given, known in (
+        ("--kind", kinds, list(rulebook.kinds)),
+        ("--mode", modes, rulebook.modes),
+        ("--platform", platforms, list(rulebook.versions)),
+    ):
         unknown = [one for one in given or () if one not in known]
         if unknown:
             raise UserError(
@@ -135,11 +159,15 @@ def exempt(
         shop_ids=shops or None,
         regions=regions or None,
         ship_from_regions=ship_from_regions or None,
-        shipping_modes=[mode for mode in _MODES if mode in modes] if modes else None,
-        paid_from=_time(paid_from, "--paid-from", rules),
-        paid_until=_time(paid_until, "--paid-until", rules),
-        deadline_from=_time(deadline_from, "--deadline-from", rules),
-        deadline_until=_time(deadline_until, "--deadline-until", rules),
+        shipping_modes=modes or None,
+        paid_from=_time(paid_from, "--paid-from", rulebook),
+        paid_until=_time(paid_until, "--paid-until", rulebook),
+        deadline_from=_time(deadline_from, "--deadline-from", rulebook),
+        deadline_until=_time(deadline_until, "--deadline-until", rulebook),
+        platforms=platforms or None,
+        shop_levels=shop_levels or None,
+        categories=categories or None,
+        agreed=agreed,
     )
     if (scope == Scope()) != all_orders:
         raise UserError(
@@ -157,23 +185,26 @@ def exempt(
             )
     now = now_ms()
     granted = ExemptionGranted(
-        effect=_effect(waive, extend_to, extend_by, rules),
+        effect=_effect(
+            rulebook, waive=waive, extend_to=extend_to, extend_by=extend_by, set_to=set_to,
+            limit=limit, waive_penalty=waive_penalty,
+        ),  # fmt: skip
         exemption_id=exemption_id,
         granted_at=now
         if granted_at is None
-        else instant(granted_at, "--granted-at", rules.time_zone),
+        else instant(granted_at, "--granted-at", rulebook.time_zone),
         kinds=kinds or None,
         scope=scope,
         source=source,
     )
     fields = msgspec.to_builtins(granted)
     value = msgspec.json.encode({name: fields[name] for name in fields if fields[name] is not None})
-    event = checked(Decoder(rules), "exemption-granted", value, now)
+    event = checked(Decoder(rulebook), "exemption-granted", value, now)
     if dry_run:
         typer.echo(value)
         return
     if not orders and not yes:
-        _ask(connection, granted, rules)
+        _ask(connection, granted, rulebook)
     if orders:
         event = event._replace(homes=homes_of(connection, orders))
     copies, partitions = publish_one(connection, event)
@@ -186,7 +217,7 @@ def exempt(
     told_of_unknown(orders or (), event.homes)
 
 
-def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> None:
+def _ask(connection: Connection, exemption: ExemptionGranted, rulebook: Rulebook) -> None:
     """Count what an exemption without --order covers, and ask whether to publish it.
 
     Raises:
@@ -205,7 +236,7 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
             "give --yes to publish it without asking",
             exit_code=2,
         )
-    coverage = Coverage(exemption, rules)
+    coverage = Coverage(exemption, rulebook)
     read_logs(lambda show, note: fill_coverage(connection, coverage, show, note))
     stand = "stands" if coverage.violations == 1 else "stand"
     costs = " and ".join(money(amount, unit) for unit, amount in coverage.totals.items())
@@ -221,26 +252,29 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rules: Policy) -> 
     typer.confirm("publish it?", abort=True, err=True)
 
 
-def _effect(waive: bool, extend_to: str | None, extend_by: str | None, rules: Policy) -> Effect:
+def _effect(rulebook: Rulebook, **given: Any) -> Effect:
     from streams.core.facts.events import Effect
 
-    if waive + (extend_to is not None) + (extend_by is not None) != 1:
+    effects = [name for name, value in given.items() if value]
+    if len(effects) != 1:
+        *others, last = (f"--{name.replace('_', '-')}" for name in given)
         raise UserError(
-            "an exemption does one thing", "give --waive, --extend-to or --extend-by", exit_code=2
+            "an exemption does one thing", f"give {', '.join(others)} or {last}", exit_code=2
         )
-    if waive:
-        return Effect(waive=True)
-    if extend_by is None:
-        return Effect(extend_to=_time(extend_to, "--extend-to", rules))
+    (name,) = effects
+    option, value = f"--{name.replace('_', '-')}", given[name]
     try:
-        return Effect(extend_by=duration_ms(extend_by))
-    except ValueError:
-        raise UserError(
-            f"--extend-by: {extend_by!r} is not a duration",
-            "give a number and ms, s, m, h or d, as 24h",
-            exit_code=2,
-        ) from None
+        if name == "extend_by":
+            value = parse_duration(value)
+        elif name == "limit":
+            parse_deadline(value)
+        elif name in ("extend_to", "set_to"):
+            value = _time(value, option, rulebook)
+    except ValueError as error:
+        hint = deadline_forms() if name == "limit" else "as in: --extend-by 24h"
+        raise UserError(f"{option}: {value!r} {error}", hint, exit_code=2) from None
+    return Effect(**{name: value})
 
 
-def _time(text: str | None, option: str, rules: Policy) -> int | None:
-    return None if text is None else instant(text, option, rules.time_zone)
+def _time(text: str | None, option: str, rulebook: Rulebook) -> int | None:
+    return None if text is None else instant(text, option, rulebook.time_zone)

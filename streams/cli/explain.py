@@ -10,8 +10,7 @@ import typer
 from streams.cli.configured import configured
 from streams.cli.event_files import event_lines
 from streams.cli.options import (
-    DEFAULT_POLICY,
-    PolicyName,
+    Policies,
     order_of_violation,
 )
 from streams.cli.printable import printable, printable_json
@@ -20,10 +19,10 @@ from streams.cli.times import TIME_FORMS, instant
 from streams.core.errors import UserError
 from streams.core.words import counted, shortened
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 
 if TYPE_CHECKING:
-    from streams.core.rules.policy import Policy
+    from streams.core.rules.book import Rulebook
     from streams.engine.evidence import Evidence
 
 _COLOURS = {"bad": typer.colors.RED, "good": typer.colors.GREEN}
@@ -40,7 +39,7 @@ def explain(
     ],
     *,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
     events: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +65,7 @@ def explain(
     Facts, the deadline step by step, what each exemption did, every determination with its
     revisions, every charge or the cap that stopped it, bans and closure.
     """
-    rules = load_policy(policy)
+    rulebook = load_rulebook(policies)
     order, violation_id = _asked(subject)
     if events is None and until != "drain":
         raise UserError("--until needs --events", "a worker's state is that of now", exit_code=2)
@@ -75,11 +74,11 @@ def explain(
     if events is None:
         evidence = _from_kafka(connection, order)
     else:
-        end = None if until == "drain" else instant(until, "--until", rules.time_zone)
-        evidence = _from_file(events, rules, end, order, sort)
+        end = None if until == "drain" else instant(until, "--until", rulebook.time_zone)
+        evidence = _from_file(events, rulebook, end, order, sort)
     if evidence.shop_id is None:
-        raise _unknown(evidence, rules, events)
-    _show(evidence, rules, violation_id, as_json)
+        raise _unknown(evidence, rulebook, events)
+    _show(evidence, rulebook, violation_id, as_json)
 
 
 def _asked(subject: str) -> tuple[str, str | None]:
@@ -100,15 +99,15 @@ def _from_kafka(connection: Connection, order_id: str) -> Evidence:
 
 
 def _from_file(
-    events: Path, rules: Policy, until: int | None, order_id: str, sort: bool
+    events: Path, rulebook: Rulebook, until: int | None, order_id: str, sort: bool
 ) -> Evidence:
     from streams.engine.evidence import evidence_of_events
 
     with event_lines(events) as file:
-        return evidence_of_events(file, rules, until, order_id, sort)
+        return evidence_of_events(file, rulebook, until, order_id, sort)
 
 
-def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserError:
+def _unknown(evidence: Evidence, rulebook: Rulebook, events: Path | None) -> UserError:
     """Say what there is of an order that is not known."""
     name = f"order {shortened(evidence.order_id)}"
     if evidence.judged_by is None and events is None:
@@ -132,22 +131,23 @@ def _unknown(evidence: Evidence, rules: Policy, events: Path | None) -> UserErro
         detail += resent(evidence.resent.at_ms(letter.source))
     else:
         detail = "nothing of it has been taken so far"
+    kept = rulebook.policies[0].retention
     check = "that a worker runs" if events is None else "that the file has its order-paid"
     return UserError(
         f"{name} is not known: {detail}",
         f"check the order_id, and {check}; an order is forgotten "
-        f"{counted(rules.retention.clean // 86_400_000, 'day')} after its last change, "
-        f"{rules.retention.violated // 86_400_000} if it had a violation",
+        f"{counted(kept.clean // 86_400_000, 'day')} after its last change, "
+        f"{kept.violated // 86_400_000} if it had a violation",
     )
 
 
-def _show(evidence: Evidence, rules: Policy, violation_id: str | None, as_json: bool) -> None:
+def _show(evidence: Evidence, rulebook: Rulebook, violation_id: str | None, as_json: bool) -> None:
     import msgspec
 
     from streams.cli.explanation import told
     from streams.engine.explain import explain as explained
 
-    explanation = explained(evidence, rules)
+    explanation = explained(evidence, rulebook)
     known = [one.violation_id for kind in explanation.kinds for one in kind.determinations]
     if violation_id is not None and violation_id not in known:
         raise UserError(

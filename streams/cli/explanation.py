@@ -33,11 +33,17 @@ _DIGITS |= dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 _OUTSIDE_MAX = 8
 _MEMBERS_MAX = 5
 
-_START_WORDS = {"placed": "placed", "uploaded": "first upload", "promised": "promised shipping"}
+_START_WORDS = {
+    "placed": "placed",
+    "paid": "paid",
+    "uploaded": "first upload",
+    "promised": "promised shipping",
+    "agreed": "agreed shipping",
+}
 _NO_START_WORDS = {
-    "placed": "no clock",
     "uploaded": "no clock yet: it starts with the first tracking number, and none is uploaded",
     "promised": "no clock: the order promises no shipping time",
+    "agreed": "no clock: no shipping time was agreed for the order",
 }
 _FACT_WORDS = {
     "tracking-number-uploaded": "tracking number uploaded",
@@ -52,6 +58,14 @@ _STOP_WORDS = {
     "tracking-number-uploaded": "upload",
     "first-scan": "first scan",
     "order-closed": "closing",
+}
+
+
+_SPAN_WORDS = {
+    "day": "that day",
+    "week": "that week",
+    "month": "that month",
+    "quarter": "that quarter",
 }
 
 
@@ -116,6 +130,7 @@ class _Teller:
             yield from self._violation(violation_id)
             yield Line("")
         yield from self._answer()
+        yield from self._versions()
         yield from self._facts()
         for kind in it.kinds:
             yield from self._kind(kind)
@@ -196,6 +211,27 @@ class _Teller:
                 "bad",
             )
 
+    def _versions(self) -> Iterator[Line]:
+        """Say which version of the rules holds, and why."""
+        it = self._explanation
+        if not it.versions or (
+            len(it.versions) == 1 and it.versions[0].effective_from is None
+        ):
+            return
+        yield Line("")
+        yield Line("Rules", "heading")
+        for version in it.versions:
+            since = "from the beginning"
+            if version.effective_from is not None:
+                since = f"orders {version.effective_by} from {self._at(version.effective_from)} on"
+            own = f"this one was {version.effective_by} at {self._at(version.at)}"
+            if version.applies:
+                yield Line(f"  {version.policy} applies, {since}: {own}")
+            elif version.effective_from is not None and version.at < version.effective_from:
+                yield Line(f"  {version.policy} is for {since}: {own}", "quiet")
+            else:
+                yield Line(f"  {version.policy} held {since}, and a later version applies", "quiet")
+
     # Facts
 
     def _facts(self) -> Iterator[Line]:
@@ -206,13 +242,18 @@ class _Teller:
         details = [f"{order['shipping_mode']}", f"products {', '.join(order['product_ids'])}"]
         details += [
             f"{word} {order[field]}"
-            for field, word in (("region", "to"), ("ship_from_region", "from"))
+            for field, word in (
+                ("region", "to"), ("ship_from_region", "from"), ("platform", "platform"),
+                ("shop_level", "shop level"), ("category", "category"), ("warehouse", "warehouse"),
+            )  # fmt: skip
             if order[field] is not None
         ]
         paid = money(order["paid_amount"], order["currency"])
         yield self._row(order["paid_at"], f"paid {paid}: {', '.join(details)}")
         if order["promised_ship_by"] is not None:
             yield self._row(order["promised_ship_by"], "promised to ship by")
+        if order["agreed_ship_by"] is not None:
+            yield self._row(order["agreed_ship_by"], "agreed to ship by")
         for fact in self._explanation.facts:
             yield self._row(fact.at, fact_text(fact))
 
@@ -244,16 +285,22 @@ class _Teller:
 
     def _clock(self, clock: ClockStep) -> Iterator[Line]:
         yield self._row(clock.started_at, f"the clock starts: {_START_WORDS[clock.start]}")
-        yield self._row(clock.deadline, f"+ {duration(clock.limit)}: the deadline")
+        if clock.form == "elapsed":
+            yield self._row(clock.deadline, f"+ {duration(clock.limit)}: the deadline")
+            return
+        for day in clock.days:
+            yield Line(f"  {day.date}  {day.why}{'' if day.works else ', does not count'}", "quiet")
+        yield self._row(clock.deadline, f"{clock.rule}: the deadline")
 
     def _exemptions(self, steps: list[ExemptionStep]) -> Iterator[Line]:
         left_out = [step for step in steps if not step.covers]
         for step in steps:
             if step.covers:
-                name = f"exemption {step.exemption_id} ({step.source}, granted "
-                effect = self._effect(step.effect)
-                text = f"{name}{self._at(step.granted_at)}): {effect}"
-                if step.deadline_after is None:
+                origin = f"{step.source}, granted {self._at(step.granted_at)}"
+                if step.source == "policy":
+                    origin = "of the rules themselves"
+                text = f"exemption {step.exemption_id} ({origin}): {self._effect(step.effect)}"
+                if step.deadline_after is None or step.effect.waive_penalty:
                     yield Line(f"  {text}")
                 elif step.deadline_after == step.deadline_before:
                     yield Line(f"  {text}, which changes nothing")
@@ -273,6 +320,12 @@ class _Teller:
     def _effect(self, effect: Effect) -> str:
         if effect.waive:
             return "waives it"
+        if effect.waive_penalty:
+            return "waives what it costs"
+        if effect.limit is not None:
+            return f"makes it due {effect.limit}"
+        if effect.set_to is not None:
+            return f"sets it to {self._at(effect.set_to)}"
         if effect.extend_to is not None:
             return f"extends it to {self._at(effect.extend_to)}"
         return f"extends it by {duration(effect.extend_by or 0)}"
@@ -284,6 +337,12 @@ class _Teller:
                 part for part in (first and f"from {first}", last and f"until {last}") if part
             )
             return f"{outside.field} {wanted}, the order's is {self._at(int(outside.given or 0))}"
+        if outside.field == "not":
+            return "it is one of those that the exemption excepts"
+        if outside.field == "agreed":
+            with_date, without = "with an agreed date", "without one"
+            wanted, own = (with_date, without) if outside.wanted[0] else (without, with_date)
+            return f"for orders {wanted}; this one is {own}"
         members = ", ".join(map(str, outside.wanted[:_MEMBERS_MAX]))
         more = len(outside.wanted) - _MEMBERS_MAX
         wanted = f"{members} and {more} more" if more > 0 else members or "nothing"
@@ -340,15 +399,24 @@ class _Teller:
         if one.expected == "no-clock":
             return "no clock runs"
         if one.expected == "waived":
-            return f"exemption {kind.exemptions[-1].exemption_id} waives it"
+            last = [step for step in kind.exemptions if step.covers][-1]
+            if last.effect.waive:
+                return f"exemption {last.exemption_id} waives it"
+            return f"exemption {last.exemption_id} gives it another clock, which has not started"
         if one.expected == "appealed":
             return f"appeal {kind.appeals[one.violation_id]} was granted"
+        if stop is None and one.expected == "stopped":
+            return "each of its parcels had a scan by then"
         if stop is None:
             words = " or ".join(_STOP_WORDS[topic] for topic in kind.stopped_by)
             return f"no {words} is known"
         what = _STOP_WORDS[stop.topic]
         if stop.at < due:
             return f"the {what} came {duration(due - stop.at)} before"
+        if stop.at >= due and stop.at < due + kind.late_after:
+            return f"the {what} came within the second of the deadline, which is still on time"
+        if one.expected == "stopped" and stop.at > due:
+            return "each of its parcels had a scan by then"
         if stop.at == due:
             return f"the {what} came at that very instant, and on time means before it"
         return f"the {what} came {duration(stop.at - due)} after"
@@ -362,13 +430,22 @@ class _Teller:
             return "nothing is booked, and the account has forgotten why"
         if charge.status == "free":
             return "not charged, the rules it was determined by had no account"
-        if charge.status != "capped":
+        if charge.status == "waived":
+            return "not charged, an exemption waives what it costs"
+        if charge.status == "nothing":
+            return "not charged, an order of this amount costs nothing"
+        cap = charge.cap
+        if cap is None:
             return None
-        if charge.cap == "order":
-            charges = "1 charge is" if charge.limit == 1 else f"{charge.limit} charges are"
-            return f"not charged, the order's {charges} used up"
-        used, limit = money(charge.used or 0, charge.unit), money(charge.limit or 0, charge.unit)
-        return f"not charged, the shop had {used} of at most {limit} that {charge.cap}"
+        by = ", ".join(cap.used_by[:_MEMBERS_MAX])
+        more = len(cap.used_by) - _MEMBERS_MAX
+        by = f" (by {by}{f' and {more} more' if more > 0 else ''})" if by else ""
+        if cap.span == "order":
+            charges = "1 charge is" if cap.limit == 1 else f"{cap.limit} charges are"
+            return f"not charged, the order's {charges} used up{by}"
+        used, limit = money(cap.used, charge.unit), money(cap.limit, charge.unit)
+        span = _SPAN_WORDS.get(cap.span, f"in {cap.days} days")
+        return f"not charged, the shop had {used} of at most {limit} {span}{by}"
 
     # Consequences
 
@@ -382,6 +459,15 @@ class _Teller:
                 yield self._row(
                     ban.effective_at, f"{ban.product_id} {verb}, because of {ban.violation_id}"
                 )
+        for action in it.actions:
+            if action is it.actions[0]:
+                yield Line("")
+                yield Line("Actions on its shop", "heading")
+            verb = "imposed" if action.type == "shop-action.imposed" else "lifted"
+            yield self._row(
+                action.effective_at, f"{action.action} {verb}, because of {action.violation_id}"
+            )
+        yield from self._sanctions()
         if it.closures or it.closes_at is not None:
             yield Line("")
             yield Line("Closure", "heading")
@@ -394,6 +480,24 @@ class _Teller:
         if it.closes_at is not None:
             yield self._row(
                 it.closes_at, "closes by itself, unless an upload, scan or close comes before"
+            )
+
+    def _sanctions(self) -> Iterator[Line]:
+        """Say what each sanction counts, where anything does."""
+        counted = [each for each in self._explanation.sanctions if each.counted]
+        if not counted:
+            return
+        yield Line("")
+        yield Line("What sanctions count", "heading")
+        for each in counted:
+            whose = "of the order" if each.of == "order" else f"of the shop, {each.span}"
+            what = f"on account {each.account}" if each.account else "violations that stand"
+            by = ", ".join(each.violations[:_MEMBERS_MAX])
+            more = len(each.violations) - _MEMBERS_MAX
+            yield Line(
+                f"  {each.action}: {each.counted} {what} {whose}, more than {each.more_than} "
+                f"{'is' if each.more_than == 1 else 'are'} too many "
+                f"({by}{f' and {more} more' if more > 0 else ''})"
             )
 
     def _at(self, at: int) -> str:

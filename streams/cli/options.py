@@ -16,13 +16,14 @@ DEFAULT_POLICY = KEYS["policy"].default
 
 Part = Literal["worker", "commands", "topics", "producer", "consumer"]
 """What needs rights of its own on a cluster that asks for them."""
-PolicyName = Annotated[
-    str,
+Policies = Annotated[
+    list[str] | None,
     typer.Option(
         "--policy",
-        metavar="NAME|FILE",
-        help="The rules, by name or as a TOML file.",
-        show_default=DEFAULT_POLICY,
+        metavar="NAME|FILE|FOLDER",
+        help="The rules: a policy's name, a TOML file, or a folder of some; may be given several "
+        "times.",
+        show_default=f"as in the settings, else {DEFAULT_POLICY}",
     ),
 ]
 

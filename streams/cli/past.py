@@ -10,7 +10,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFai
 
 from streams.cli.publishing import Batches
 from streams.core.errors import UserError
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.core.words import counted
 from streams.engine.records import ORDERS_CHANGELOG
 from streams.kafka.connection import Connection
@@ -33,8 +33,8 @@ class Past:
         always: Refuse nothing: send at a safe pace where workers run, and else as it comes.
     """
 
-    def __init__(self, policy: Policy, *, paced: bool, again: bool, always: bool = False) -> None:
-        self._policy = policy
+    def __init__(self, rulebook: Rulebook, *, paced: bool, again: bool, always: bool = False) -> None:
+        self._rulebook = rulebook
         self._paced = paced
         self._again = again
         self._always = always
@@ -59,7 +59,7 @@ class Past:
                 if self._reached is None or (self._always and not self._reached.live):
                     return False
                 if self._again and not self._always:
-                    survey = Survey(self._policy, self._reached.frontier_ms)
+                    survey = Survey(self._rulebook, self._reached.frontier_ms)
                     async for batch in batches():
                         survey.add(batch)
                     self._refuse(survey)
@@ -83,7 +83,7 @@ class Past:
             UserError: They lie in the past.
         """
         if self._reached is not None and not self._again:
-            self._survey = self._survey or Survey(self._policy, self._reached.frontier_ms)
+            self._survey = self._survey or Survey(self._rulebook, self._reached.frontier_ms)
             self._survey.add(batch)
             self._refuse(self._survey)
 

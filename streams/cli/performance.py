@@ -23,7 +23,7 @@ from streams.broker import EmbeddedBroker
 from streams.cli.broker import start_with_progress
 from streams.cli.options import DEFAULT_POLICY
 from streams.core.errors import UserError
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.demo.guest import look_around
 from streams.demo.narrate import Narrator
 from streams.demo.play import Played, judged_without_broker, play
@@ -33,7 +33,7 @@ from streams.demo.tally import checks
 from streams.demo.worker import Worker
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.clock import ScaledClock, TrustedClock
 from streams.runtime.settings import Settings
 
@@ -89,7 +89,7 @@ def _play(
     seed: int,
     speed: int,
 ) -> None:
-    policy = load_policy(DEFAULT_POLICY)
+    rulebook = load_rulebook([DEFAULT_POLICY])
     surge = make_surge(orders, seed)
     app_id = f"shipclock-demo-{uuid.uuid4().hex[:8]}"
     slack_ms = _SLACK_MS * speed
@@ -112,12 +112,12 @@ def _play(
         idle_probe_interval_ms=_MARK_MS,
         catch_up_ms=_CATCH_UP_MS * speed,
     )
-    worker = stack.enter_context(Worker(settings, policy, folder / "worker.log"))
-    narrator = Narrator(surge.shops, policy)
+    worker = stack.enter_context(Worker(settings, rulebook, folder / "worker.log"))
+    narrator = Narrator(surge.shops, rulebook)
     hours, seconds = speed / HOUR_MS * 1000, (END_MS - START_MS) / speed / 1000
     console.print(
         f"{orders:,} orders of a sale (seed {seed}), and the six days after it, judged under "
-        f"{policy.label}: {hours:.3g} h a second, {seconds:.0f} s in all."
+        f"{rulebook.label}: {hours:.3g} h a second, {seconds:.0f} s in all."
         "\nTimes are those of the shops. The lines are a selection; the sums at the end count all."
         "\nCtrl-C stops it.\n",
         soft_wrap=True,
@@ -126,13 +126,13 @@ def _play(
         played = asyncio.run(
             play(connection, app_id, surge, clock, screen, narrator, worker, broker_runs)
         )
-    _summarise(console, played, policy)
+    _summarise(console, played, rulebook)
 
 
-def _summarise(console: Console, played: Played, policy: Policy) -> None:
+def _summarise(console: Console, played: Played, rulebook: Rulebook) -> None:
     console.print("\nWhat it comes to:")
     good = True
-    for check in checks(played.tally, played.inputs, judged_without_broker(played, policy)):
+    for check in checks(played.tally, played.inputs, judged_without_broker(played, rulebook)):
         console.print(
             "  ok   " if check.good else "  WRONG",
             end=" ",

@@ -21,7 +21,7 @@ def check(
 ) -> None:
     """Validate a policy file; the first mistake is told with its line and key."""
     try:
-        policy = load_policy(file)
+        policy = load_rulebook(file)
     except PolicyError as error:
         # What was asked for is the check, and it has failed.
         raise UserError(error.message, error.hint) from None
@@ -46,5 +46,5 @@ def show(
 def list_policies() -> None:
     """List the policies that come with shipclock."""
     for name in policy_names():
-        policy = load_policy(name)
+        policy = load_rulebook(name)
         typer.echo(f"{policy.label}\t{', '.join(policy.violations)}\t{policy.time_zone}")

@@ -11,15 +11,14 @@ import typer
 from streams.cli.configured import configured
 from streams.cli.event_files import line_batches_of, whole_event
 from streams.cli.options import (
-    DEFAULT_POLICY,
-    PolicyName,
+    Policies,
     input_topic,
 )
 from streams.cli.times import TIME_FORMS, instant, now_ms
 from streams.core.errors import UserError
 from streams.core.words import counted
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 
 if TYPE_CHECKING:
     from streams.codec.decode import Decoder
@@ -68,7 +67,7 @@ def send(
         ),
     ] = False,
     connection: Connection,
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
 ) -> None:
     """Publish input events, each with the right key, to the right partitions.
 
@@ -92,12 +91,12 @@ def send(
         input_topic(topic)
     if events is not None and timestamp is not None:
         raise UserError("--timestamp needs a TOPIC", "lines of --events have their own", 2)
-    rules = load_policy(policy)
-    at = None if timestamp is None else instant(timestamp, "--timestamp", rules.time_zone)
+    rulebook = load_rulebook(policies)
+    at = None if timestamp is None else instant(timestamp, "--timestamp", rulebook.time_zone)
     arguments = values or ["-"]
     if events is not None:
         arguments = ["-" if events == "-" else f"@{events}"]
-    reader = _Reader(Decoder(rules), topic, at)
+    reader = _Reader(Decoder(rulebook), topic, at)
     streamed = "-" in arguments
     if into_the_past and streamed:
         raise UserError("--into-the-past reads events twice", "give a file, not -", exit_code=2)
@@ -105,7 +104,7 @@ def send(
     if into_the_past or at is not None or any(map(reader.has_lines, arguments)):
         from streams.cli.past import Past
 
-        past = Past(rules, paced=into_the_past, again=not streamed)
+        past = Past(rulebook, paced=into_the_past, again=not streamed)
     sent = publish_all(connection, lambda: reader.batches(arguments), past)
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')}" + (f": {topics}" if topics else ""))

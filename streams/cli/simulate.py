@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from streams.cli.event_files import event_lines
-from streams.cli.options import DEFAULT_POLICY
+from streams.cli.options import Policies
 from streams.cli.printable import printable, printable_json
 from streams.cli.times import TIME_FORMS, instant
 from streams.core.words import counted, shortened
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.settings import Sources, load
 
 
@@ -27,14 +27,7 @@ def simulate(
             "where both stand the value counts; - reads standard input.",
         ),
     ],
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="The rules, by name or as a TOML file.",
-            show_default=f"as in the settings, else {DEFAULT_POLICY}",
-        ),
-    ] = None,
+    policies: Policies = None,
     until: Annotated[
         str,
         typer.Option(
@@ -55,12 +48,12 @@ def simulate(
     from streams.engine.simulate import simulate_file
 
     # As a worker in the same environment would judge.
-    if policy is None:
-        policy = load(Sources(None, os.environ, {})).policy
-    rules = load_policy(policy)
-    end = None if until == "drain" else instant(until, "--until", rules.time_zone)
+    if policies is None:
+        policies = load(Sources(None, os.environ, {})).policies
+    rulebook = load_rulebook(policies)
+    end = None if until == "drain" else instant(until, "--until", rulebook.time_zone)
     with event_lines(events) as file:
-        simulation = simulate_file(file, rules, end, sort)
+        simulation = simulate_file(file, rulebook, end, sort)
     sys.stdout.buffer.writelines(printable_json(line) + b"\n" for line in simulation.lines)
     sys.stdout.buffer.flush()
     for one in simulation.refusals:

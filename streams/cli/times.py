@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from streams.core.errors import UserError
 from streams.core.facts.events import TIME_MS_MAX
 from streams.core.facts.instants import both_ways, in_another_unit_ms
-from streams.core.rules.policy import duration_ms
+from streams.core.rules.phrases import parse_duration
 
 TIME_FORMS = (
     "2026-11-30 or '2026-11-30 14:00' in the policy's zone, now, -3h, -2d, ISO 8601 with an "
@@ -56,7 +56,7 @@ def _moment_ms(text: str, time_zone: str) -> int:
     if text == "now":
         return now_ms()
     if text.startswith("-"):
-        return now_ms() - duration_ms(text[1:])
+        return now_ms() - parse_duration(text[1:])
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(time_zone))

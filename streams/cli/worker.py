@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 from streams.cli.configured import configured
-from streams.cli.options import DEFAULT_POLICY, PolicyName
+from streams.cli.options import Policies
 from streams.core.errors import UserError
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.settings import Loaded
 
 
 @configured
 def worker(
-    policy: PolicyName = DEFAULT_POLICY,
+    policies: Policies = None,
     *,
     loaded: Loaded,
     policy_change: Annotated[
@@ -56,5 +56,5 @@ def worker(
         accepted_topics=frozenset(accept_topic or ()),
         policy_change=policy_change,
     )
-    job = pickle.dumps((settings, load_policy(policy)))
+    job = pickle.dumps((settings, load_rulebook(policies)))
     fresh.become("streams.cli.worker_process", loaded.workers, stdin=job)

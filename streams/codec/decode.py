@@ -17,12 +17,14 @@ from streams.core.facts.events import (
     ExemptionGranted,
     FirstScan,
     OrderPaid,
+    Scope,
     TrackingNumberUploaded,
 )
 from streams.core.facts.inputs import APPEAL_DECIDED, EXEMPTION_GRANTED, INPUTS, ORDER_PAID
 from streams.core.facts.instants import both_ways, in_another_unit_ms
 from streams.core.facts.outputs import DeadLetterReason, RefusedValue
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
+from streams.core.rules.phrases import parse_deadline
 from streams.core.text import json_mistake
 
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)
@@ -40,14 +42,15 @@ class Refused(Exception):
 
 
 class Decoder:
-    """Decodes and checks the records of all input topics under one policy."""
+    """Decodes and checks the records of all input topics under a rulebook."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
         self._decode = tuple(msgspec.json.Decoder(each.event).decode for each in INPUTS)
         self._own_time = tuple(attrgetter(each.own_time) for each in INPUTS)
-        self._kinds = {kind: rules.occurrences_max for kind, rules in policy.violations.items()}
-        self._future_tolerance = policy.input.future_tolerance
-        self._earliest = policy.input.earliest
+        self._kinds = rulebook.kinds
+        self._future_tolerance = rulebook.processing.future_tolerance
+        self._earliest = rulebook.processing.earliest
 
     def decode(self, rank: int, key: bytes | None, value: bytes | None, timestamp: int) -> Event:
         """Decode one record of the topic of a rank.
@@ -96,9 +99,21 @@ class Decoder:
         placed_at = event.placed_at
         if placed_at > timestamp + self._future_tolerance or placed_at < self._earliest:
             self._refuse_time("placed_at", placed_at, timestamp)
-        promised = event.promised_ship_by
-        if promised is not None and promised < self._earliest:
-            self._refuse_time("promised_ship_by", promised, timestamp)
+        for field, given in (
+            ("promised_ship_by", event.promised_ship_by),
+            ("agreed_ship_by", event.agreed_ship_by),
+        ):
+            if given is not None and given < self._earliest:
+                self._refuse_time(field, given, timestamp)
+        version = self._rulebook.version_of(event.platform, placed_at, event.paid_at)
+        if version is None:
+            raise Refused("no-policy", self._rulebook.why_none(event.platform))
+        if event.shipping_mode not in version.modes:
+            raise Refused(
+                "invalid",
+                f"shipping_mode {event.shipping_mode} is not one of {version.policy.label}; its "
+                f"modes are {', '.join(version.modes)}",
+            )
 
     def _refuse_time(self, field: str, instant: int, timestamp: int) -> None:
         if instant < self._earliest:
@@ -182,31 +197,52 @@ def identifiers(event: Any) -> str:
         return f"{event.order_id}{event.tracking_number}{event.carrier}{event.replaces or ''}"
     if isinstance(event, OrderPaid):
         products = "".join(event.product_ids)
-        regions = f"{event.region or ''}{event.ship_from_region or ''}"
-        return f"{event.order_id}{event.shop_id}{products}{regions}"
+        others = (
+            event.region, event.ship_from_region, event.platform, event.shop_level, event.category,
+            event.warehouse,
+        )  # fmt: skip
+        return f"{event.order_id}{event.shop_id}{products}{''.join(filter(None, others))}"
     order_id: str = event.order_id
     return order_id
 
 
 def _check_exemption(event: ExemptionGranted) -> None:
-    effect = event.effect
-    given = (effect.waive is not None) + (effect.extend_to is not None)
-    if given + (effect.extend_by is not None) != 1:
-        raise Refused("schema", "Expected one of waive, extend_to, extend_by - at `$.effect`")
-    scope = event.scope
-    lists = (scope.order_ids, scope.shop_ids, scope.regions, scope.ship_from_regions, event.kinds)
-    if _FORBIDDEN(event.exemption_id + "".join("".join(members or ()) for members in lists)):
+    effect, scope = event.effect, event.scope
+    if sum(getattr(effect, name) is not None for name in effect.__struct_fields__) != 1:
+        names = ", ".join(effect.__struct_fields__)
+        raise Refused("schema", f"Expected one of {names} - at `$.effect`")
+    if effect.limit is not None:
+        try:
+            parse_deadline(effect.limit)
+        except ValueError as error:
+            raise Refused("invalid", f'effect.limit "{effect.limit}" {error}') from None
+    _check_scope(event, scope, "scope")
+    kinds = "".join(event.kinds or ())
+    if _FORBIDDEN(event.exemption_id + kinds):
         raise _bad_identifier(event)
     for path, instant in (
         ("effect.extend_to", effect.extend_to),
-        ("scope.paid_from", scope.paid_from),
-        ("scope.paid_until", scope.paid_until),
-        ("scope.deadline_from", scope.deadline_from),
-        ("scope.deadline_until", scope.deadline_until),
+        ("effect.set_to", effect.set_to),
     ):
-        # Any other instant is one, also 0: a scope may be open at either end.
-        if instant is not None and in_another_unit_ms(instant) is not None:
-            raise Refused("invalid", f"{path} {both_ways(instant)}")
+        _check_unit(path, instant)
+
+
+def _check_scope(event: ExemptionGranted, scope: Scope, path: str) -> None:
+    """Check what types cannot, and what a scope excludes likewise."""
+    names = [getattr(scope, name) for name in scope.__struct_fields__]
+    members = ["".join(each) for each in names if isinstance(each, list)]
+    if _FORBIDDEN("".join(members)):
+        raise _bad_identifier(event)
+    for name in ("paid_from", "paid_until", "deadline_from", "deadline_until"):
+        _check_unit(f"{path}.{name}", getattr(scope, name))
+    if scope.not_ is not None:
+        _check_scope(event, scope.not_, f"{path}.not")
+
+
+def _check_unit(path: str, instant: int | None) -> None:
+    # Any other instant is one, also 0: a scope may be open at either end.
+    if instant is not None and in_another_unit_ms(instant) is not None:
+        raise Refused("invalid", f"{path} {both_ways(instant)}")
 
 
 def _bad_identifier(event: Any) -> Refused:

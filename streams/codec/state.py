@@ -3,73 +3,104 @@
 States rest as the bytes the changelog holds and are unpacked on access: memory is a fraction of
 live objects', a checkpoint reuses the bytes, and a restore only reads the due time in front.
 
-An order's bytes are a head of fixed size and an array of MessagePack: what was bought, what was
-made of the order, and its facts one by one. Each part ends with the log time of the change that
-added it and with one byte that tells what kind of state it leaves. Nearly every order has nothing
-made of it, then one upload, then one scan: there that part is left out, a fact is added by
-appending it, and the last byte of a state tells what may be done with it, all without unpacking.
+An order's bytes are a head of fixed size, parts in MessagePack one after the other, and a tail of
+fixed size. The parts are what was bought, what was made of the order, and its facts one by one.
+Nearly every order has nothing made of it, then one upload, then one scan: there that part is left
+out, a fact is added by putting it in front of a new tail, and the tail's flags tell what may be
+done with a state, all without unpacking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import filterfalse
-from struct import Struct
-from typing import Any, get_args
+import struct
+from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 from msgspec.structs import astuple
 
-from streams.codec import state_v1
+from streams.codec.states import order_v1, order_v2
 from streams.core.facts.accepted import Fact, ScanFact, UploadFact
-from streams.core.facts.events import ShippingMode
 from streams.core.facts.inputs import INPUT_OF_TYPE
-from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, heed
+from streams.core.facts.order import DeadlineTold, Occurrence, Order, OrderState, Waiting, heed
 from streams.core.time.key_buckets import split
 
 # Of the layout and its meaning; a reader knows all versions up to its own.
-STATE_VERSION = 2
+STATE_VERSION = 3
 
-HEAD = Struct(">BqqqBH")
-"""Version, due, placed, paid, the array's first byte, and its number of parts if `MORE` is set."""
-ARRAY = 0xDC
-BEHIND_DUE = 9
-MODE = 0x07
+INSTANT_BYTES = 6
+"""Of the instants in the head that events bound: big-endian, to year 9999 and beyond."""
+PLACED_AT, PAID_AT, PLAN_AT, PARTS_AT = 9, 15, 21, 23
+"""Where the head's fields and the parts begin; a version and the due time stand in front."""
+TAIL = struct.Struct(">qB")
+"""Log time of the last change, and the flags."""
+EXEMPT = 0x01
+"""An exemption reaches the order: what moves its clocks is judged with all its facts."""
 RETIRING = 0x08
-TOLD = 0x10
-"""Of `OrderState.told`. Earlier programs set it wherever a determination or a closure was kept."""
-REST = RETIRING | TOLD
-"""Of these flags, a state that waits to be forgotten, and of which nobody must hear then, has the
-first."""
+SHOP_NOTIFIED = 0x10
+"""Of `OrderState.told`."""
+REST = RETIRING | SHOP_NOTIFIED
+"""Of these flags, a state that waits to be forgotten, and of which no shop must be notified then,
+has the first."""
 UPLOADED = 0x20
-"""The parts are what was bought and an upload."""
+"""An upload follows what was bought."""
 SCANNED = 0x40
-"""The parts are what was bought, an upload and a scan."""
-MORE = UPLOADED | SCANNED
-"""The parts are what was bought, what was made of it, and any facts."""
-MODES: tuple[ShippingMode | None, ...] = (None, *get_args(ShippingMode))
-MODE_FLAG = {mode: flag for flag, mode in enumerate(MODES)}
+"""A scan follows what was bought, and the upload if there is one."""
+MORE = 0x80
+"""The parts are one array: what was bought, what was made of it, and any facts."""
+PHASE = UPLOADED | SCANNED | MORE
 
-_ARRAY_AT = HEAD.size - 3
-_DUE = slice(1, BEHIND_DUE)
-_COUNTED = {0: bytes([ARRAY, 0, 1]), UPLOADED: bytes([ARRAY, 0, 2]), SCANNED: bytes([ARRAY, 0, 3])}
-# What was bought, then log time of the change and flags, as behind every part.
-_Bought = tuple[str, list[str], int, str, str | None, str | None, int, int]
-_Made = tuple[int | None, list[Occurrence], bool, bool, list[Waiting], int, int]
-_NOTHING_BOUGHT: tuple[Any, ...] = ("", (), 0, "", None, None)
-_NOTHING_MADE: tuple[Any, ...] = (None, [], False, False, [])
-# Flags by the types of an order's facts, where nothing was made of it.
+_HEAD = struct.Struct(">Bq")
+_DUE = slice(1, PLACED_AT)
+_COUNTED = {0: b"\x91", UPLOADED: b"\x92", SCANNED: b"\x92", UPLOADED | SCANNED: b"\x93"}
+_MANY = struct.Struct(">BH")
+_ARRAY = 0xDC
+
+
+class _Bought(Struct, array_like=True, frozen=True, gc=False):
+    """What `order-paid` said, but for what stands in the head; what is left out is not known."""
+
+    shop_id: str
+    product_ids: list[str]
+    shipping_mode: str
+    paid_amount: int
+    currency: str
+    region: str | None = None
+    ship_from_region: str | None = None
+    platform: str | None = None
+    shop_level: str | None = None
+    category: str | None = None
+    goods_amount: int | None = None
+    promised_ship_by: int | None = None
+    agreed_ship_by: int | None = None
+    warehouse: str | None = None
+
+
+class _Made(Struct, array_like=True, gc=False):
+    """What was made of an order."""
+
+    occurrences: list[Occurrence] = []
+    closed_original: bool = False
+    closed_alternative: bool = False
+    waiting: list[Waiting] = []
+    deadlines_told: list[DeadlineTold] = []
+
+
+_NOTHING_MADE = _Made()
+# Phases by the types of an order's facts, where nothing was made of it.
 _USUAL: dict[tuple[type[Fact], ...], int] = {
     (): 0,
     (UploadFact,): UPLOADED,
-    (UploadFact, ScanFact): SCANNED,
+    (ScanFact,): SCANNED,
+    (UploadFact, ScanFact): UPLOADED | SCANNED,
 }
-encode_part = msgspec.msgpack.Encoder().encode
+encode_part: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _decode_array = msgspec.msgpack.Decoder(list[Raw]).decode
-_decode_bought = msgspec.msgpack.Decoder(_Bought).decode
+_decode_bought = msgspec.msgpack.Decoder(_Bought | None).decode
 _decode_made = msgspec.msgpack.Decoder(_Made).decode
-_decode_list = msgspec.msgpack.Decoder(list[Any]).decode
+_decode_fact = msgspec.msgpack.Decoder(Fact).decode
 
 
 class StateVersionError(ValueError):
@@ -77,43 +108,60 @@ class StateVersionError(ValueError):
 
 
 class UnreadableState(ValueError):
-    """Bytes that are no state of any version."""
+    """Bytes that are not a state of any version."""
+
+
+def pack_head(due: int, placed: int, paid: int, plan: int) -> bytes:
+    """Begin a state."""
+    return (
+        _HEAD.pack(STATE_VERSION, due)
+        + placed.to_bytes(INSTANT_BYTES)
+        + paid.to_bytes(INSTANT_BYTES)
+        + plan.to_bytes(PARTS_AT - PLAN_AT)
+    )
+
+
+def bought_part(one: Any) -> bytes:
+    """Give what was bought its form in a state.
+
+    Args:
+        one: An `Order`, or the event that brings it.
+    """
+    return encode_part(_trimmed([getattr(one, name) for name in _Bought.__struct_fields__]))
+
+
+def fact_part(fact: Fact) -> bytes:
+    """Give a fact its form in a state."""
+    return encode_part(_trimmed([INPUT_OF_TYPE[type(fact)].id, *astuple(fact)]))
+
+
+def _trimmed(fields: list[Any]) -> list[Any]:
+    """Leave out what is not known at the end."""
+    while fields and fields[-1] is None:
+        fields.pop()
+    return fields
 
 
 def pack_order(state: OrderState) -> bytes:
     """Give an order's state its changelog form."""
-    order, facts, changed = state.order, state.facts, state.last_change_ms
-    flags = RETIRING * state.retiring | TOLD * state.told
+    order, facts = state.order, state.facts
+    flags = RETIRING * state.retiring | SHOP_NOTIFIED * state.told | EXEMPT * state.exempt
     placed = paid = 0
-    bought, promised = _NOTHING_BOUGHT, None
+    bought = encode_part(None)
     if order is not None:
-        flags |= MODE_FLAG[order.shipping_mode]
-        placed, paid, promised = order.placed_at, order.paid_at, order.promised_ship_by
-        bought = (
-            order.shop_id, order.product_ids, order.paid_amount, order.currency, order.region,
-            order.ship_from_region,
-        )  # fmt: skip
-    made = (
-        promised,
-        state.occurrences,
-        state.closed_original,
-        state.closed_alternative,
-        state.waiting,
-    )
-    usual = _USUAL.get(tuple(map(type, facts))) if made == _NOTHING_MADE else None
-    parts: list[tuple[Any, ...]] = [bought, *map(fact_part, facts)]
-    if usual is None:
-        parts.insert(1, made)
-        usual = MORE
-    flags |= usual
-    return HEAD.pack(STATE_VERSION, state.due_ms, placed, paid, ARRAY, len(parts)) + b"".join(
-        [encode_part((*part, changed, flags)) for part in parts]
-    )
-
-
-def fact_part(fact: Fact) -> tuple[Any, ...]:
-    """Give a fact the form it has in a state, but for what stands behind every part."""
-    return INPUT_OF_TYPE[type(fact)].id, *astuple(fact)
+        placed, paid, bought = order.placed_at, order.paid_at, bought_part(order)
+    made = _Made(
+        state.occurrences, state.closed_original, state.closed_alternative, state.waiting,
+        state.deadlines_told,
+    )  # fmt: skip
+    phase = _USUAL.get(tuple(map(type, facts))) if order and made == _NOTHING_MADE else None
+    parts = [bought, *map(fact_part, facts)]
+    if phase is None:
+        parts.insert(1, encode_part(made))
+        parts.insert(0, _MANY.pack(_ARRAY, len(parts)))
+        phase = MORE
+    head = pack_head(state.due_ms, placed, paid, state.plan)
+    return head + b"".join(parts) + TAIL.pack(state.last_change_ms, flags | phase)
 
 
 def unpack_order(packed: bytes) -> OrderState:
@@ -121,43 +169,55 @@ def unpack_order(packed: bytes) -> OrderState:
 
     Raises:
         StateVersionError: The state has a version this program does not know.
-        UnreadableState: It is none.
+        UnreadableState: It is not a state.
     """
     try:
         if packed[0] == STATE_VERSION:
             return _unpack(packed)
-        if packed[0] == state_v1.VERSION:
-            return state_v1.unpack_order(packed)
+        if packed[0] == order_v2.VERSION:
+            return order_v2.unpack_order(packed)
+        if packed[0] == order_v1.VERSION:
+            return order_v1.unpack_order(packed)
     except Exception as exc:
         raise UnreadableState(str(exc) or type(exc).__name__) from exc
     raise StateVersionError(f"order state of version {packed[0]}, known is {STATE_VERSION}")
 
 
 def _unpack(packed: bytes) -> OrderState:
-    _, due, placed, paid, _, _ = HEAD.unpack_from(packed)
-    flags = packed[-1]
-    counted = _COUNTED.get(flags & MORE, packed[_ARRAY_AT : HEAD.size])
-    first, *parts = _decode_array(counted + packed[HEAD.size :])
-    shop_id, product_ids, amount, currency, region, ship_from, changed, _ = _decode_bought(first)
-    state = OrderState(due, changed, bool(flags & RETIRING), bool(flags & TOLD))
-    promised = None
-    if flags & MORE == MORE:
-        (
-            promised, state.occurrences, state.closed_original, state.closed_alternative,
-            state.waiting, changed, _,
-        ) = _decode_made(parts.pop(0))  # fmt: skip
-    mode = MODES[flags & MODE]
-    if mode is not None:
+    due, plan = due_of(packed), int.from_bytes(packed[PLAN_AT:PARTS_AT])
+    changed, flags = TAIL.unpack_from(packed, len(packed) - TAIL.size)
+    parts = packed[PARTS_AT : -TAIL.size]
+    if not flags & MORE:
+        parts = _COUNTED[flags & PHASE] + parts
+    first, *rest = _decode_array(parts)
+    bought = _decode_bought(first)
+    state = OrderState(
+        due, changed, bool(flags & RETIRING), bool(flags & SHOP_NOTIFIED), plan,
+        bool(flags & EXEMPT),
+    )  # fmt: skip
+    if flags & MORE:
+        made = _decode_made(rest.pop(0))
+        state.occurrences, state.closed_original = made.occurrences, made.closed_original
+        state.closed_alternative, state.waiting = made.closed_alternative, made.waiting
+        state.deadlines_told = made.deadlines_told
+    if bought is not None:
         state.order = Order(
-            shop_id, product_ids, mode, placed, paid, amount, currency, region, ship_from, promised
-        )
-    for part in parts:
-        *fields, changed, _ = _decode_list(part)
-        fact = msgspec.convert(fields, Fact)
+            bought.shop_id, bought.product_ids, bought.shipping_mode,
+            int.from_bytes(packed[PLACED_AT:PAID_AT]), int.from_bytes(packed[PAID_AT:PLAN_AT]),
+            bought.paid_amount, bought.currency, bought.region, bought.ship_from_region,
+            bought.promised_ship_by, bought.platform, bought.shop_level, bought.category,
+            bought.goods_amount, bought.agreed_ship_by, bought.warehouse,
+        )  # fmt: skip
+    for part in rest:
+        fact = _decode_fact(part)
         state.facts.append(fact)
         heed(state, fact)
-    state.last_change_ms = changed
     return state
+
+
+def due_of(packed: bytes) -> int:
+    """Return when a state's timer is due."""
+    return int.from_bytes(packed[_DUE], signed=True)
 
 
 class PackedOrders:
@@ -201,7 +261,7 @@ class PackedOrders:
         """Remove those that rest and whose retention ended by an instant."""
         if limit_ms < 0:
             return
-        packed, bury, limit = self.packed, self._bury, limit_ms.to_bytes(8, "big")
+        packed, bury, limit = self.packed, self._bury, limit_ms.to_bytes(8)
         for key in keys:
             state = packed.get(key)
             if state is not None and state[-1] & REST == RETIRING and state[_DUE] <= limit:
@@ -217,13 +277,13 @@ class PackedOrders:
 
     def timed(self, run: bytes, begin_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
         """Of a run of keys, those with a timer between two instants, each with its due time."""
-        get, due = self.packed.get, int.from_bytes
+        get = self.packed.get
         return [
             (due_ms, key)
             for key in split(run)
             if (state := get(key)) is not None
             and state[-1] & REST != RETIRING
-            and begin_ms <= (due_ms := due(state[_DUE], "big")) < end_ms
+            and begin_ms <= (due_ms := due_of(state)) < end_ms
         ]
 
     def keys(self) -> list[bytes]:

@@ -16,7 +16,7 @@ from streams.core.facts.outputs import (
     Timeout,
     Value,
 )
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.demo.cast import Shop
 from streams.demo.surge import HOUR_MS, Record
 from streams.demo.tally import points, yuan
@@ -46,12 +46,17 @@ class Line(NamedTuple):
 class Narrator:
     """Turns rounds of records into lines, in the order of the story."""
 
-    def __init__(self, shops: Mapping[str, Shop], policy: Policy) -> None:
+    def __init__(self, shops: Mapping[str, Shop], rulebook: Rulebook) -> None:
         self._shops = shops
-        self._zone = ZoneInfo(policy.time_zone)
-        deposit = policy.deposit
-        self._day_max = None if deposit is None else deposit.daily_max
-        self._week_max = None if policy.points is None else policy.points.weekly_max
+        self._zone = ZoneInfo(rulebook.time_zone)
+        caps = {
+            (account.name, cap.span): cap.limit
+            for policy in rulebook.policies
+            for account in policy.accounts
+            for cap in account.caps
+        }
+        self._day_max = caps.get(("deposit", "day"))
+        self._week_max = caps.get(("points", "week"))
         self._told: Counter[tuple[str, str]] = Counter()
         self._points: Counter[str] = Counter()
 

@@ -28,7 +28,7 @@ from streams.core.facts.inputs import (
     ORDER_PAID,
 )
 from streams.core.facts.outputs import Value
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.demo.errors import DemoError
 from streams.demo.narrate import Narrator
 from streams.demo.screen import Screen
@@ -142,10 +142,10 @@ async def _undisturbed_end() -> AsyncIterator[None]:
         raise
 
 
-def judged_without_broker(played: Played, policy: Policy) -> Tally:
+def judged_without_broker(played: Played, rulebook: Rulebook) -> Tally:
     """Judge the same records, as they lay in the topics, with no broker at all."""
     outputs = (
-        msgspec.json.decode(line, type=_Line) for line in simulate(played.lines, policy, END_MS)
+        msgspec.json.decode(line, type=_Line) for line in simulate(played.lines, rulebook, END_MS)
     )
     return of_simulation((line.topic, _DECODERS[line.topic](line.value)) for line in outputs)
 

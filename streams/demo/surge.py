@@ -23,7 +23,6 @@ from streams.core.facts.events import (
     OrderClosed,
     OrderPaid,
     Scope,
-    ShippingMode,
     TrackingNumberUploaded,
 )
 from streams.core.facts.inputs import (
@@ -95,7 +94,7 @@ class _Plan:
 
     shop: Shop
     product: str
-    mode: ShippingMode
+    mode: str
     placed_at: int
     region: str
     carrier: str
@@ -201,7 +200,7 @@ _BUSY = tuple(accumulate(_HOURS))
 
 
 def _in_time(
-    rng: random.Random, shop: Shop, placed_at: int, mode: ShippingMode | None = None
+    rng: random.Random, shop: Shop, placed_at: int, mode: str | None = None
 ) -> _Plan:
     """Plan an order that is uploaded and scanned before its deadline."""
     if mode is None:
@@ -217,7 +216,7 @@ def _in_time(
     return plan
 
 
-_MODES: tuple[ShippingMode, ...] = ("normal", "express", "stepped", "presale")
+_MODES: tuple[str, ...] = ("normal", "express", "stepped", "presale")
 
 
 def _deadline(plan: _Plan) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.runtime.fresh import Child
 from streams.runtime.settings import Settings
 
@@ -20,8 +20,8 @@ _ENTRY = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ", re.MULTILINE)
 class Worker:
     """Runs what `shipclock worker` runs, in a process that ends with this one."""
 
-    def __init__(self, settings: Settings, policy: Policy, log_path: Path) -> None:
-        self._job = pickle.dumps((settings, policy))
+    def __init__(self, settings: Settings, rulebook: Rulebook, log_path: Path) -> None:
+        self._job = pickle.dumps((settings, rulebook))
         self._log_path = log_path
         self._child: Child | None = None
 

@@ -1,7 +1,8 @@
 """Usual events taken in bulk, without unpacking an order's state.
 
 Nearly every order is paid, uploaded, scanned in time and forgotten. Each of these steps puts
-nothing out and leaves a state that follows from the bytes of the last one. So of a window (all
+nothing out and leaves a state that follows from the bytes of the last one, and from the plan of the
+rules that hold for the order (`streams.core.rules.plan`). So of a window (all
 records between two instants) the usual ones are taken first, a topic at a time; all others, and the
 timers, then go through `streams.core.stages.orders` one by one and in order: it can take every
 record.
@@ -22,8 +23,7 @@ from operator import gt
 from typing import Any
 
 from streams.codec.state import PackedOrders
-from streams.core.facts.inputs import ORDER_PAID
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.core.stages.orders import OrdersStage, Record
 from streams.core.time.key_buckets import Runs
 from streams.engine import compiled, usual
@@ -34,8 +34,8 @@ from streams.engine.usual import Blocked, Usual
 class Bulk:
     """The usual events of one partition."""
 
-    def __init__(self, policy: Policy, stage: OrdersStage, store: PackedOrders) -> None:
-        self.usual = Usual(policy, stage.exemptions)
+    def __init__(self, rulebook: Rulebook, stage: OrdersStage, store: PackedOrders) -> None:
+        self.usual = Usual(rulebook, stage.exemptions)
         self._stage = stage
         self._store = store
 
@@ -52,28 +52,26 @@ class Bulk:
 
     def _take(self, lane: Lane, blocked: Blocked) -> list[int]:
         """Take the usual records of a lane; return the places of the others."""
-        rules, store, rank = self.usual, self._store, lane.rank
-        plain, quick = usual.TAKE[rank], compiled.TAKE.get(rank)
-        if quick is None or (rank == ORDER_PAID and rules.exemptions):
-            left, runs = plain(lane, rules, store, blocked)
-            self._wait(rank, runs)
+        plain, quick = usual.TAKE[lane.rank], compiled.TAKE.get(lane.rank)
+        if quick is None:
+            left, *runs = plain(lane, self.usual, self._store, blocked)
+            self._wait(*runs)
             return left
-        left, runs, unread = quick(lane, rules, store, blocked)
-        self._wait(rank, runs)
+        (left, *runs), unread = quick(lane, self.usual, self._store, blocked)
+        self._wait(*runs)
         if unread:
-            rest, runs = plain(lane.pick(left), rules, store, blocked)
-            self._wait(rank, runs)
+            rest, *runs = plain(lane.pick(left), self.usual, self._store, blocked)
+            self._wait(*runs)
             return [left[place] for place in rest]
         blocked |= dict.fromkeys(lane.keys[place] for place in left)
         return left
 
-    def _wait(self, rank: int, runs: Runs) -> None:
-        """Let the orders that a topic's records were of wait for what comes next."""
-        add_run = (
-            self._stage.timers.add_run if rank == ORDER_PAID else self._stage.retention.add_run
-        )
-        for minute, run in runs.items():
-            add_run(minute, run)
+    def _wait(self, timers: Runs, retention: Runs) -> None:
+        """Let orders wait for what comes next, or to be forgotten."""
+        for minute, run in timers.items():
+            self._stage.timers.add_run(minute, run)
+        for minute, run in retention.items():
+            self._stage.retention.add_run(minute, run)
 
 
 def _blocked(window: Sequence[Lane]) -> Blocked:

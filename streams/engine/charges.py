@@ -7,74 +7,118 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from streams.core.accounts.shop import WALK_ORDER, Violation
+from streams.core.accounts.allocation import Allocation, users_of
+from streams.core.accounts.sanctions import counted_of
+from streams.core.accounts.violation import WALK_ORDER, Violation
 from streams.core.facts.outputs import Penalty
-from streams.core.rules.policy import DepositRules, PointsRules, Policy
-from streams.core.time.calendar import Calendar
+from streams.core.rules.book import Rulebook, Version
+from streams.core.rules.policy import Account
+from streams.core.time.calendar import Span
 from streams.engine.evidence import Evidence
 
-Status = Literal["charged", "capped", "settles", "waiting", "gone", "free", "none"]
+Status = Literal[
+    "charged", "capped", "settles", "waiting", "waived", "nothing", "gone", "free", "none"
+]
+
+
+class CapUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A cap that forbids a charge: of `limit` an order or a span, `used` was used before it."""
+
+    days: int = 0
+    """Of a rolling span."""
+    limit: int
+    span: Literal["order"] | Span
+    used: int
+    used_by: list[str]
+    """The violations that used it, in walk order."""
 
 
 class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One violation on one account of its shop.
 
-    `charged`: it stands and is booked. `settles`: it will be, at `settles_at`. `capped`: of the
-    `limit` an order, day or week has, `used` was used up before it. `waiting`: the account has not
-    come to the violation, or to its end, yet. `gone`: the account came to it and has forgotten it
-    since, and no entry of it is left. `free`: the rules that determined it kept no account.
-    `none`: it does not stand and owes nothing.
+    `charged`: it stands and is booked. `settles`: it will be, at `settles_at`. `capped`: a cap was
+    used up before it. `waived`: an exemption waives what it costs. `nothing`: its order's amount
+    costs nothing. `waiting`: the account has not come to the violation, or to its end, yet. `gone`:
+    the account came to it and has forgotten it since, and no entry of it is left. `free`: the rules
+    that determined it kept no account. `none`: it does not stand and owes nothing.
     """
 
-    account: Literal["points", "deposit"]
+    account: str
+    amount: int | None = None
+    """What it would cost without caps."""
     balance: int
     """The sum of `entries`."""
-    cap: Literal["order", "day", "week"] | None = None
+    cap: CapUse | None = None
     entries: list[Penalty]
-    limit: int | None = None
     settles_at: int | None = None
     status: Status
     unit: str
-    used: int | None = None
+
+
+class SanctionCount(Struct, frozen=True, kw_only=True):
+    """What a sanction counts of the order, or of its shop, and what would be too much."""
+
+    account: str | None
+    action: str
+    counted: int
+    more_than: int
+    of: Literal["order", "shop", "account"]
+    span: str
+    violations: list[str]
+    """Those that count."""
 
 
 class ShopAccount:
     """The shop's standing violations, in the order its caps take them."""
 
-    def __init__(self, evidence: Evidence, policy: Policy) -> None:
+    def __init__(self, evidence: Evidence, rulebook: Rulebook) -> None:
         self._penalties = evidence.penalties
         self._state = evidence.state
         self._forgotten = evidence.forgotten
         self._account_until_ms = evidence.account_until_ms
-        self._policy = policy
-        self._calendar = Calendar(policy.time_zone)
-        standing = [one for one in evidence.violations.values() if one.standing]
-        self._standing = sorted(standing, key=WALK_ORDER)
+        _, order = evidence.known()
+        self._version = rulebook.version_of(order.platform, order.placed_at, order.paid_at)
+        standing = sorted(
+            (one for one in evidence.violations.values() if one.standing), key=WALK_ORDER
+        )
+        self._judged: list[tuple[Violation, Version]] = [
+            (one, version)
+            for one in standing
+            if (version := rulebook.version_of(one.platform, one.placed_at, one.paid_at))
+        ]
 
-    def charges(self, violation_id: str, revision: int, *, standing: bool) -> list[Charge]:
+    def charges(
+        self, violation_id: str, kind: str, revision: int, *, standing: bool
+    ) -> list[Charge]:
         """Tell what a violation costs on each account, by the order's view of it."""
         entries = [one for one in self._penalties if one.violation_id == violation_id]
         if not revision and not entries:
             return []
-        violation = next((one for one in self._standing if one.violation_id == violation_id), None)
+        index, violation = next(
+            (
+                (index, one)
+                for index, (one, _) in enumerate(self._judged)
+                if one.violation_id == violation_id
+            ),
+            (0, None),
+        )
         wanted = revision if standing else 0
         taken = violation.revision if violation is not None else 0
+        accounts = () if self._version is None else self._version.accounts(kind)
         charges = []
-        for account, rules in (("points", self._policy.points), ("deposit", self._policy.deposit)):
-            if rules is None:
-                continue
-            own = [one for one in entries if one.account == account]
+        for account in accounts:
+            own = [one for one in entries if one.account == account.name]
             charge = Charge(
-                account="points" if account == "points" else "deposit",
+                account=account.name,
                 balance=sum(entry.amount for entry in own),
                 entries=own,
                 status="none" if wanted == taken else self._untaken(entries),
-                unit=rules.unit,
+                unit=account.unit,
             )
             if violation is None and wanted and charge.balance:
                 charge = replace(charge, status="charged")
             if violation is not None and wanted == taken:
-                charge = self._standing_charge(charge, rules, violation)
+                charge = self._standing_charge(charge, account, index)
             charges.append(charge)
         return charges
 
@@ -85,46 +129,55 @@ class ShopAccount:
         told = self._state is None or self._state.told or entries
         return "waiting" if told else "free"
 
-    def _standing_charge(
-        self, charge: Charge, rules: PointsRules | DepositRules, violation: Violation
-    ) -> Charge:
+    def _standing_charge(self, charge: Charge, account: Account, index: int) -> Charge:
+        violation, version = self._judged[index]
+        if violation.penalty_waived:
+            return replace(charge, status="waived")
         if charge.balance:
             return replace(charge, status="charged")
-        if isinstance(rules, PointsRules):
-            return self._uncharged_points(charge, rules, violation)
-        if violation.deposit:
-            at = self._calendar.next_day_at(violation.determined_at, rules.settle_at)
+        held = violation.charges.get(account.name)
+        if held is not None and held.allocated:
+            if account.settle_at is None:
+                return replace(charge, status="waiting")
+            at = version.clock.calendar.next_day_at(violation.determined_at, account.settle_at)
             return replace(charge, status="settles", settles_at=at)
-        return self._uncharged_deposit(charge, rules, violation)
+        before = self._judged[:index]
+        allocation = Allocation()
+        for other, judged_by in before:
+            allocation.count(other, judged_by)
+        claims = {each.account.name: each for each in allocation.claims(violation, version)}
+        claim = claims.get(account.name)
+        if claim is None:
+            return replace(charge, status="nothing", amount=0)
+        if claim.cap is None:
+            return replace(charge, status="waiting", amount=claim.amount)
+        users = users_of(claim.cap, account, violation, version, before)
+        use = CapUse(
+            days=claim.cap.days,
+            limit=claim.cap.limit,
+            span=claim.cap.span,
+            used=claim.used,
+            used_by=[each.violation_id for each in users],
+        )
+        return replace(charge, status="capped", amount=claim.amount, cap=use)
 
-    def _uncharged_points(self, charge: Charge, rules: PointsRules, violation: Violation) -> Charge:
-        day = self._calendar.local_day(violation.determined_at)
-        before = self._before(violation)
-        today = sum(one.points for one in before if self._day(one) == day.start)
-        if rules.daily_max is not None and today + rules.per_violation > rules.daily_max:
-            return _capped(charge, "day", rules.daily_max, today)
-        week = sum(one.points for one in before if self._day(one) >= day.week_start)
-        return _capped(charge, "week", rules.weekly_max, week)
-
-    def _uncharged_deposit(
-        self, charge: Charge, rules: DepositRules, violation: Violation
-    ) -> Charge:
-        before = self._before(violation)
-        of_order = sum(one.deposit > 0 for one in before if one.order_id == violation.order_id)
-        if rules.charges_per_order_max is not None and of_order >= rules.charges_per_order_max:
-            return _capped(charge, "order", rules.charges_per_order_max, of_order)
-        day = self._day(violation)
-        today = sum(one.deposit for one in before if self._day(one) == day)
-        return _capped(charge, "day", rules.daily_max, today)
-
-    def _before(self, violation: Violation) -> list[Violation]:
-        return self._standing[: self._standing.index(violation)]
-
-    def _day(self, violation: Violation) -> int:
-        return self._calendar.local_day(violation.determined_at).start
-
-
-def _capped(
-    charge: Charge, cap: Literal["order", "day", "week"], limit: int | None, used: int
-) -> Charge:
-    return replace(charge, status="capped", cap=cap, limit=limit, used=used)
+    def sanctions(self, order_id: str) -> list[SanctionCount]:
+        """Say what each sanction of the order's rules counts of what stands."""
+        if self._version is None:
+            return []
+        last = max((one.determined_at for one, _ in self._judged), default=0)
+        found = []
+        for sanction in self._version.policy.sanctions:
+            entries = counted_of(sanction, self._version, self._judged, order_id, last)
+            found.append(
+                SanctionCount(
+                    account=sanction.account or None,
+                    action=sanction.action,
+                    counted=sum(weight for _, weight in entries),
+                    more_than=sanction.more_than,
+                    of=sanction.of,
+                    span=f"{sanction.days} days" if sanction.span == "rolling" else sanction.span,
+                    violations=[one.violation_id for one, _ in entries],
+                )
+            )
+        return found

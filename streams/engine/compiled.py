@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.codec.state import PackedOrders
-from streams.core.time.key_buckets import Runs
 from streams.engine.held import Lane
-from streams.engine.usual import Blocked, Usual
+from streams.engine.usual import Blocked, Taken, Usual
 
 try:
     from streams.engine import native
@@ -19,8 +18,8 @@ except ImportError as why:
 else:
     _found, NOT_COMPILED_WHY = native.TAKE, ""
 
-# As `usual.Taken`, and how many values could not be read.
-Take = Callable[[Lane, Usual, PackedOrders, Blocked], tuple[list[int], Runs, int]]
+# What was taken, and how many values are for the plain way to read.
+Take = Callable[[Lane, Usual, PackedOrders, Blocked], tuple[Taken, int]]
 TAKE: dict[int, Take] = _found
 """Functions of `usual.TAKE` that are compiled: all of them, or none."""
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from streams.codec.state import unpack_order
 from streams.core.facts.events import ExemptionGranted
 from streams.core.facts.order import OrderState, subject_of
-from streams.core.rules.deadlines import running_clock
 from streams.core.rules.exemptions import covers
-from streams.core.rules.policy import Policy
+from streams.core.rules.judging import clock_of
+from streams.core.rules.book import Rulebook
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
 from streams.engine.shops_task import unpack_violation
 
@@ -22,9 +22,9 @@ class Coverage:
     Feed it records in log order: the whole orders changelog, then the whole shops changelog.
     """
 
-    def __init__(self, exemption: ExemptionGranted, policy: Policy) -> None:
+    def __init__(self, exemption: ExemptionGranted, rulebook: Rulebook) -> None:
         self._exemption = exemption
-        self._violations = policy.violations
+        self._rulebook = rulebook
         self._kinds: dict[bytes, tuple[str, ...]] = {}
         """The covered kinds of each covered order."""
         self._fines: dict[bytes, tuple[tuple[str, int], ...]] = {}
@@ -78,18 +78,19 @@ class Coverage:
                 continue
             one = unpack_violation(value)
             if one.standing and one.kind in self._kinds.get(one.order_id.encode(), ()):
-                booked = (one.points_booked, one.deposit_booked)
-                self._fines[key] = tuple((each.unit, each.amount) for each in booked)
+                self._fines[key] = tuple((each.unit, each.booked) for each in one.charges.values())
 
     def _covered(self, order_id: str, state: OrderState) -> tuple[str, ...]:
         order = state.order
         if order is None:
             return ()
-        subject = subject_of(order_id, order)
+        terms = self._rulebook.terms_of(order)
+        if terms is None:
+            return ()
+        subject = subject_of(order_id, order, terms.version.policy.platform)
         kinds = []
-        for kind, rules in self._violations.items():
-            rule = rules.deadline.get(order.shipping_mode)
-            clock = running_clock(rule, order.placed_at, order.promised_ship_by, state.uploaded_at)
-            if clock is not None and covers(self._exemption, kind, subject, clock[1]):
+        for kind, _, deadline in terms.kinds:
+            running = deadline and clock_of(terms, deadline, order, state.uploaded_at)
+            if running and covers(self._exemption, kind, subject, running[1]):
                 kinds.append(kind)
         return tuple(kinds)

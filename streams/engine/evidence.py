@@ -11,13 +11,22 @@ import msgspec
 from streams.codec.encode import encode_value
 from streams.codec.state import unpack_order
 from streams.codec.states.checkpoint import decode_head
-from streams.core.accounts.shop import Violation
+from streams.core.accounts.violation import Violation
 from streams.core.facts.events import ExemptionGranted
 from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Order, OrderState
-from streams.core.facts.outputs import DeadLetter, OrderClosure, Penalty, ProductBan, Timeout
-from streams.core.rules.policy import Millis, Policy
+from streams.core.facts.outputs import (
+    DeadLetter,
+    DeadlineChanged,
+    OrderClosure,
+    Penalty,
+    ProductBan,
+    ShopAction,
+    Timeout,
+)
+from streams.core.rules.book import Rulebook
+from streams.core.rules.policy import Retention
 from streams.engine.event_file import Log, read_events
 from streams.engine.orders_changelog import EXEMPTION_KEY
 from streams.engine.records import META_KEY, Checkpoint
@@ -25,14 +34,16 @@ from streams.engine.resent import Resent
 from streams.engine.shops_task import unpack_violation
 from streams.engine.simulate import ORDERS, judge_log
 
-SHOP_OUTPUTS = ("timeout", "penalty", "product-ban", "order-closure")
+SHOP_OUTPUTS = (
+    "timeout", "penalty", "product-ban", "shop-action", "order-closure", "deadline-changed",
+)  # fmt: skip
 """Output topics that tell of an order; their key is its shop."""
 DEAD_LETTERS = "dead-letter"
 
 # Longer than any log: an order explained from a file is not forgotten.
-_FOR_EVER = Millis(END_OF_TIME_MS)
+_FOR_EVER = END_OF_TIME_MS
 
-_Own = TypeVar("_Own", Timeout, Penalty, OrderClosure)
+_Own = TypeVar("_Own", Timeout, Penalty, OrderClosure, DeadlineChanged)
 _Value = TypeVar("_Value")
 Entries = Iterable[tuple[bytes | None, bytes | None]]
 
@@ -61,6 +72,9 @@ class Evidence:
         self.penalties: list[Penalty] = []
         self.bans: list[ProductBan] = []
         """Those of the order's products."""
+        self.actions: list[ShopAction] = []
+        """Those on the order's shop."""
+        self.deadline_changes: list[DeadlineChanged] = []
         self.closures: list[OrderClosure] = []
         self.dead_letters: list[DeadLetter] = []
         self.resent = Resent()
@@ -123,6 +137,13 @@ class Evidence:
             self.penalties += self._own(entries, Penalty)
         elif topic == "order-closure":
             self.closures += self._own(entries, OrderClosure)
+        elif topic == "deadline-changed":
+            self.deadline_changes += self._own(entries, DeadlineChanged)
+        elif topic == "shop-action":
+            shop_id = self.shop_id
+            self.actions += [
+                one for one in _decoded(entries, b"", ShopAction) if one.shop_id == shop_id
+            ]
         elif topic == "product-ban":
             self.bans += filter(self._is_ours, _decoded(entries, b"", ProductBan))
         elif topic == DEAD_LETTERS:
@@ -149,7 +170,7 @@ class Evidence:
 
 def evidence_of_events(
     lines: Iterable[bytes],
-    policy: Policy,
+    rulebook: Rulebook,
     until: int | None,
     order_id: str,
     by_time: bool = False,
@@ -158,7 +179,7 @@ def evidence_of_events(
 
     Args:
         lines: As `simulate_file` takes them.
-        policy: The rules.
+        rulebook: The rules.
         until: As `simulate_file` takes it.
         order_id: The order.
         by_time: Sort the lines by timestamp first.
@@ -167,21 +188,23 @@ def evidence_of_events(
         BadLine: A line is not an event line, or an order stands in two partitions.
     """
     log = read_events(lines, by_time).log
-    evidence = _judge(log, policy, until, order_id)
+    evidence = _judge(log, rulebook, until, order_id)
     if evidence.state is None:
         # It may have come and gone within the log: keep it, to have something to explain.
-        retention = msgspec.structs.replace(policy.retention, clean=_FOR_EVER, violated=_FOR_EVER)
-        kept = msgspec.structs.replace(policy, retention=retention)
+        retention = Retention(clean=_FOR_EVER, violated=_FOR_EVER)
+        kept = Rulebook(
+            [msgspec.structs.replace(each, retention=retention) for each in rulebook.policies]
+        )
         evidence = _judge(log, kept, until, order_id)
         evidence.forgotten = evidence.state is not None
     return evidence
 
 
-def _judge(log: Log, policy: Policy, until: int | None, order_id: str) -> Evidence:
+def _judge(log: Log, rulebook: Rulebook, until: int | None, order_id: str) -> Evidence:
     evidence = Evidence(order_id)
     home = _home(log, order_id)
     checkpoints: list[Checkpoint] = []
-    for stage, partition, checkpoint in judge_log(log, policy, until):
+    for stage, partition, checkpoint in judge_log(log, rulebook, until):
         if stage == ORDERS and partition != home:
             continue
         keep = evidence.orders_changelog if stage == ORDERS else evidence.shops_changelog

@@ -7,6 +7,7 @@ worker judged by other rules or has not come that far.
 
 from __future__ import annotations
 
+from datetime import date
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from streams.core.facts.accepted import (
     ScanFact,
     UploadFact,
 )
-from streams.core.facts.events import Effect, ExemptionGranted
+from streams.core.facts.events import Effect, ExemptionGranted, Scope
 from streams.core.facts.inputs import INPUT_OF_TYPE, own_time
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.order import (
@@ -31,14 +32,30 @@ from streams.core.facts.order import (
     find_occurrence,
     subject_of,
 )
-from streams.core.facts.outputs import DeadLetter, OrderClosure, ProductBan, Timeout
-from streams.core.rules.deadlines import running_clock
-from streams.core.rules.exemptions import covers, exempted_deadline
-from streams.core.rules.judging import closure_due
-from streams.core.rules.policy import KindRules, Policy
+from streams.core.facts.outputs import (
+    DeadLetter,
+    DeadlineChanged,
+    OrderClosure,
+    ProductBan,
+    ShopAction,
+    Timeout,
+)
+from streams.core.rules.book import Rulebook, Terms
+from streams.core.rules.deadlines import start_of
+from streams.core.rules.exemptions import Running, apply_effect, covers, is_own
+from streams.core.rules.judging import clock_of, closure_due
+from streams.core.rules.phrases import deadline_text
+from streams.core.rules.policy import Deadline, Kind, Policy, Start
 from streams.core.rules.repeats import occurrence_due
-from streams.engine.charges import Charge, ShopAccount
+from streams.core.rules.stops import all_scanned, boundary_ms
+from streams.engine.charges import Charge, SanctionCount, ShopAccount
 from streams.engine.evidence import Evidence
+
+_TOPICS = {
+    "uploaded": "tracking-number-uploaded",
+    "scanned": "first-scan",
+    "closed": "order-closed",
+}
 
 Verdict = Literal["stands", "stopped", "waived", "appealed", "pending", "no-clock"]
 
@@ -52,12 +69,40 @@ class KnownFact(Struct, frozen=True, kw_only=True):
     topic: str
 
 
-class ClockStep(Struct, frozen=True, kw_only=True):
-    """Start + limit, the deadline before any exemption."""
+class VersionStep(Struct, frozen=True, kw_only=True):
+    """A version of the order's platform, and whether the order is judged by it.
 
+    It starts at `effective_from` (`None`: from the beginning), and the order's `effective_by` is
+    `at`. Of those that have started, the latest applies.
+    """
+
+    applies: bool
+    at: int
+    effective_by: Literal["placed", "paid"]
+    effective_from: int | None
+    policy: str
+
+
+class DayStep(Struct, frozen=True, kw_only=True):
+    """A local date that a deadline of working days looked at."""
+
+    date: str
+    why: str
+    works: bool
+
+
+class ClockStep(Struct, frozen=True, kw_only=True):
+    """The deadline before any exemption, and how it follows from the start."""
+
+    days: list[DayStep]
+    """Of working days: the dates after the one that the start counts for."""
     deadline: int
+    form: Literal["elapsed", "end-of-day", "calendar-days", "working-days", "instant"]
     limit: int
-    start: Literal["placed", "uploaded", "promised"]
+    """Milliseconds, or days of a form that counts days."""
+    rule: str
+    """As a policy file writes it."""
+    start: Start
     started_at: int
 
 
@@ -77,10 +122,11 @@ class ExemptionStep(Struct, frozen=True, kw_only=True):
 
     covers: bool
     deadline_after: int | None
-    deadline_before: int
+    deadline_before: int | None
     effect: Effect
     exemption_id: str
     granted_at: int
+    """0 for the policy's own."""
     outside: Outside | None
     source: str
 
@@ -117,11 +163,15 @@ class KindExplanation(Struct, frozen=True, kw_only=True):
     exemptions: list[ExemptionStep]
     """In the order they apply, up to one that waives."""
     kind: str
-    needs: Literal["placed", "uploaded", "promised"] | None
+    late_after: int
+    """How long after a due time a fact is late: 0 where a fact at the deadline is."""
+    needs: Start | None
     """What starts the clock of the order's shipping mode, `None` if it has none."""
     stop: Stop | None
     stopped_by: list[str]
     """Topics of the facts that could stop it."""
+    waived_by: list[str]
+    """The exemptions that waive what its violations cost."""
 
 
 class RefusedRecord(DeadLetter, frozen=True, kw_only=True, gc=False):
@@ -134,10 +184,13 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """All there is to say of one order. Instants are epoch milliseconds, `None` for "all"."""
 
     account_until: int | None
+    actions: list[ShopAction]
+    """Those on the order's shop that its violations brought about."""
     bans: list[ProductBan]
     closes_at: int | None
     """When the order closes by itself, `None` if it does not (any more)."""
     closures: list[OrderClosure]
+    deadline_changes: list[DeadlineChanged]
     facts: list[KnownFact]
     forgotten: bool
     judged_by: str
@@ -146,47 +199,75 @@ class Explanation(Struct, frozen=True, kw_only=True):
     policy: str
     processed_until: int | None
     refused: list[RefusedRecord]
+    sanctions: list[SanctionCount]
     stale: bool
     """More was written after the state that there is: what stands is what was written."""
     time_zone: str
     totals: dict[str, int]
     """What the journal holds of the order, by unit."""
+    versions: list[VersionStep]
+    """Of its platform, the latest first."""
 
 
-def explain(evidence: Evidence, policy: Policy) -> Explanation:
+def explain(evidence: Evidence, rulebook: Rulebook) -> Explanation:
     """Explain an order that is known.
 
     Raises:
         ValueError: The evidence holds no such order.
     """
     state, order = evidence.known()
-    names = dict.fromkeys([*policy.violations, *(one.kind for one in evidence.timeouts)])
-    account = ShopAccount(evidence, policy)
+    terms = rulebook.terms_of(order)
+    policy = None if terms is None else terms.version.policy
+    kinds_of_rules = () if policy is None else policy.kinds
+    names = dict.fromkeys([*kinds_of_rules, *(one.kind for one in evidence.timeouts)])
+    account = ShopAccount(evidence, rulebook)
     totals: dict[str, int] = {}
     for entry in evidence.penalties:
         totals[entry.unit] = totals.get(entry.unit, 0) + entry.amount
-    kinds = [_explain_kind(kind, evidence, policy, account) for kind in names]
+    grace = rulebook.processing.grace
+    kinds = [_explain_kind(kind, evidence, terms, account, grace) for kind in names]
+    violations = {f"{evidence.order_id}:{one.kind}:{one.occurrence}" for one in evidence.timeouts}
     return Explanation(
         account_until=_until(evidence.account_until_ms),
+        actions=[one for one in evidence.actions if one.violation_id in violations],
         bans=evidence.bans,
         closes_at=None if evidence.forgotten else _closes_at(policy, order, evidence),
         closures=evidence.closures,
+        deadline_changes=evidence.deadline_changes,
         facts=_facts(state),
         forgotten=evidence.forgotten,
-        judged_by=evidence.judged_by or policy.label,
+        judged_by=evidence.judged_by or rulebook.label,
         kinds=kinds,
         order={"order_id": evidence.order_id}
         | {field: getattr(order, field) for field in Order.__struct_fields__},
-        policy=policy.label,
+        policy="none" if policy is None else policy.label,
         processed_until=_until(evidence.processed_until_ms),
         refused=[
             RefusedRecord(**asdict(letter), resent_at=evidence.resent.at_ms(letter.source))
             for letter in evidence.dead_letters
         ],
+        sanctions=account.sanctions(evidence.order_id),
         stale=_is_stale(evidence, state),
-        time_zone=str(policy.time_zone),
+        time_zone=rulebook.time_zone if policy is None else policy.time_zone,
         totals=totals,
+        versions=_versions(rulebook, order),
     )
+
+
+def _versions(rulebook: Rulebook, order: Order) -> list[VersionStep]:
+    """Say which versions there are for an order, and which one holds."""
+    platform = rulebook.platform_of(order.platform)
+    applied = rulebook.version_of(order.platform, order.placed_at, order.paid_at)
+    return [
+        VersionStep(
+            applies=version is applied,
+            at=order.paid_at if version.policy.effective_by == "paid" else order.placed_at,
+            effective_by=version.policy.effective_by,
+            effective_from=version.policy.effective_from,
+            policy=version.policy.label,
+        )
+        for version in (() if platform is None else rulebook.versions[platform])
+    ]
 
 
 # Facts
@@ -218,11 +299,13 @@ def _counts(state: OrderState, fact: Fact) -> bool:
     return own_time(fact) == earliest[type(fact)]
 
 
-def _closes_at(policy: Policy, order: Order, evidence: Evidence) -> int | None:
+def _closes_at(policy: Policy | None, order: Order, evidence: Evidence) -> int | None:
     state, _ = evidence.known()
-    if policy.closure is None or state.closed_original or evidence.closures:
+    if policy is None or policy.close_unshipped is None:
         return None
-    return _until(closure_due(policy.closure, order.placed_at, state))
+    if state.closed_original or evidence.closures:
+        return None
+    return _until(closure_due(policy.close_unshipped, order.placed_at, state))
 
 
 def _is_stale(evidence: Evidence, state: OrderState) -> bool:
@@ -263,25 +346,25 @@ def _until(instant: int) -> int | None:
 
 
 def _explain_kind(
-    kind: str, evidence: Evidence, policy: Policy, account: ShopAccount
+    kind: str, evidence: Evidence, terms: Terms | None, account: ShopAccount, grace: int
 ) -> KindExplanation:
     state, order = evidence.known()
-    rules = policy.violations.get(kind)
-    rule = None if rules is None else rules.deadline.get(order.shipping_mode)
-    running = running_clock(rule, order.placed_at, order.promised_ship_by, state.uploaded_at)
+    clocked = None
+    if terms is not None:
+        clocked = next((each for each in terms.kinds if each.name == kind), None)
+    rules = None if clocked is None else clocked.kind
+    rule = None if clocked is None else clocked.deadline
     clock: ClockStep | None = None
     steps: list[ExemptionStep] = []
     deadline: int | None = None
-    if running is not None and rule is not None:
-        _, deadline = running
-        clock = ClockStep(
-            deadline=deadline,
-            limit=int(rule.limit),
-            start=rule.start,
-            started_at=deadline - rule.limit,
-        )
-        steps = _exemption_steps(kind, deadline, evidence, order)
-        deadline = steps[-1].deadline_after if steps else deadline
+    running = None
+    if terms is not None and rule is not None:
+        running = clock_of(terms, rule, order, state.uploaded_at)
+        if running is not None:
+            deadline = running[1]
+            clock = _clock_step(terms, rule, order, state, deadline)
+            steps = _exemption_steps(kind, running, evidence, order, terms)
+            deadline = steps[-1].deadline_after if steps else deadline
     appeals = {
         fact.violation_id: fact.appeal_id
         for fact in state.facts
@@ -291,7 +374,7 @@ def _explain_kind(
     history = [one for one in evidence.timeouts if one.kind == kind]
     numbers = [one.occurrence for one in history]
     determinations = []
-    for number in range(1, max([*numbers, 0 if rules is None else rules.occurrences_max]) + 1):
+    for number in range(1, max([*numbers, 0 if rules is None else rules.times]) + 1):
         violation_id = f"{evidence.order_id}:{kind}:{number}"
         revision, revoked = max(_held(state, kind, number), _written(evidence, kind, number))
         due = None
@@ -299,11 +382,13 @@ def _explain_kind(
             due = occurrence_due(rules, deadline, number)
         expected: Verdict = "no-clock" if clock is None else "waived"
         if due is not None:
-            judged_below = evidence.processed_until_ms - policy.grace
-            expected = _expected(due, stop, violation_id in appeals, judged_below)
+            judged_below = evidence.processed_until_ms - grace
+            late = due + boundary_ms(rules, deadline) if rules and deadline is not None else due
+            shipped = rules is not None and _each_parcel(rules) and all_scanned(state.facts, late)
+            expected = _expected(late, stop, shipped, violation_id in appeals, judged_below)
         determinations.append(
             Determination(
-                charges=account.charges(violation_id, revision, standing=not revoked),
+                charges=account.charges(violation_id, kind, revision, standing=not revoked),
                 due=due,
                 expected=expected,
                 history=[one for one in history if one.occurrence == number],
@@ -320,61 +405,100 @@ def _explain_kind(
         determinations=determinations,
         exemptions=steps,
         kind=kind,
+        late_after=0 if rules is None or deadline is None else boundary_ms(rules, deadline),
         needs=None if rule is None else rule.start,
         stop=stop,
-        stopped_by=[] if rules is None else list(rules.stopped_by),
+        stopped_by=[] if rules is None else [_TOPICS[each] for each in rules.until],
+        waived_by=[each.exemption_id for each in steps if each.covers and each.effect.waive_penalty],
     )
 
 
-def _expected(due: int, stop: Stop | None, appealed: bool, judged_below: int) -> Verdict:
-    """Judge one determination by its due time."""
-    if stop is not None and stop.at < due:
+def _clock_step(
+    terms: Terms, rule: Deadline, order: Order, state: OrderState, deadline: int
+) -> ClockStep:
+    start = start_of(
+        rule, order.placed_at, order.paid_at, order.promised_ship_by, order.agreed_ship_by,
+        state.uploaded_at,
+    )  # fmt: skip
+    started_at = deadline if start is None else start
+    days = []
+    if rule.form == "working-days":
+        days = [
+            DayStep(date=date.fromordinal(day.ordinal).isoformat(), why=day.why, works=day.works)
+            for day in terms.version.clock.counted_days(rule, started_at)
+            if day is not None
+        ]
+    return ClockStep(
+        days=days,
+        deadline=deadline,
+        form=rule.form,
+        limit=0 if rule.form == "instant" else rule.amount,
+        rule=deadline_text(rule),
+        start=rule.start,
+        started_at=started_at,
+    )
+
+
+def _each_parcel(rules: Kind) -> bool:
+    return rules.parcels == "all" and "scanned" in rules.until
+
+
+def _expected(
+    late: int, stop: Stop | None, shipped: bool, appealed: bool, judged_below: int
+) -> Verdict:
+    """Judge one determination by when a fact is late for it."""
+    if shipped or (stop is not None and stop.at < late):
         return "stopped"
     if appealed:
         return "appealed"
-    return "stands" if due < judged_below else "pending"
+    return "stands" if late < judged_below else "pending"
 
 
-def _stop(rules: KindRules, state: OrderState) -> Stop | None:
+def _stop(rules: Kind, state: OrderState) -> Stop | None:
     """Find the fact that `stop_instant` gives the instant of."""
     known = {
-        "tracking-number-uploaded": state.uploaded_at,
-        "first-scan": state.scanned_at,
-        "order-closed": state.closed_at,
+        "uploaded": state.uploaded_at,
+        "scanned": None if _each_parcel(rules) else state.scanned_at,
+        "closed": state.closed_at,
     }
     stops = [
-        Stop(at=at, topic=topic) for topic in rules.stopped_by if (at := known[topic]) is not None
+        Stop(at=at, topic=_TOPICS[name]) for name in rules.until if (at := known[name]) is not None
     ]
     return min(stops, key=attrgetter("at"), default=None)
 
 
 def _exemption_steps(
-    kind: str, original: int, evidence: Evidence, order: Order
+    kind: str, running: Running, evidence: Evidence, order: Order, terms: Terms
 ) -> list[ExemptionStep]:
     """Apply the exemptions one by one; their scopes see the deadline before any of them."""
-    subject = subject_of(evidence.order_id, order)
+    state, _ = evidence.known()
+    policy = terms.version.policy
+    subject = subject_of(evidence.order_id, order, policy.platform)
     steps: list[ExemptionStep] = []
-    deadline: int | None = original
+    original = running[1]
+    now: Running | None = running
     grant_order = attrgetter("granted_at", "exemption_id")
-    for exemption in sorted(evidence.exemptions.values(), key=grant_order):
-        if deadline is None:
-            break
-        before = deadline
+    for exemption in (*policy.exemptions, *sorted(evidence.exemptions.values(), key=grant_order)):
+        before, effect = now, exemption.effect
         covered = covers(exemption, kind, subject, original)
-        if covered:
-            deadline = exempted_deadline(before, [exemption])
+        if covered and not effect.waive_penalty:
+            now = apply_effect(
+                effect, now, lambda rule: clock_of(terms, rule, order, state.uploaded_at)
+            )
         steps.append(
             ExemptionStep(
                 covers=covered,
-                deadline_after=deadline,
-                deadline_before=before,
-                effect=exemption.effect,
+                deadline_after=None if now is None else now[1],
+                deadline_before=None if before is None else before[1],
+                effect=effect,
                 exemption_id=exemption.exemption_id,
                 granted_at=exemption.granted_at,
                 outside=None if covered else outside(exemption, kind, subject, original),
-                source=exemption.source,
+                source="policy" if is_own(exemption) else exemption.source,
             )
         )
+        if covered and effect.waive:
+            break
     return steps
 
 
@@ -382,14 +506,22 @@ def outside(
     exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int
 ) -> Outside | None:
     """Name the first field of an exemption that leaves an order out, `None` if it covers it."""
-    scope = exemption.scope
+    if exemption.kinds and kind not in exemption.kinds:
+        return Outside(field="kinds", given=kind, wanted=list(exemption.kinds))
+    return outside_scope(exemption.scope, subject, deadline)
+
+
+def outside_scope(scope: Scope, subject: Subject, deadline: int) -> Outside | None:
+    """Name the first field of a scope that leaves an order out, `None` if it matches."""
     lists = (
-        ("kinds", exemption.kinds or None, kind),
         ("order_ids", scope.order_ids, subject.order_id),
         ("shop_ids", scope.shop_ids, subject.shop_id),
         ("regions", scope.regions, subject.region),
         ("ship_from_regions", scope.ship_from_regions, subject.ship_from_region),
         ("shipping_modes", scope.shipping_modes, subject.shipping_mode),
+        ("platforms", scope.platforms, subject.platform),
+        ("shop_levels", scope.shop_levels, subject.shop_level),
+        ("categories", scope.categories, subject.category),
     )
     for field, members, value in lists:
         if members is not None and value not in members:
@@ -401,4 +533,8 @@ def outside(
     for field, first, at, last in bounds:
         if (first is not None and at < first) or (last is not None and at > last):
             return Outside(field=field, given=at, wanted=[first, last])
+    if scope.agreed is not None and scope.agreed != subject.agreed:
+        return Outside(field="agreed", given=subject.agreed, wanted=[scope.agreed])
+    if scope.not_ is not None and outside_scope(scope.not_, subject, deadline) is None:
+        return Outside(field="not", given=subject.order_id, wanted=[])
     return None

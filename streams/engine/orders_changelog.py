@@ -13,11 +13,12 @@ from typing import TypeVar
 import msgspec
 
 from streams.codec.state import (
-    HEAD,
+    PARTS_AT,
     REST,
     RETIRING,
     STATE_VERSION,
     StateVersionError,
+    due_of,
     pack_order,
     unpack_order,
 )
@@ -111,14 +112,13 @@ def timers_of(
         CorruptChangelog: One is no state.
         StateVersionError: A newer program wrote it.
     """
-    unpack = HEAD.unpack_from
     for key, packed in orders:
         value = packed
-        if value[:1] != _VERSION or len(value) < HEAD.size:
+        if value[:1] != _VERSION or len(value) < PARTS_AT:
             state = read_stored(unpack_order, ORDERS_CHANGELOG, partition, key, value)
             value = pack_order(state)
             renew(key, value)
-        due = unpack(value)[1]
+        due = due_of(value)
         if value[-1] & REST == RETIRING:
             rest(due, key)
         else:

@@ -11,7 +11,7 @@ from streams.codec.state import unpack_order
 from streams.codec.states.checkpoint import VERSION, OrdersMeta, Progress, encode_meta
 from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.core.stages.orders import OrdersStage, Record
 from streams.core.time.frontier import Frontier
 from streams.engine.bulk import Bulk
@@ -69,21 +69,22 @@ class OrdersTask(PartitionTask):
     def __init__(
         self,
         partition: int,
-        policy: Policy,
+        rulebook: Rulebook,
         live: bool,
         app_id: str = "",
         partitions: int = 0,
     ) -> None:
         self.partition = partition
-        self._policy = policy
+        self._rulebook = rulebook
+        self._grace = rulebook.processing.grace
         self._app_id = app_id
         self._partitions = partitions
         self._live = live
         self._store = new_store()
-        self._stage = OrdersStage(partition, policy, self._store)
-        self._bulk = Bulk(policy, self._stage, self._store)
-        self._decoder = Decoder(policy)
-        self._policy_digest = policy.digest
+        self._stage = OrdersStage(partition, rulebook, self._store)
+        self._bulk = Bulk(rulebook, self._stage, self._store)
+        self._decoder = Decoder(rulebook)
+        self._policy_digest = rulebook.digest
         self._frontier = Frontier(len(INPUT_TOPICS))
         self._processed_ms = [0] * len(INPUT_TOPICS)
         self._offsets = [0] * len(INPUT_TOPICS)
@@ -173,7 +174,7 @@ class OrdersTask(PartitionTask):
     @property
     def policy(self) -> str:
         """The policy judged by, `name@version`."""
-        return self._policy.label
+        return self._rulebook.label
 
     @property
     def restored_policy(self) -> str | None:
@@ -206,12 +207,12 @@ class OrdersTask(PartitionTask):
     @property
     def mark_ms(self) -> int:
         """No item with a log time below it will follow."""
-        return self._frontier.reached_ms - self._policy.grace - self._amid_timers
+        return self._frontier.reached_ms - self._grace - self._amid_timers
 
     @property
     def waits_for_ms(self) -> int:
         """The effective timestamp of the first held record, or when the first timer fires."""
-        return min(self._held.earliest_ms, self._stage.timers.earliest_ms + self._policy.grace)
+        return min(self._held.earliest_ms, self._stage.timers.earliest_ms + self._grace)
 
     @property
     def states(self) -> int:
@@ -331,7 +332,7 @@ class OrdersTask(PartitionTask):
         It is where records and timers are few enough for one step and nothing concerns all orders;
         elsewhere, and where one instant has too many records, the work may stop after each.
         """
-        reached, grace = self._frontier.reached_ms, self._policy.grace
+        reached, grace = self._frontier.reached_ms, self._grace
         held, timers = self._held, self._stage.timers
         begin = max(reached, min(held.earliest_ms, timers.earliest_ms + grace))
         below = min(self._frontier.value(), begin + _WINDOW_MS)
@@ -369,7 +370,7 @@ class OrdersTask(PartitionTask):
         """Take records and timers in order; False if a bound was reached first."""
         if not self._sweep(outputs_max, states_max):
             return False
-        timers, grace = self._stage.timers, self._policy.grace
+        timers, grace = self._stage.timers, self._grace
         begin = self._next
         for index in range(begin, len(self._ready)):
             record = self._ready[index]
@@ -400,7 +401,7 @@ class OrdersTask(PartitionTask):
         """Take a record the long way; False if a bound was reached or a sweep goes on."""
         effective, rank, _, timestamp, key, value = record
         stage, store = self._stage, self._store
-        over = effective - self._policy.grace - 1
+        over = effective - self._grace - 1
         try:
             event = self._decoder.decode(rank, key, value, timestamp)
         except Refused as refused:
@@ -417,7 +418,7 @@ class OrdersTask(PartitionTask):
 
     def _forget(self) -> bool:
         """Forget what has rested for its minute; False if that was more than a step may change."""
-        over = self._below_ms - self._policy.grace - 1
+        over = self._below_ms - self._grace - 1
         keys = self._stage.retention.pop(over, _STATES_MAX)
         self._store.forget(keys, over)
         return len(keys) < _STATES_MAX
@@ -447,7 +448,7 @@ class OrdersTask(PartitionTask):
                 # All records up to the timer's instant and its grace have been processed, and
                 # none may come there any more; but timers of that very instant are left.
                 self._amid_timers = True
-                self._reach(timer[0] + self._policy.grace + 1)
+                self._reach(timer[0] + self._grace + 1)
                 return False
         return True
 
@@ -485,7 +486,7 @@ class OrdersTask(PartitionTask):
     def _meta_value(self) -> bytes:
         progress = zip(INPUT_TOPICS, self._offsets, self._processed_ms, strict=True)
         meta = OrdersMeta(
-            version=VERSION, app_id=self._app_id, policy=self._policy.label,
+            version=VERSION, app_id=self._app_id, policy=self._rulebook.label,
             reached_ms=self._frontier.reached_ms,
             topics={
                 topic: Progress(offset, last_ms, self.topic_ids.get(topic, ""))

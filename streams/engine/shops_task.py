@@ -1,4 +1,4 @@
-"""The shops stage of one partition: repartitioned violations to journal and bans."""
+"""The shops stage of one partition: repartitioned violations to journal, bans and actions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
-from streams.core.accounts.shop import Violation
+from streams.codec.states import shop_v1
+from streams.core.accounts.shop import ActionTold
+from streams.core.accounts.violation import Violation
 from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
 from streams.core.facts.outputs import (
     DeadLetterReason,
@@ -17,11 +19,12 @@ from streams.core.facts.outputs import (
     FrontierMark,
     RefusedValue,
     Released,
+    Revised,
     Revoked,
     ShopItem,
     ShopMessage,
 )
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.core.stages import announce
 from streams.core.stages.shops import ShopsStage
 from streams.engine.marks import request_record
@@ -41,14 +44,15 @@ from streams.engine.records import (
 from streams.engine.task import PartitionTask
 
 _BAN_KEY = b"\x00ban:"
+_ACTION_KEY = b"\x00action:"
 _PENDING_KEY = b"\x00pending:"
-_STATE_VERSION = b"\x01"
-_META_VERSION = 1
+_STATE_VERSION = b"\x02"
+_META_VERSION = 2
 # Items and violations one step looks at, but for those of one shop and instant: some 0.2 s.
 _VISITS_MAX = 5_000
 
 _decode_message = msgspec.json.Decoder(ShopMessage).decode
-_decode_item = msgspec.json.Decoder(Determined | Revoked | Released).decode
+_decode_item = msgspec.json.Decoder(Determined | Revised | Revoked | Released).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -69,6 +73,7 @@ class _Meta(Struct, array_like=True):
     """`None`: written by a program that kept none."""
     topic_id: str = ""
     """Of the input topic; empty if it is not known."""
+    actions: int = 0
 
 
 class _Ban(Struct, array_like=True):
@@ -81,19 +86,22 @@ class _Ban(Struct, array_like=True):
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
 _decode_violation = msgspec.msgpack.Decoder(Violation).decode
 _decode_ban = msgspec.msgpack.Decoder(_Ban).decode
+_decode_action = msgspec.msgpack.Decoder(ActionTold).decode
 
 
 class _Changes:
     """What a batch changes: the stage's store, flushed into a checkpoint."""
 
     def __init__(self) -> None:
-        self.entries: dict[bytes, Violation | ShopItem | _Ban | None] = {}
+        self.entries: dict[bytes, Violation | ShopItem | _Ban | ActionTold | None] = {}
         self.violations: dict[bytes, None] = {}
         """Keys of the violations in the changelog."""
         self.pending: dict[bytes, None] = {}
         """Keys of the waiting items in the changelog."""
         self.bans: dict[bytes, None] = {}
         """Keys of the bans in the changelog."""
+        self.actions: dict[bytes, None] = {}
+        """Keys of what was told of actions on shops."""
 
     def put_violation(self, violation: Violation) -> None:
         self.entries[_violation_key(violation)] = violation
@@ -107,6 +115,9 @@ class _Changes:
     def drop_ban(self, shop_id: str, product_id: str) -> None:
         self.entries[_ban_key(shop_id, product_id)] = None
 
+    def put_action(self, told: ActionTold) -> None:
+        self.entries[_action_key(told)] = told
+
     def put_pending(self, item: ShopItem) -> None:
         self.entries[_pending_key(item)] = item
 
@@ -118,7 +129,7 @@ class _Changes:
         records: dict[bytes, bytes | None] = {}
         for key, entry in self.entries.items():
             kept = self.kept(key)
-            if isinstance(entry, Violation | _Ban):
+            if isinstance(entry, Violation | _Ban | ActionTold):
                 records[key] = _STATE_VERSION + _encode(entry)
                 kept[key] = None
             elif entry is not None:
@@ -134,7 +145,14 @@ class _Changes:
         """Where a key belongs that the changelog holds."""
         if key.startswith(_PENDING_KEY):
             return self.pending
+        if key.startswith(_ACTION_KEY):
+            return self.actions
         return self.bans if key.startswith(_BAN_KEY) else self.violations
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many violations, waiting items, bans and actions the changelog holds."""
+        return len(self.violations), len(self.pending), len(self.bans), len(self.actions)
 
 
 class ShopsTask(PartitionTask):
@@ -147,15 +165,16 @@ class ShopsTask(PartitionTask):
     """
 
     def __init__(
-        self, partition: int, policy: Policy, sources: int, app_id: str = "", partitions: int = 0
-    ) -> None:
+        self, partition: int, rulebook: Rulebook, sources: int, app_id: str = "",
+        partitions: int = 0,
+    ) -> None:  # fmt: skip
         self.partition = partition
-        self._policy = policy
+        self._rulebook = rulebook
         self._app_id = app_id
         self._partitions = partitions
         self._changes = _Changes()
         self._sources = sources
-        self._stage = ShopsStage(policy, self._changes)
+        self._stage = ShopsStage(rulebook, self._changes)
         self._held: list[Columns] = []
         self._taken = self._more = False
         self._requested_ms = -1
@@ -194,13 +213,15 @@ class ShopsTask(PartitionTask):
         changes = self._changes
         for key in restoring:
             changes.kept(key)[key] = None
-        found = (len(changes.violations), len(changes.pending), len(changes.bans))
-        stored = (0, 0, 0) if meta is None else (meta.violations, meta.pending, meta.bans or 0)
+        found, stored = changes.counts, (0, 0, 0, 0)
+        if meta is not None:
+            stored = meta.violations, meta.pending, meta.bans or 0, meta.actions
         if found != stored:
             raise CorruptChangelog(
                 f"shops-changelog[{self.partition}] does not hold what its last checkpoint counted",
-                f"{found[0]} violations, {found[1]} waiting items and {found[2]} bans in "
-                f"partition {self.partition}, {stored[0]}, {stored[1]} and {stored[2]} counted",
+                "{} violations, {} waiting items, {} bans and {} actions in ".format(*found)
+                + f"partition {self.partition}, "
+                + "{}, {}, {} and {} counted".format(*stored),
             )
         if meta is None:
             return
@@ -235,17 +256,21 @@ class ShopsTask(PartitionTask):
         for key in changes.bans:
             ban = read_stored(_unpack_ban, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             stage.restore_ban(ban.shop_id, ban.product_id)
+        for key in changes.actions:
+            told = read_stored(
+                _unpack_action, SHOPS_CHANGELOG, self.partition, key, restoring[key]
+            )
+            stage.restore_action(told)
 
     @property
     def states(self) -> int:
-        """Violations, waiting items and bans as of the last checkpoint."""
-        changes = self._changes
-        return len(changes.violations) + len(changes.pending) + len(changes.bans)
+        """Violations, waiting items, bans and actions as of the last checkpoint."""
+        return sum(self._changes.counts)
 
     @property
     def policy(self) -> str:
         """The policy judged by, `name@version`."""
-        return self._policy.label
+        return self._rulebook.label
 
     @property
     def restored_policy(self) -> str | None:
@@ -383,7 +408,7 @@ class ShopsTask(PartitionTask):
             _Meta(
                 version=_META_VERSION,
                 app_id=self._app_id,
-                policy=self._policy.label,
+                policy=self._rulebook.label,
                 reached_ms=self._stage.reached_ms,
                 marks=[0] * self._sources,
                 offset=self._offset,
@@ -392,6 +417,7 @@ class ShopsTask(PartitionTask):
                 partitions=self._partitions,
                 bans=len(self._changes.bans),
                 topic_id=self.topic_ids.get(SHOP_VIOLATIONS, ""),
+                actions=len(self._changes.actions),
             )
         )
 
@@ -411,23 +437,31 @@ def unpack_violation(packed: bytes) -> Violation:
     Raises:
         StateVersionError: A newer program wrote it.
     """
-    return _decode_violation(_versioned("violation", packed))
+    version, value = _versioned("violation", packed)
+    return _decode_violation(value) if version > 1 else shop_v1.unpack_violation(value)
 
 
 def _unpack_ban(packed: bytes) -> _Ban:
-    return _decode_ban(_versioned("ban", packed))
+    return _decode_ban(_versioned("ban", packed)[1])
 
 
-def _versioned(what: str, packed: bytes) -> memoryview:
-    if packed[:1] != _STATE_VERSION:
-        raise StateVersionError(
-            f"{what} of version {int.from_bytes(packed[:1])}, known is {_STATE_VERSION[0]}"
-        )
-    return memoryview(packed)[1:]
+def _unpack_action(packed: bytes) -> ActionTold:
+    return _decode_action(_versioned("action", packed)[1])
+
+
+def _versioned(what: str, packed: bytes) -> tuple[int, memoryview]:
+    version = int.from_bytes(packed[:1])
+    if not 1 <= version <= _STATE_VERSION[0]:
+        raise StateVersionError(f"{what} of version {version}, known is {_STATE_VERSION[0]}")
+    return version, memoryview(packed)[1:]
 
 
 def _violation_key(violation: Violation) -> bytes:
     return f"{violation.shop_id}:{violation.violation_id}".encode()
+
+
+def _action_key(told: ActionTold) -> bytes:
+    return _ACTION_KEY + f"{told.shop_id}:{told.platform}:{told.action}".encode()
 
 
 def _ban_key(shop_id: str, product_id: str) -> bytes:
@@ -438,6 +472,9 @@ def _pending_key(item: ShopItem) -> bytes:
     if isinstance(item, Determined | Revoked):
         kind = "determined" if isinstance(item, Determined) else "revoked"
         name = f"{item.shop_id}:{item.violation_id}:{item.revision}:{kind}"
+    elif isinstance(item, Revised):
+        # One revision may have several, which wait together.
+        name = f"{item.shop_id}:{item.violation_id}:{item.revision}:revised:{item.log_time_ms}"
     else:
         name = f"{item.shop_id}:{item.order_id}:released"
     return _PENDING_KEY + name.encode()

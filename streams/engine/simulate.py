@@ -13,7 +13,7 @@ from streams.codec.encode import encode_value
 from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.outputs import DeadLetter, Source
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.engine.event_file import EventFile, Log, before, read_events
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
@@ -64,13 +64,13 @@ class Simulation(NamedTuple):
     """See `EventFile.disorder`."""
 
 
-def simulate(lines: Iterable[bytes], policy: Policy, until: int | None = None) -> list[bytes]:
+def simulate(lines: Iterable[bytes], rulebook: Rulebook, until: int | None = None) -> list[bytes]:
     """Judge a log of events as `simulate_file` does; return what comes out."""
-    return simulate_file(lines, policy, until).lines
+    return simulate_file(lines, rulebook, until).lines
 
 
 def simulate_file(
-    lines: Iterable[bytes], policy: Policy, until: int | None = None, by_time: bool = False
+    lines: Iterable[bytes], rulebook: Rulebook, until: int | None = None, by_time: bool = False
 ) -> Simulation:
     """Judge a log of events.
 
@@ -88,7 +88,7 @@ def simulate_file(
     file = read_events(lines, by_time)
     log = file.log
     emissions = _strangers(log, until)
-    for stage, partition, checkpoint in judge_log(log, policy, until):
+    for stage, partition, checkpoint in judge_log(log, rulebook, until):
         emissions += [
             _Emission(record.log_time_ms, stage, partition, len(emissions) + index, record)
             for index, record in enumerate(checkpoint.outputs)
@@ -117,23 +117,23 @@ def _refusals(file: EventFile, records: Iterable[OutRecord]) -> list[Refusal]:
     return sorted(firsts, key=_LINE)
 
 
-def judge_log(log: Log, policy: Policy, until: int | None) -> Iterator[tuple[int, int, Checkpoint]]:
+def judge_log(log: Log, rulebook: Rulebook, until: int | None) -> Iterator[tuple[int, int, Checkpoint]]:
     """Run both stages over a log; yields stage, partition and checkpoint, orders first."""
-    shops = ShopsTask(0, policy, sources=1)
+    shops = ShopsTask(0, rulebook, sources=1)
     for partition in sorted({partition for _, partition in log}):
-        for checkpoint in _orders(log, partition, policy, until):
+        for checkpoint in _orders(log, partition, rulebook, until):
             items = [r for r in checkpoint.outputs if r.topic == SHOP_VIOLATIONS]
             shops.offer(
                 SHOP_VIOLATIONS, columns([InRecord(0, 0, r.key, r.value) for r in items]), 0
             )
             yield ORDERS, partition, checkpoint
-    shops.complete(SHOP_VIOLATIONS, END_OF_TIME_MS if until is None else until - policy.grace)
+    shops.complete(SHOP_VIOLATIONS, END_OF_TIME_MS if until is None else until - rulebook.processing.grace)
     for checkpoint in _drive(shops):
         yield SHOPS, 0, checkpoint
 
 
-def _orders(log: Log, partition: int, policy: Policy, until: int | None) -> Iterator[Checkpoint]:
-    task = OrdersTask(partition, policy, live=False)
+def _orders(log: Log, partition: int, rulebook: Rulebook, until: int | None) -> Iterator[Checkpoint]:
+    task = OrdersTask(partition, rulebook, live=False)
     last = 0
     for topic in INPUT_TOPICS:
         records = before(log.get((topic, partition), []), until)

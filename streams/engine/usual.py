@@ -1,4 +1,4 @@
-"""What is usual of an order's events under a policy, and the plain way to take such events.
+"""What is usual of an order's events under a rulebook, and the plain way to take such events.
 
 Each of `pay`, `upload` and `scan` takes the usual records of a lane and leaves the others to the
 long way, which says what is wrong with them, if anything. `streams.engine.native` has the same
@@ -8,49 +8,67 @@ three, compiled; here they are complete, and need no compiler. Why that comes to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from struct import Struct
-from typing import Any, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.codec.decode import decode_all, has_sound_identifiers, surely_identifiers
+from streams.codec.decode import (
+    decode_all,
+    has_sound_identifiers,
+    identifiers,
+    surely_identifiers,
+)
 from streams.codec.state import (
-    ARRAY,
-    BEHIND_DUE,
-    HEAD,
-    MODE_FLAG,
+    EXEMPT,
+    PAID_AT,
+    PARTS_AT,
+    PHASE,
+    PLACED_AT,
+    PLAN_AT,
     RETIRING,
     SCANNED,
-    STATE_VERSION,
+    SHOP_NOTIFIED,
+    TAIL,
     UPLOADED,
     PackedOrders,
-    encode_part,
+    bought_part,
+    due_of,
+    fact_part,
+    pack_head,
 )
-from streams.core.facts.events import FirstScan, OrderPaid, ShippingMode, TrackingNumberUploaded
-from streams.core.facts.inputs import FIRST_SCAN, INPUTS, ORDER_PAID, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.accepted import ScanFact, UploadFact
+from streams.core.facts.events import FirstScan, OrderPaid, TrackingNumberUploaded
+from streams.core.facts.inputs import FIRST_SCAN, ORDER_PAID, TRACKING_NUMBER_UPLOADED
 from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
-from streams.core.rules.exemptions import Exemptions
-from streams.core.rules.policy import DeadlineRule, KindRules, Policy
+from streams.core.facts.order import subject_of
+from streams.core.rules.book import Rulebook
+from streams.core.rules.exemptions import Exemptions, paid_window, reaches
+from streams.core.rules.plan import ASK, KEEP, LONG, NOW, RETIRE, Plan
 from streams.core.time.key_buckets import Runs, runs_of
 from streams.engine.held import Lane
 
 # Keys of which the window has a record that goes the long way.
 Blocked = dict[Any, None]
-# Places of the records that are left; of those taken whose next instant has changed, the keys by
-# the minute of the new one.
-Taken = tuple[list[int], Runs]
 
-NOT_USUAL = 255
 
-# What facts begin with.
-_UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
-_SCAN = INPUTS[FIRST_SCAN].id
+class Taken(NamedTuple):
+    """What has been taken of a lane."""
 
-# Of a state's head.
-_VERSION_DUE = Struct(">Bq")
-_DUE_PLACED = Struct(">xqq")
-_DUE_PLACED_PAID = Struct(">xqqq")
+    left: list[int]
+    """Places of the records that are left."""
+    timers: Runs
+    """Keys by the minute of the timer they have now, where it has changed."""
+    retention: Runs
+    """Keys by the minute their order may be forgotten."""
+
+
+# Of a state that only facts were put into, and that has a timer.
+_ODD = RETIRING | SHOP_NOTIFIED | PHASE
+# An upload's own time, where it ends the last fact: a MessagePack integer of 8 bytes, of which an
+# instant has two zero bytes in front, and no text has any.
+_INSTANT_HEAD = b"\xcf\0\0"
+_INSTANT_BYTES = 9
 
 _PAID = msgspec.json.Decoder(OrderPaid)
 _UPLOADS = msgspec.json.Decoder(TrackingNumberUploaded)
@@ -58,241 +76,271 @@ _SCANS = msgspec.json.Decoder(FirstScan)
 
 
 class Usual:
-    """What is usual under a policy.
+    """What is usual under a rulebook.
 
     Attributes:
-        after_payment: For a mode, when anything is due first after placing, and the flags of what
-            is just paid.
-        after_upload: For each byte that may end a state, the one that ends what an upload leaves;
-            `NOT_USUAL` where that is not usual.
-        after_scan: The same for a scan.
-        judged_after_ms: States last changed at or before it may have been judged by another policy,
+        plans: By the number that states carry; the first is none.
+        compiled: What `streams.engine.native` makes of the plans, in the same places.
+        judged_after_ms: States last changed at or before it may have been judged by other rules,
             and go the long way.
     """
 
-    def __init__(self, policy: Policy, exemptions: Exemptions) -> None:
+    def __init__(self, rulebook: Rulebook, exemptions: Exemptions) -> None:
         self.judged_after_ms = -1
+        self.rulebook = rulebook
         self.exemptions = exemptions
-        self.grace = policy.grace
-        self.wait_for_order = policy.input.wait_for_order
-        self.clean = policy.retention.clean
-        self.earliest = policy.input.earliest
-        self.future_tolerance = policy.input.future_tolerance
-        closure = policy.closure
-        self.closure = END_OF_TIME_MS if closure is None else closure.after_placed
-        self.after_payment: dict[ShippingMode, tuple[int, int]] = {}
-        after_upload: dict[int, int] = {}
-        after_scan: dict[int, int] = {}
-        for mode in get_args(ShippingMode):
-            flag = MODE_FLAG[mode]
-            running = [
-                (rules, rules.deadline[mode])
-                for rules in policy.violations.values()
-                if mode in rules.deadline
-            ]
-            self.after_payment[mode] = self._first_due(running), flag
-            if not any(
-                rule.start == "uploaded" or "tracking-number-uploaded" in rules.stopped_by
-                for rules, rule in running
+        processing = rulebook.processing
+        self.grace = processing.grace
+        self.late_payment = processing.late_payment
+        self.earliest = processing.earliest
+        self.future_tolerance = processing.future_tolerance
+        plans = {
+            terms.number: Plan(terms)
+            for versions in rulebook.versions.values()
+            for version in versions
+            for _, terms in version.all_terms
+            if terms.number
+        }
+        self.plans: list[Plan | None] = [plans.get(n) for n in range(max(plans, default=0) + 1)]
+        self.compiled: list[Any] = [None] * len(self.plans)
+        self.doors = list(_doors(rulebook))
+        self.tells_apart = any(
+            version.shop_levels or version.categories
+            for versions in rulebook.versions.values()
+            for version in versions
+        )
+        """Whether any rule differs by shop level or category."""
+
+    def plan_for(self, event: OrderPaid) -> Plan | None:
+        """Return the plan of an order that nothing exempts; `None` if it goes the long way."""
+        version = self.rulebook.version_of(event.platform, event.placed_at, event.paid_at)
+        if version is None:
+            return None
+        number = version.terms(event.shipping_mode, event.shop_level, event.category).number
+        plan = self.plans[number]
+        if plan is None or not (
+            plan.asks or (event.promised_ship_by is None and event.agreed_ship_by is None)
+        ):
+            return None
+        own = version.policy.exemptions
+        if own or self.exemptions:
+            subject = subject_of(event.order_id, event, version.policy.platform)
+            if not self.exemptions.none_concern(subject) or any(
+                reaches(each.scope, subject) for each in own
             ):
-                after_upload[flag] = UPLOADED | flag
-            if all("first-scan" in rules.stopped_by for rules, _ in running):
-                after_scan[UPLOADED | flag] = SCANNED | RETIRING | flag
-        self.after_upload = _table(after_upload)
-        self.after_scan = _table(after_scan)
-
-    def _first_due(self, running: list[tuple[KindRules, DeadlineRule]]) -> int:
-        """How long after its placing anything of an order is due first."""
-        dues = [self.closure]
-        for rules, rule in running:
-            if rule.start == "placed":
-                leads = [lead for lead in rules.warn_before if lead < rule.limit]
-                dues.append(rule.limit - max(leads, default=0))
-        return min(dues)
+                return None
+        return plan
 
 
-def _table(after: Mapping[int, int]) -> bytes:
-    return bytes(after.get(flags, NOT_USUAL) for flags in range(256))
+class Door(NamedTuple):
+    """Where a payment of one platform and mode leads, for the compiled way."""
+
+    platform: bytes | None
+    """As the event names it; `None` if it names none."""
+    mode: bytes
+    ways: list[tuple[bool, int, int, list[tuple[int, int]]]]
+    """Versions, the latest first: whether they start by payment, from when on, the plan's number (0
+    where the mode is not one of the version's), and the times of payment for which an exemption of
+    the policy may change it."""
+
+
+def _doors(rulebook: Rulebook) -> Iterable[Door]:
+    for name in (None, *rulebook.versions):
+        found = rulebook.platform_of(name)
+        if found is None:
+            continue
+        versions = rulebook.versions[found]
+        for mode in dict.fromkeys(mode for version in versions for mode in version.modes):
+            ways = []
+            for version in versions:
+                policy = version.policy
+                since = -1 if policy.effective_from is None else policy.effective_from
+                odd = [paid_window(each.scope) for each in policy.exemptions]
+                number = version.terms(mode, None, None).number
+                ways.append((policy.effective_by == "paid", since, number, odd))
+            yield Door(None if name is None else name.encode(), mode.encode(), ways)
 
 
 def pay(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
     """Take the first that is heard of an order: it waits for what is due first."""
     events = decode_all(_PAID, lane.values)
-    names = [
-        f"{event.order_id}{event.shop_id}{''.join(event.product_ids)}"
-        f"{event.region or ''}{event.ship_from_region or ''}"
-        for event in events
-        if event is not None
-    ]
-    _block_unsound(lane, events, names, blocked)
-    packed, after, exemptions = store.packed, usual.after_payment, usual.exemptions
-    grace, wait = usual.grace, usual.wait_for_order
+    _block_unsound(lane, events, blocked)
+    packed, plan_for = store.packed, usual.plan_for
+    grace, late_payment = usual.grace, usual.late_payment
     earliest, tolerance = usual.earliest, usual.future_tolerance
-    pack_head, encode = HEAD.pack, encode_part
     left: list[int] = []
     taken: list[bytes] = []
     dues: list[int] = []
     for place, event, key, effective, timestamp in zip(
         range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps, strict=True
     ):
-        if (
-            event is None
-            or key in blocked
-            or key in packed
-            or event.order_id.encode() != key
-            or event.shipping_mode not in after
-        ):
+        if event is None or key in blocked or key in packed or event.order_id.encode() != key:
             left.append(place)
             blocked[key] = None
             continue
-        first_due, flags = after[event.shipping_mode]
         placed, paid, products = event.placed_at, event.paid_at, event.product_ids
-        due, latest = placed + first_due, timestamp + tolerance
+        latest = timestamp + tolerance
+        plan, due = None, NOW
         if (
-            not earliest <= placed <= latest
-            or not earliest <= paid <= latest
-            or paid < effective - wait
-            or not effective - grace <= due < NEVER_MS
-            or event.promised_ship_by is not None
-            or (len(products) > 1 and len(dict.fromkeys(products)) < len(products))
-            or (exemptions and not exemptions.spare(event))
+            earliest <= placed <= latest
+            and earliest <= paid <= latest
+            and paid >= effective - late_payment
+            and (len(products) == 1 or len(dict.fromkeys(products)) == len(products))
         ):
+            plan = plan_for(event)
+        if plan is not None:
+            due = plan.next_due(placed, paid, END_OF_TIME_MS, END_OF_TIME_MS, effective - grace - 1)
+        if plan is None or not 0 <= due < NEVER_MS:
             left.append(place)
             blocked[key] = None
             continue
-        packed[key] = pack_head(STATE_VERSION, due, placed, paid, ARRAY, 1) + encode(
-            (
-                event.shop_id, products, event.paid_amount, event.currency, event.region,
-                event.ship_from_region, effective, flags,
-            )
-        )  # fmt: skip
+        packed[key] = (
+            pack_head(due, placed, paid, plan.number) + bought_part(event) + TAIL.pack(effective, 0)
+        )
         taken.append(key)
         dues.append(due)
     store.note(taken, new=True)
-    return left, runs_of(zip(dues, taken, strict=True))
+    return Taken(left, runs_of(zip(dues, taken, strict=True)), {})
 
 
 def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
-    """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
+    """Note an upload, and when anything is due now if a clock, a stop or the closure hangs on it."""
     events = decode_all(_UPLOADS, lane.values)
-    _block_unsound(lane, events, _names_of_parcels(events), blocked)
-    packed, after, grace, closure = store.packed, usual.after_upload, usual.grace, usual.closure
-    earliest, tolerance = usual.earliest, usual.future_tolerance
-    unpack, encode = _DUE_PLACED.unpack_from, encode_part
-    left: list[int] = []
-    taken: list[bytes] = []
-    for place, event, key, effective, timestamp, state in zip(
-        range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps,
-        _states(lane, usual, store), strict=True,
-    ):  # fmt: skip
-        if (
-            event is None
-            or state is None
-            or (flags := after[state[-1]]) == NOT_USUAL
-            or key in blocked
-            or event.order_id.encode() != key
-            or event.replaces is not None
-        ):
-            left.append(place)
-            blocked[key] = None
+    _block_unsound(lane, events, blocked)
+    step = _Step(lane, usual, store, blocked)
+    for place, event, key, effective, timestamp, state in step.records(events):
+        plan = usual.plans[int.from_bytes(state[PLAN_AT:PARTS_AT])]
+        at, flags = event.uploaded_at, state[-1]
+        if plan is None or flags & _ODD or event.replaces or not step.in_time(at, timestamp):
+            step.leave(place, key)
             continue
-        due, placed = unpack(state)
-        at = event.uploaded_at
-        if (
-            not earliest <= at <= timestamp + tolerance
-            or due < effective - grace
-            or due == placed + closure
-        ):
-            left.append(place)
-            blocked[key] = None
-            continue
-        packed[key] = state + encode(
-            (
-                _UPLOAD, event.tracking_number, event.carrier, at, None,
-                effective, flags,
-            )
-        )  # fmt: skip
-        taken.append(key)
-    store.note(taken, new=False)
-    return left, {}
+        due = due_of(state)
+        placed, paid = _placed_paid(state)
+        action = plan.on_upload
+        if action == KEEP and due == placed + plan.closure:
+            action = ASK if plan.asks else LONG
+        new_due = due
+        if action != KEEP:
+            new_due = NOW
+            if action == ASK and not flags & EXEMPT:
+                new_due = plan.next_due(
+                    placed, paid, at, END_OF_TIME_MS, effective - usual.grace - 1
+                )
+        fact = UploadFact(event.tracking_number, event.carrier, at)
+        step.put(place, key, state, plan, new_due, fact_part(fact), flags | UPLOADED)
+    return step.taken()
 
 
 def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
-    """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
+    """Note a scan; the order ends if it came before anything was due and stops all clocks."""
     events = decode_all(_SCANS, lane.values)
-    _block_unsound(lane, events, _names_of_parcels(events), blocked)
-    packed, after, grace = store.packed, usual.after_scan, usual.grace
-    clean, wait = usual.clean, usual.wait_for_order
-    earliest, tolerance = usual.earliest, usual.future_tolerance
-    unpack, pack, encode = _DUE_PLACED_PAID.unpack_from, _VERSION_DUE.pack, encode_part
-    left: list[int] = []
-    taken: list[bytes] = []
-    dues: list[int] = []
-    for place, event, key, effective, timestamp, state in zip(
-        range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps,
-        _states(lane, usual, store), strict=True,
-    ):  # fmt: skip
-        if (
-            event is None
-            or state is None
-            or (flags := after[state[-1]]) == NOT_USUAL
-            or key in blocked
-            or event.order_id.encode() != key
+    _block_unsound(lane, events, blocked)
+    step = _Step(lane, usual, store, blocked)
+    for place, event, key, effective, timestamp, state in step.records(events):
+        plan = usual.plans[int.from_bytes(state[PLAN_AT:PARTS_AT])]
+        at, flags = event.scanned_at, state[-1]
+        if plan is None or flags & (_ODD & ~UPLOADED) or not step.in_time(at, timestamp):
+            step.leave(place, key)
+            continue
+        new_due = NOW
+        if plan.on_scan == RETIRE:
+            new_due = NEVER_MS if at < due_of(state) else NOW
+        elif plan.on_scan == ASK and not flags & EXEMPT:
+            uploaded = _uploaded_at(state) if flags & UPLOADED else END_OF_TIME_MS
+            if uploaded is not None:
+                placed, paid = _placed_paid(state)
+                new_due = plan.next_due(placed, paid, uploaded, at, effective - usual.grace - 1)
+        fact = ScanFact(event.tracking_number, event.carrier, at)
+        step.put(place, key, state, plan, new_due, fact_part(fact), flags | SCANNED)
+    return step.taken()
+
+
+class _Step:
+    """A lane of facts about orders there are, being taken."""
+
+    def __init__(self, lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> None:
+        self._lane, self._usual, self._store, self._blocked = lane, usual, store, blocked
+        self._left: list[int] = []
+        self._taken: list[bytes] = []
+        self._timers: list[tuple[int, bytes]] = []
+        self._retention: list[tuple[int, bytes]] = []
+
+    def records(self, events: list[Any]) -> Iterable[tuple[int, Any, Any, int, int, bytes]]:
+        """Give place, event, key, effective timestamp, timestamp and state of what may be taken."""
+        lane, usual, get, blocked = self._lane, self._usual, self._store.packed.get, self._blocked
+        grace, judged_after = usual.grace, usual.judged_after_ms
+        for place, event, key, effective, timestamp in zip(
+            range(len(lane.keys)), events, lane.keys, lane.effective, lane.timestamps, strict=True
         ):
-            left.append(place)
-            blocked[key] = None
-            continue
-        due, _, paid = unpack(state)
-        at = event.scanned_at
-        if not earliest <= at <= timestamp + tolerance or not at < due >= effective - grace:
-            left.append(place)
-            blocked[key] = None
-            continue
-        over = max(effective + clean, paid + wait)
-        packed[key] = (
-            pack(STATE_VERSION, over)
-            + state[BEHIND_DUE:]
-            + encode((_SCAN, event.tracking_number, event.carrier, at, effective, flags))
+            state = get(key)
+            if (
+                event is None
+                or state is None
+                or key in blocked
+                or event.order_id.encode() != key
+                or due_of(state) < effective - grace
+                or TAIL.unpack_from(state, len(state) - TAIL.size)[0] <= judged_after
+            ):
+                self.leave(place, key)
+            else:
+                yield place, event, key, effective, timestamp, state
+
+    def in_time(self, at: int, timestamp: int) -> bool:
+        """Tell whether an event's own time is one that is not refused."""
+        return self._usual.earliest <= at <= timestamp + self._usual.future_tolerance
+
+    def leave(self, place: int, key: Any) -> None:
+        """Leave a record to the long way, and all of its order that follow it."""
+        self._left.append(place)
+        self._blocked[key] = None
+
+    def put(
+        self, place: int, key: bytes, state: bytes, plan: Plan, due: int, fact: bytes, flags: int
+    ) -> None:
+        """Add a fact to a state, unless something is due already."""
+        if due == NOW:
+            self.leave(place, key)
+            return
+        effective = self._lane.effective[place]
+        placed, paid = _placed_paid(state)
+        if due >= NEVER_MS:
+            flags |= RETIRING
+            due = max(effective + plan.clean, paid + self._usual.late_payment)
+            self._retention.append((due, key))
+        elif due != due_of(state):
+            self._timers.append((due, key))
+        self._store.packed[key] = (
+            pack_head(due, placed, paid, plan.number)
+            + state[PARTS_AT : -TAIL.size]
+            + fact
+            + TAIL.pack(effective, flags)
         )
-        taken.append(key)
-        dues.append(over)
-    store.note(taken, new=False)
-    return left, runs_of(zip(dues, taken, strict=True))
+        self._taken.append(key)
+
+    def taken(self) -> Taken:
+        """Say what has been taken."""
+        self._store.note(self._taken, new=False)
+        return Taken(self._left, runs_of(self._timers), runs_of(self._retention))
 
 
 Take = Callable[[Lane, Usual, PackedOrders, Blocked], Taken]
 TAKE: dict[int, Take] = {ORDER_PAID: pay, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
 
 
-def _states(lane: Lane, usual: Usual, store: PackedOrders) -> Iterable[bytes | None]:
-    """Give the state of each key, `None` for those that another policy may have judged."""
-    if usual.judged_after_ms < 0:
-        return map(store.packed.get, lane.keys)
-    return (_judged_since(key, usual, store) for key in lane.keys)
+def _placed_paid(state: bytes) -> tuple[int, int]:
+    return int.from_bytes(state[PLACED_AT:PAID_AT]), int.from_bytes(state[PAID_AT:PLAN_AT])
 
 
-def _judged_since(key: Any, usual: Usual, store: PackedOrders) -> bytes | None:
-    state = store.get(key)
-    if state is None or state.last_change_ms <= usual.judged_after_ms:
-        return None
-    return store.packed[key]
+def _uploaded_at(state: bytes) -> int | None:
+    """Read when the last fact of a state, an upload, was made; `None` where that takes decoding."""
+    end = len(state) - TAIL.size
+    at = state[end - _INSTANT_BYTES : end]
+    return int.from_bytes(at[1:]) if at.startswith(_INSTANT_HEAD) else None
 
 
-def _names_of_parcels(events: list[Any]) -> list[str]:
-    return [
-        event.order_id + event.tracking_number + event.carrier
-        for event in events
-        if event is not None
-    ]
-
-
-def _block_unsound(lane: Lane, events: list[Any], names: list[str], blocked: Blocked) -> None:
-    """Block the keys of events with an identifier that has a character it must not have.
-
-    Args:
-        names: The identifiers of all events, in any order and division.
-    """
-    if not surely_identifiers("".join(names)):
+def _block_unsound(lane: Lane, events: list[Any], blocked: Blocked) -> None:
+    """Block the keys of events with an identifier that has a character it must not have."""
+    if not surely_identifiers("".join(identifiers(event) for event in events if event is not None)):
         blocked |= dict.fromkeys(
             key
             for key, event in zip(lane.keys, events, strict=True)

@@ -11,7 +11,7 @@ import resource
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.engine.compiled import NOT_COMPILED_WHY
 from streams.runtime import frame, lean
 from streams.runtime.agent import agent
@@ -96,7 +96,7 @@ class WorkerApp(frame.App):
         frame.free(self)
 
 
-def run_worker(settings: Settings, policy: Policy, parent: int | None = None) -> None:
+def run_worker(settings: Settings, rulebook: Rulebook, parent: int | None = None) -> None:
     """Run one worker process until it is told to stop.
 
     SIGTERM, SIGINT and the end of a supervising parent stop it within 5 seconds. Raises WorkerError
@@ -107,7 +107,7 @@ def run_worker(settings: Settings, policy: Policy, parent: int | None = None) ->
     """
     run_stages(
         settings,
-        product_stages(policy, settings.app_id, policy_change=settings.policy_change),
+        product_stages(rulebook, settings.app_id, policy_change=settings.policy_change),
         parent,
     )
 

@@ -20,8 +20,8 @@ from aiokafka import TopicPartition
 from streams.codec.states.checkpoint import OrdersMeta
 from streams.core.facts.events import OrderPaid
 from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID
-from streams.core.rules.deadlines import running_clock
-from streams.core.rules.policy import Policy
+from streams.core.rules.judging import clock_of
+from streams.core.rules.book import Rulebook
 from streams.engine.event_file import lenient, own_time
 from streams.engine.orders_changelog import peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
@@ -167,10 +167,11 @@ class Survey:
         oldest_ms: The oldest timestamp or deadline of these.
     """
 
-    def __init__(self, policy: Policy, frontier_ms: int) -> None:
-        self._policy = policy
+    def __init__(self, rulebook: Rulebook, frontier_ms: int) -> None:
+        self._rulebook = rulebook
         self._far_ms = frontier_ms - FAR_MS
-        self._too_old_ms = frontier_ms - policy.input.wait_for_order + _LOAD_MS
+        processing = rulebook.processing
+        self._too_old_ms = frontier_ms - min(processing.facts_wait, processing.late_payment) + _LOAD_MS
         self.behind = self.overdue = 0
         self.oldest_ms = frontier_ms
         self._paid: set[bytes] = set()
@@ -195,14 +196,12 @@ class Survey:
                 old[event.key] = min(at, old.get(event.key, at))
 
     def _look_at(self, order: OrderPaid) -> None:
-        for rules in self._policy.violations.values():
-            clock = running_clock(
-                rules.deadline.get(order.shipping_mode), order.placed_at, order.promised_ship_by,
-                None,
-            )  # fmt: skip
-            if clock is not None and clock[1] < self._far_ms:
+        terms = self._rulebook.terms_of(order)
+        for _, _, deadline in () if terms is None else terms.kinds:
+            running = terms and deadline and clock_of(terms, deadline, order, None)
+            if running and running[1] < self._far_ms:
                 self.overdue += 1
-                self.oldest_ms = min(self.oldest_ms, clock[1])
+                self.oldest_ms = min(self.oldest_ms, running[1])
                 return
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streams.core.facts.inputs import INPUT_TOPICS
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
     FRONTIER_MARKS,
@@ -19,23 +19,23 @@ from streams.runtime.stage import Stage
 
 
 def product_stages(
-    policy: Policy, app_id: str, *, policy_change: bool = False
+    rulebook: Rulebook, app_id: str, *, policy_change: bool = False
 ) -> tuple[Stage, Stage]:
     """Return the orders stage and, behind it, the shops stage.
 
     Args:
         policy_change: Replace other rules that are at work.
     """
-    rules = RulesAssignor(policy.label, policy.digest, changes=policy_change)
+    rules = RulesAssignor(rulebook.label, rulebook.digest, changes=policy_change)
 
     def orders_task(partition: int, counts: Mapping[str, int]) -> OrdersTask:
         return OrdersTask(
-            partition, policy, live=True, app_id=app_id, partitions=counts[INPUT_TOPICS[0]]
+            partition, rulebook, live=True, app_id=app_id, partitions=counts[INPUT_TOPICS[0]]
         )
 
     def shops_task(partition: int, counts: Mapping[str, int]) -> ShopsTask:
         return ShopsTask(
-            partition, policy, sources=counts[INPUT_TOPICS[0]], app_id=app_id,
+            partition, rulebook, sources=counts[INPUT_TOPICS[0]], app_id=app_id,
             partitions=counts[SHOP_VIOLATIONS],
         )  # fmt: skip
 

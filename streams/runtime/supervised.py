@@ -16,7 +16,7 @@ from streams.runtime import logs
 from streams.runtime.supervise import REFUSED
 
 if TYPE_CHECKING:
-    from streams.core.rules.policy import Policy
+    from streams.core.rules.book import Rulebook
     from streams.runtime.settings import Settings
 
 # By its name, though it runs as the main module.
@@ -28,8 +28,8 @@ def main() -> None:
     index = int(sys.argv[1])
     logs.setup(worker=index)
     settings: Settings
-    policy: Policy
-    settings, policy = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own supervisor wrote it
+    rulebook: Rulebook
+    settings, rulebook = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own supervisor wrote it
     if settings.metrics_port is not None:
         settings = replace(settings, metrics_port=settings.metrics_port + index)
     if settings.group_instance_id is not None:
@@ -39,7 +39,7 @@ def main() -> None:
     from streams.runtime.errors import WorkerError
 
     try:
-        run_worker(settings, policy, parent=sys.stdin.fileno())
+        run_worker(settings, rulebook, parent=sys.stdin.fileno())
     except WorkerError as exc:
         logs.error(log, "cannot-work", detail=exc.message, hint=exc.hint or "")
         sys.exit(REFUSED)

@@ -17,6 +17,8 @@ ENVIRONMENT_PREFIX = "SHIPCLOCK_"
 _FOR_ONE_RUN = ("policy_change",)
 # A command may hold a secret among its arguments.
 _SECRETS = ("sasl_password", "ssl_key_password", "oauth_token_command")
+# May stand as lists in a file.
+_LISTS = ("bootstrap", "policy")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _LARGEST = 2**53
 
@@ -26,7 +28,7 @@ class Program:
     """What a command needs besides the worker's settings."""
 
     policy: str = "douyin-first-scan"
-    """The rules, by name or as a TOML file."""
+    """The rules: names of policies, TOML files or folders of some, separated by commas."""
     workers: int = 1
     """Worker processes; one a core."""
 
@@ -80,7 +82,7 @@ class Key:
         Raises:
             ValueError: It is not valid; what would be. The value of a secret is not shown.
         """
-        if self.name == "bootstrap" and isinstance(value, list):
+        if self.name in _LISTS and isinstance(value, list):
             value = ",".join(map(str, value))
         shown = "the value" if self.secret else repr(value)
         if type(value) is not self.kind:

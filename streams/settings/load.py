@@ -59,7 +59,7 @@ class Loaded:
     """All settings, and for each that was given its value and origin."""
 
     settings: Settings
-    policy: str
+    policies: list[str]
     workers: int
     given: Mapping[str, Value] = field(repr=False)
 
@@ -142,13 +142,18 @@ def _from_file(file: Path, given: dict[str, Value], problems: list[str]) -> None
             problems.append(f"{where}: {name} {_unknown(name)}")
         else:
             key = KEYS[name]
-            beside = isinstance(entry, str) and (key.is_file or _is_policy_file(key, entry))
-            value = str(file.parent / entry) if beside else entry
+            value = _beside(file.parent, key, entry)
             _take(key, value, where, given, problems, is_text=False)
 
 
-def _is_policy_file(key: Key, entry: str) -> bool:
-    return key.name == "policy" and entry.endswith(".toml")
+def _beside(folder: Path, key: Key, entry: Any) -> Any:
+    """Let the names of files in a settings' file count from where that file is."""
+    if key.name == "policy" and isinstance(entry, list):
+        return [_beside(folder, key, each) for each in entry]
+    if not isinstance(entry, str):
+        return entry
+    is_file = key.name == "policy" and (entry.endswith(".toml") or "/" in entry)
+    return str(folder / entry) if key.is_file or is_file else entry
 
 
 def _line_of(text: str, name: str) -> int:
@@ -188,7 +193,8 @@ def _made(given: Mapping[str, Value]) -> Loaded:
         # Groups and transactional ids are the whole cluster's: two prefixes must not share them.
         settings = replace(settings, app_id=settings.connection.topic_prefix + settings.app_id)
     program = Program(**of(Program))
-    return Loaded(settings, program.policy, program.workers, given)
+    policies = [each.strip() for each in program.policy.split(",")]
+    return Loaded(settings, policies, program.workers, given)
 
 
 def _where(given: Mapping[str, Value]) -> dict[str, str]:

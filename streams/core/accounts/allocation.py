@@ -10,6 +10,7 @@ uses none of its order's charges. Totals are shared by the versions of a platfor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from streams.core.accounts.amounts import charge_of
@@ -109,3 +110,28 @@ class Allocation:
             by_day[day] = by_day.get(day, 0) + charge.allocated * times
             by_order = self._by_order.setdefault(total, {})
             by_order[violation.order_id] = by_order.get(violation.order_id, 0) + times
+
+
+def users_of(
+    cap: Cap, account: Account, violation: Violation, version: Version,
+    before: Sequence[tuple[Violation, Version]],
+) -> list[Violation]:  # fmt: skip
+    """List the violations whose charges on an account count for the same cap as another's.
+
+    Args:
+        before: What stands before it in the walk, each with its version.
+    """
+    day = version.clock.calendar.local_day(violation.determined_at).ordinal
+    first = 0 if cap.span == "order" else first_day(cap.span, day, cap.days)
+    found = []
+    for other, judged_by in before:
+        charge = other.charges.get(account.name)
+        if charge is None or not charge.allocated or other.kind not in account.kinds:
+            continue
+        if judged_by.policy.platform != version.policy.platform:
+            continue
+        other_day = judged_by.clock.calendar.local_day(other.determined_at).ordinal
+        same_order = other.order_id == violation.order_id
+        if same_order if cap.span == "order" else first <= other_day <= day:
+            found.append(other)
+    return found

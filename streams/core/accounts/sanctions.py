@@ -118,7 +118,7 @@ def _weight(sanction: Sanction, violation: Violation) -> int:
     """Return what a violation adds to what a sanction counts."""
     if not violation.counts or violation.kind not in sanction.counts:
         return 0
-    if sanction.of == "shop":
+    if sanction.of != "account":
         return 1
     charge = violation.charges.get(sanction.account)
     return 0 if charge is None else charge.allocated
@@ -143,3 +143,27 @@ def _lifted_at(sanction: Sanction, by_day: dict[int, int], today: int, calendar:
 
 def _judging_order(violation: Violation) -> tuple[int, int]:
     return violation.determined_at, violation.occurrence
+
+
+def counted_of(
+    sanction: Sanction, version: Version, judged: Sequence[Judged], order_id: str, now: int
+) -> list[tuple[Violation, int]]:
+    """List what a sanction counts of an order, or of its shop over the days up to an instant.
+
+    Returns:
+        Each violation with what it adds.
+    """
+    calendar = version.clock.calendar
+    today = calendar.local_day(now).ordinal
+    first = 0 if sanction.of == "order" else first_day(sanction.span, today, sanction.days)
+    return [
+        (violation, weight)
+        for violation, own in judged
+        if own.policy.platform == version.policy.platform
+        and (weight := _weight(sanction, violation))
+        and (
+            violation.order_id == order_id
+            if sanction.of == "order"
+            else first <= calendar.local_day(violation.determined_at).ordinal <= today
+        )
+    ]

@@ -93,6 +93,10 @@ class OrderState(Struct, gc=False):
     """Nothing is pending: `due_ms` is when the state goes."""
     told: bool = False
     """The shops stage knows a violation of it, and must hear of what becomes of it."""
+    plan: int = 0
+    """Which part of the rules holds for it (`Rulebook.terms_of`); 0 where that is not known."""
+    exempt: bool = False
+    """An exemption reaches it, at some deadline."""
     order: Order | None = None
     """`None` while only waiting facts are known."""
     facts: list[Fact] = []

@@ -7,9 +7,11 @@ must not: what the rules come to (the other files of this room).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
+from streams.core.facts.events import OrderPaid
 from streams.core.facts.order import Order
 from streams.core.rules.deadlines import Clock
 from streams.core.rules.policy import (
@@ -29,6 +31,11 @@ ANY_PLATFORM = "any"
 """The platform of a policy that names none: it takes every order, and stands alone."""
 
 
+NUMBER_MAX = 0xFFFF
+"""The largest number that a state can carry."""
+_Group = tuple[str, str | None, str | None]
+
+
 class Clocked(NamedTuple):
     """A kind as it holds for an order: `deadline` is `None` if it has no clock for the mode."""
 
@@ -42,6 +49,8 @@ class Terms(NamedTuple):
 
     version: Version
     kinds: tuple[Clocked, ...]
+    number: int
+    """Names this part of a rulebook in states; 0: the mode is not one of the version's."""
 
 
 class Version:
@@ -52,29 +61,40 @@ class Version:
         clock: Its calendar and deadlines.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, numbers: Iterator[int]) -> None:
         self.policy = policy
         self.clock = Clock(policy.time_zone, policy.work_week)
         self.modes = dict.fromkeys(policy.modes)
-        self._levels = _named(policy, "shop_levels")
-        self._categories = _named(policy, "categories")
-        self._terms: dict[tuple[str, str | None, str | None], Terms] = {}
+        self.shop_levels = _named(policy, "shop_levels")
+        self.categories = _named(policy, "categories")
+        self._terms: dict[_Group, Terms] = {}
+        for mode in self.modes:
+            for level in (None, *self.shop_levels):
+                for category in (None, *self.categories):
+                    group = mode, level, category
+                    self._terms[group] = self._terms_for(group, next(numbers))
         self._costs: dict[str, tuple[tuple[Account, ...], tuple[Sanction, ...]]] = {}
 
     def terms(self, mode: str, shop_level: str | None, category: str | None) -> Terms:
         """Return what holds for the orders of a mode, shop level and category."""
         # Levels and categories that no rule names are all the same.
-        level = shop_level if shop_level in self._levels else None
-        category = category if category in self._categories else None
-        key = mode if mode in self.modes else "", level, category
-        found = self._terms.get(key)
-        if found is None:
-            kinds = tuple(
-                Clocked(name, kind, kind.deadline_for(mode, level, category))
-                for name, kind in self.policy.kinds.items()
-            )
-            found = self._terms[key] = Terms(self, kinds)
-        return found
+        level = shop_level if shop_level in self.shop_levels else None
+        category = category if category in self.categories else None
+        group = mode, level, category
+        found = self._terms.get(group)
+        return self._terms_for(group, 0) if found is None else found
+
+    @property
+    def all_terms(self) -> Iterable[tuple[tuple[str, str | None, str | None], Terms]]:
+        """Every mode, shop level and category that is told apart, with what holds for it."""
+        return self._terms.items()
+
+    def _terms_for(self, group: _Group, number: int) -> Terms:
+        kinds = tuple(
+            Clocked(name, kind, kind.deadline_for(*group))
+            for name, kind in self.policy.kinds.items()
+        )
+        return Terms(self, kinds, number if number <= NUMBER_MAX else 0)
 
     def accounts(self, kind: str) -> tuple[Account, ...]:
         """Return the accounts that a violation of a kind is charged to, in the file's order."""
@@ -112,9 +132,10 @@ class Rulebook:
     def __init__(self, policies: Sequence[Policy]) -> None:
         self.policies = tuple(policies)
         self.versions: dict[str, tuple[Version, ...]] = {}
+        numbers = count(1)
         for policy in sorted(policies, key=_start, reverse=True):
             of_platform = self.versions.get(policy.platform, ())
-            self.versions[policy.platform] = (*of_platform, Version(policy))
+            self.versions[policy.platform] = (*of_platform, Version(policy, numbers))
         self.processing: Processing = policies[0].processing
         defaults = [each.platform for each in policies if each.default_platform]
         platforms = list(self.versions)
@@ -136,6 +157,10 @@ class Rulebook:
             for policy in policies
         )
 
+    def __reduce__(self) -> tuple[type[Rulebook], tuple[tuple[Policy, ...]]]:
+        # What is made ready of the policies is made again where it is used.
+        return Rulebook, (self.policies,)
+
     @property
     def label(self) -> str:
         """All versions, `name@version` joined by `+`."""
@@ -148,6 +173,16 @@ class Rulebook:
             return self.policies[0].digest
         said = "+".join(sorted(policy.digest for policy in self.policies))
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @property
+    def modes(self) -> list[str]:
+        """The shipping modes of all versions, in the order of the policies."""
+        return list(dict.fromkeys(mode for policy in self.policies for mode in policy.modes))
+
+    @property
+    def time_zone(self) -> str:
+        """The first policy's: for instants of no order."""
+        return self.policies[0].time_zone
 
     def platform_of(self, platform: str | None) -> str | None:
         """Return the platform whose rules hold for an order that names one, or none.
@@ -176,7 +211,21 @@ class Rulebook:
                 return version
         return None
 
-    def terms_of(self, order: Order) -> Terms | None:
+    def why_none(self, platform: str | None) -> str:
+        """Say why no version applies to an order that names this platform, or none."""
+        found = self.platform_of(platform)
+        platforms = ", ".join(sorted(self.versions))
+        if found is not None:
+            first = self.versions[found][-1].policy
+            return (
+                f"the order is older than the first rules of platform {found}, which start with "
+                f"{first.label} (effective_by {first.effective_by})"
+            )
+        if platform is None:
+            return f"the order names no platform, and the rules are for several: {platforms}"
+        return f"there are no rules for platform {platform}; the rules are for {platforms}"
+
+    def terms_of(self, order: Order | OrderPaid) -> Terms | None:
         """Return what an order is judged by, `None` if no version applies."""
         version = self.version_of(order.platform, order.placed_at, order.paid_at)
         if version is None:

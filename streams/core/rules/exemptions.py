@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from streams.core.facts.events import Effect, ExemptionGranted, Scope
+from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Subject
 from streams.core.rules.phrases import parse_deadline
 from streams.core.rules.policy import Deadline
@@ -39,6 +40,18 @@ class Ruling(NamedTuple):
 def is_own(exemption: ExemptionGranted) -> bool:
     """Tell whether an exemption is the policy's own: those apply first, as granted at 0."""
     return not exemption.granted_at
+
+
+def paid_window(scope: Scope) -> tuple[int, int]:
+    """Return the first and the last time of payment that a scope may cover."""
+    until = END_OF_TIME_MS if scope.paid_until is None else scope.paid_until
+    return scope.paid_from or 0, until
+
+
+def starts_at_upload(exemption: ExemptionGranted) -> bool:
+    """Tell whether an exemption makes an upload start a clock."""
+    limit = exemption.effect.limit
+    return limit is not None and parse_deadline(limit).start == "uploaded"
 
 
 def covers(exemption: ExemptionGranted, kind: str, subject: Subject, deadline: int) -> bool:
@@ -119,7 +132,7 @@ def apply_exemptions(
             waived = True
             continue
         before = now
-        now = _after(effect, now, running_of)
+        now = apply_effect(effect, now, running_of)
         if is_own(exemption):
             by_rules = now
         elif now != before:
@@ -129,7 +142,9 @@ def apply_exemptions(
     return Ruling(now, waived, by_rules, tuple(moved_by))
 
 
-def _after(effect: Effect, running: Running | None, running_of: RunningOf) -> Running | None:
+def apply_effect(
+    effect: Effect, running: Running | None, running_of: RunningOf
+) -> Running | None:
     """Apply one effect to a clock, which another rule may have left without a start."""
     if effect.waive:
         return None
@@ -146,13 +161,22 @@ def _after(effect: Effect, running: Running | None, running_of: RunningOf) -> Ru
 
 
 class Exemptions:
-    """Exemptions granted in a partition, by id; the orders or shops that one names find it."""
+    """Exemptions granted in a partition, by id; the orders or shops that one names find it.
+
+    Attributes:
+        orders: Keys of orders that one names.
+        shops: Shops that one names, encoded.
+        windows: Times of payment that the others cover.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[str, ExemptionGranted] = {}
         self._wide: list[ExemptionGranted] = []
         self._of_shop: dict[str, list[ExemptionGranted]] = {}
         self._of_order: dict[str, list[ExemptionGranted]] = {}
+        self.orders: dict[bytes, None] = {}
+        self.shops: dict[bytes, None] = {}
+        self.windows: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -167,12 +191,15 @@ class Exemptions:
         scope = exemption.scope
         if scope.order_ids is not None:
             for order_id in dict.fromkeys(scope.order_ids):
+                self.orders[order_id.encode()] = None
                 insort(self._of_order.setdefault(order_id, []), exemption, key=_GRANT_ORDER)
         elif scope.shop_ids is not None:
             for shop_id in dict.fromkeys(scope.shop_ids):
+                self.shops[shop_id.encode()] = None
                 insort(self._of_shop.setdefault(shop_id, []), exemption, key=_GRANT_ORDER)
         else:
             insort(self._wide, exemption, key=_GRANT_ORDER)
+            self.windows.append(paid_window(scope))
 
     def candidates(self, order_id: str, shop_id: str) -> list[ExemptionGranted]:
         """List those that may cover an order, in (granted_at, exemption_id) order."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.events import ExemptionGranted, OrderPaid
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Occurrence, Order, OrderState, Subject
 from streams.core.rules.book import Terms
@@ -59,7 +59,7 @@ def rulings_of(
 
 
 def clock_of(
-    terms: Terms, deadline: Deadline, order: Order, uploaded_at: int | None
+    terms: Terms, deadline: Deadline, order: Order | OrderPaid, uploaded_at: int | None
 ) -> Running | None:
     """Start the clock of an order under a deadline; `None` while what it counts from is not known.
 

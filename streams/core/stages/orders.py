@@ -35,6 +35,7 @@ from streams.core.facts.order import (
     Occurrence,
     Order,
     OrderState,
+    Subject,
     Waiting,
     find_occurrence,
     know,
@@ -52,7 +53,7 @@ from streams.core.facts.outputs import (
     ShopItem,
 )
 from streams.core.rules.book import Rulebook, Terms
-from streams.core.rules.exemptions import Exemptions, covers
+from streams.core.rules.exemptions import Exemptions, covers, reaches, starts_at_upload
 from streams.core.rules.judging import (
     CLOSURE,
     WARNING,
@@ -257,28 +258,21 @@ class OrdersStage:
             if state is None or order is None:
                 continue
             order_id = key.decode()
-            if self._concerns(sweep.exemption, order_id, state, order):
+            terms = self._rulebook.terms_of(order)
+            if terms is None:
+                continue
+            subject = subject_of(order_id, order, terms.version.policy.platform)
+            if _concerns(sweep.exemption, terms, subject, state, order):
                 self._reconcile(key, order_id, state, sweep.log_time, sweep.exemption)
+            elif reaches(sweep.exemption.scope, subject):
+                # Its deadline may come within the scope yet.
+                _note_exempt(state, sweep.exemption)
+                self._store.put(key, state)
         sweep.done = end
         if end < len(sweep.keys):
             return False
         self._sweep = None
         return True
-
-    def _concerns(
-        self, exemption: ExemptionGranted, order_id: str, state: OrderState, order: Order
-    ) -> bool:
-        terms = self._rulebook.terms_of(order)
-        if terms is None:
-            return False
-        subject = subject_of(order_id, order, terms.version.policy.platform)
-        for name, _, deadline in terms.kinds:
-            running = None
-            if deadline is not None:
-                running = clock_of(terms, deadline, order, state.uploaded_at)
-            if running is not None and covers(exemption, name, subject, running[1]):
-                return True
-        return False
 
     # Timers
 
@@ -376,10 +370,14 @@ class OrdersStage:
         """Apply the policy's own exemptions, then those granted; `None` if there are none."""
         own = terms.version.policy.exemptions
         granted = self.exemptions.candidates(order_id, order.shop_id) if self.exemptions else ()
+        state.plan, state.exempt = terms.number, False
         if not own and not granted:
             return None
         subject = subject_of(order_id, order, terms.version.policy.platform)
-        return rulings_of(terms, order, state, subject, [*own, *granted])
+        exemptions = [each for each in (*own, *granted) if reaches(each.scope, subject)]
+        for exemption in exemptions:
+            _note_exempt(state, exemption)
+        return rulings_of(terms, order, state, subject, exemptions) if exemptions else None
 
     def _tell_deadlines(
         self, order_id: str, order: Order, state: OrderState, terms: Terms, rulings: Rulings,
@@ -533,6 +531,26 @@ class OrdersStage:
             self.items.append(
                 Released(log_time_ms=log_time, order_id=key.decode(), shop_id=order.shop_id)
             )
+
+
+def _concerns(
+    exemption: ExemptionGranted, terms: Terms, subject: Subject, state: OrderState, order: Order
+) -> bool:
+    """Tell whether an exemption covers a kind whose clock runs."""
+    for name, _, deadline in terms.kinds:
+        running = None
+        if deadline is not None:
+            running = clock_of(terms, deadline, order, state.uploaded_at)
+        if running is not None and covers(exemption, name, subject, running[1]):
+            return True
+    return False
+
+
+def _note_exempt(state: OrderState, exemption: ExemptionGranted) -> None:
+    """Keep that an exemption reaches an order, for those who do not judge with all its facts."""
+    state.exempt = True
+    if starts_at_upload(exemption):
+        state.plan = 0
 
 
 def _reason_of(
