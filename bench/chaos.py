@@ -46,7 +46,7 @@ from streams.engine.records import BETWEEN_STAGES, InRecord
 from streams.engine.simulate import judge_log
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.publish import InputEvent, targets
 from streams.runtime.rights import rights_of
@@ -619,7 +619,7 @@ def simulated(outcome: Outcome) -> list[cluster.LogRecord]:
         )
     return [
         cluster.LogRecord(made.topic, -1, made.log_time_ms, made.key, made.value, made.headers)
-        for _, _, checkpoint in judge_log(log, load_policy(POLICY), outcome.until_ms)
+        for _, _, checkpoint in judge_log(log, load_rulebook([POLICY]), outcome.until_ms)
         for made in checkpoint.outputs
         if made.topic not in BETWEEN_STAGES
     ]

@@ -33,7 +33,7 @@ from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.checkpoint import Transactions
 from streams.runtime.progress import Progress
@@ -84,7 +84,7 @@ def main() -> None:
 
 def orders_stage() -> Stage:
     """Return the product's stage."""
-    return product_stages(load_policy("douyin-first-scan"), APP_ID)[0]
+    return product_stages(load_rulebook(["douyin-first-scan"]), APP_ID)[0]
 
 
 async def write(bootstrap: str, partitions: int, states: int) -> None:

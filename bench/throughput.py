@@ -33,7 +33,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from streams.broker import EmbeddedBroker
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.testing import cluster
 
 DEFAULT = "douyin-first-scan"
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--policy", default=DEFAULT)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    known, asked = load_policy(DEFAULT), load_policy(arguments.policy)
+    known, asked = load_rulebook([DEFAULT]), load_rulebook([arguments.policy])
     if (asked.violations, asked.closure) != (known.violations, known.closure):
         parser.error(
             f"{arguments.policy}: its [violations] or [closure] differ from those of {DEFAULT}, "

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.broker import EmbeddedBroker, broker_status
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
 from streams.testing import cluster
@@ -91,7 +91,7 @@ class Reach(NamedTuple):
 
 def stages() -> list[Stage]:
     """Return the product's stages."""
-    return list(product_stages(load_policy(POLICY), APP_ID))
+    return list(product_stages(load_rulebook([POLICY]), APP_ID))
 
 
 async def reached(bootstrap: str) -> dict[Place, Reach]:

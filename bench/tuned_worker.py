@@ -10,7 +10,7 @@ import argparse
 import pickle
 
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime import logs
 from streams.runtime.app import run_worker
 from streams.runtime.settings import Settings
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", type=setting)
     options = parser.parse_args()
-    policy = load_policy(options.policy)
+    policy = load_rulebook([options.policy])
     settings = Settings(connection=Connection(options.bootstrap), **dict(options.set))
     logs.setup()
     if options.workers == 1:

@@ -31,15 +31,17 @@ cdef extern from "Python.h":
 from hashlib import sha256
 from pathlib import Path
 
-from streams.codec.state import ARRAY, BEHIND_DUE, HEAD, REST, RETIRING, STATE_VERSION
-from streams.core.time import key_buckets as minutes
-from streams.core.facts.instants import NEVER_MS
+from streams.codec import state as layout
 from streams.core.facts.events import TIME_MS_MAX
 from streams.core.facts.inputs import FIRST_SCAN, INPUTS, ORDER_PAID, TRACKING_NUMBER_UPLOADED
-from streams.engine.usual import NOT_USUAL
+from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
+from streams.core.rules import plan as plans
+from streams.core.rules.stops import SECOND_MS
+from streams.core.time import key_buckets as minutes
+from streams.engine.usual import Taken
 
-if STATE_VERSION != 2:
-    raise ImportError("streams.engine.native writes states of version 2")
+if layout.STATE_VERSION != 3:
+    raise ImportError("streams.engine.native writes states of version 3")
 _source = Path(__file__).with_name("native.pyx")
 if _source.exists() and sha256(_source.read_bytes()).hexdigest() != SOURCE_SHA256.decode():
     raise ImportError("streams.engine.native was compiled from another native.pyx")
@@ -59,17 +61,42 @@ cdef int64_t _TIMESTAMP_MAX = 1 << 60
 cdef int64_t _AMOUNT_MAX = 2**53 - 1
 cdef int64_t _TIME_MAX = TIME_MS_MAX
 cdef int64_t _NEVER = NEVER_MS
-cdef uint8_t _NOT_USUAL = NOT_USUAL
-cdef uint8_t _VERSION = STATE_VERSION
-cdef uint8_t _ARRAY_BYTE = ARRAY
+cdef int64_t _END_OF_TIME = END_OF_TIME_MS
+cdef int64_t _SECOND = SECOND_MS
+cdef uint8_t _VERSION = layout.STATE_VERSION
 cdef uint8_t _UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
 cdef uint8_t _SCAN = INPUTS[FIRST_SCAN].id
-cdef uint8_t _REST = REST
-cdef uint8_t _RETIRING = RETIRING
+cdef uint8_t _REST = layout.REST
+cdef uint8_t _RETIRING = layout.RETIRING
+cdef uint8_t _EXEMPT = layout.EXEMPT
+cdef uint8_t _UPLOADED = layout.UPLOADED
+cdef uint8_t _SCANNED = layout.SCANNED
+# Of a state that only facts were put into, and that has a timer.
+cdef uint8_t _NOT_USUAL = layout.RETIRING | layout.SHOP_NOTIFIED | layout.PHASE
 cdef int64_t _MINUTE = minutes.MINUTE_MS
 cdef char _END = ord(minutes.END)
-cdef Py_ssize_t _HEAD_SIZE = HEAD.size
-cdef Py_ssize_t _BEHIND_DUE = BEHIND_DUE
+cdef Py_ssize_t _PLACED_AT = layout.PLACED_AT
+cdef Py_ssize_t _PAID_AT = layout.PAID_AT
+cdef Py_ssize_t _PLAN_AT = layout.PLAN_AT
+cdef Py_ssize_t _PARTS_AT = layout.PARTS_AT
+cdef Py_ssize_t _TAIL_SIZE = layout.TAIL.size
+cdef int _INSTANT_BYTES = layout.INSTANT_BYTES
+cdef int _PLAN_BYTES = layout.PARTS_AT - layout.PLAN_AT
+
+# The plan of a state, see `streams.core.rules.plan`. One with more clocks or warnings than these is
+# left to the plain way.
+cdef enum:
+    _ROWS_MAX = 8
+    _LEADS_MAX = 8
+    _PIECES_MAX = 4
+
+cdef int _KEEP = plans.KEEP
+cdef int _RETIRE = plans.RETIRE
+cdef int _ASK = plans.ASK
+cdef int _LONG = plans.LONG
+cdef int64_t _NOW = plans.NOW
+cdef int _STOPPED_BY_UPLOAD = plans.STOPPED_BY_UPLOAD
+cdef int _STOPPED_BY_SCAN = plans.STOPPED_BY_SCAN
 
 # What a byte of a string is: text, its end, what is never plain, or what no identifier has.
 cdef enum:
@@ -227,28 +254,16 @@ cdef inline bint _is_key(Text* text, object key) noexcept:
     )
 
 
-cdef inline int64_t _big_endian(const uint8_t* at) noexcept nogil:
+cdef inline int64_t _big_endian(const uint8_t* at, Py_ssize_t size) noexcept nogil:
     cdef uint64_t number = 0
-    cdef int place
-    for place in range(8):
+    cdef Py_ssize_t place
+    for place in range(size):
         number = number << 8 | at[place]
     return <int64_t> number
 
 
-cdef inline bint _judged_since(
-    const uint8_t* state, Py_ssize_t size, int64_t judged_after
-) noexcept nogil:
-    """Whether a state that has a way from here surely changed after an instant."""
-    cdef const uint8_t* changed = state + size - 10
-    if judged_after < 0:
-        return True
-    # In front of the flags stands the log time of the last change. Where that is a shorter number,
-    # of 1970, these bytes are of text or nil in front of it, which are never zero.
-    return (
-        changed[0] == 0xCF
-        and changed[1] == changed[2] == 0
-        and _big_endian(changed + 1) > judged_after
-    )
+cdef inline int64_t _due(const uint8_t* state) noexcept nogil:
+    return _big_endian(state + 1, 8)
 
 
 # Writing MessagePack, the shortest form of each value.
@@ -290,6 +305,110 @@ cdef inline uint8_t* _put_text(uint8_t* out, Text* text) noexcept nogil:
         out += 2
     memcpy(out, text.at, text.size)
     return out + text.size
+
+
+# When anything is due.
+
+cdef struct Piece:
+    int64_t begin
+    int64_t end
+    int64_t value
+    bint moves
+
+
+cdef struct Row:
+    int start
+    int stops
+    bint on_time_at_limit
+    int leads_count
+    int64_t leads[_LEADS_MAX]
+    Piece pieces[_PIECES_MAX]
+    int next_piece
+
+
+cdef class Clocks:
+    """A plan's rows, and what is remembered of each around the starts of late."""
+
+    cdef Row rows[_ROWS_MAX]
+    cdef int count
+    cdef int64_t closure
+    cdef int64_t clean
+    cdef int on_upload
+    cdef int on_scan
+    cdef bint asks
+    cdef bint fits
+    cdef object plan
+
+    def __init__(self, object plan):
+        cdef int place, lead
+        self.plan = plan
+        self.fits = len(plan.rows) <= _ROWS_MAX and all(
+            len(row.leads) <= _LEADS_MAX for row in plan.rows
+        )
+        self.closure, self.clean = plan.closure, plan.clean
+        self.on_upload, self.on_scan, self.asks = plan.on_upload, plan.on_scan, plan.asks
+        self.count = len(plan.rows) if self.fits else 0
+        for place in range(self.count):
+            row = plan.rows[place]
+            self.rows[place].start, self.rows[place].stops = row.start, row.stops
+            self.rows[place].on_time_at_limit = row.on_time_at_limit
+            self.rows[place].leads_count = len(row.leads)
+            for lead in range(self.rows[place].leads_count):
+                self.rows[place].leads[lead] = row.leads[lead]
+            for lead in range(_PIECES_MAX):
+                self.rows[place].pieces[lead].begin = self.rows[place].pieces[lead].end = 0
+            self.rows[place].next_piece = 0
+
+    cdef int64_t _deadline(self, int place, int64_t start) except? -2:
+        cdef Row* row = &self.rows[place]
+        cdef int each
+        cdef Piece* piece
+        for each in range(_PIECES_MAX):
+            piece = &row.pieces[each]
+            if piece.begin <= start < piece.end:
+                return start + piece.value if piece.moves else piece.value
+        piece = &row.pieces[row.next_piece]
+        row.next_piece = (row.next_piece + 1) % _PIECES_MAX
+        piece.begin, piece.end, piece.moves, piece.value = self.plan.rows[place].piece(start)
+        return start + piece.value if piece.moves else piece.value
+
+    cdef int64_t next_due(
+        self, int64_t placed, int64_t paid, int64_t uploaded, int64_t scanned, int64_t limit
+    ) except? -2:
+        """As `Plan.next_due`."""
+        cdef int64_t best = placed + self.closure, start, stop, deadline, late, at
+        cdef int place, lead
+        cdef Row* row
+        if best > uploaded or best > scanned:
+            best = _END_OF_TIME
+        for place in range(self.count):
+            row = &self.rows[place]
+            start = placed if row.start == 0 else paid if row.start == 1 else uploaded
+            if start == _END_OF_TIME:
+                continue
+            stop = uploaded if row.stops & _STOPPED_BY_UPLOAD else _END_OF_TIME
+            if row.stops & _STOPPED_BY_SCAN and scanned < stop:
+                stop = scanned
+            deadline = late = self._deadline(place, start)
+            if row.on_time_at_limit:
+                late += 1 if deadline % _SECOND else _SECOND
+            if late <= stop and late < best:
+                best = late
+            for lead in range(row.leads_count):
+                at = deadline - row.leads[lead]
+                if start < at <= stop and limit < at < best:
+                    best = at
+        return best if best > limit else _NOW
+
+
+cdef Clocks _clocks_of(list compiled, list known, Py_ssize_t number):
+    """Return the clocks of a plan; `None` where the long way or the plain one is taken."""
+    if number >= len(compiled) or known[number] is None:
+        return None
+    found = compiled[number]
+    if found is None:
+        found = compiled[number] = Clocks(known[number])
+    return <Clocks> found
 
 
 # The events.
@@ -349,9 +468,14 @@ cdef struct Paid:
     int64_t placed
     int64_t paid
     int64_t amount
+    int64_t goods_amount
+    bint has_goods_amount
     Text currency
     Text region
     Text ship_from_region
+    Text platform
+    Text shop_level
+    Text category
 
 
 cdef bint _read_products(Cursor* c, Paid* paid) noexcept nogil:
@@ -386,7 +510,7 @@ cdef bint _read_currency(Cursor* c, Text* text) noexcept nogil:
 
 
 cdef bint _read_paid(object value, Paid* paid):
-    """Read a payment without a promised date."""
+    """Read a payment without a promised or agreed date, and without a warehouse."""
     cdef Cursor c
     cdef Text name
     cdef int found = 0, field, bit
@@ -396,6 +520,8 @@ cdef bint _read_paid(object value, Paid* paid):
     paid.currency.at = <const uint8_t*> b"CNY"
     paid.currency.size = 3
     paid.region.at = paid.ship_from_region.at = NULL
+    paid.platform.at = paid.shop_level.at = paid.category.at = NULL
+    paid.has_goods_amount = False
     while True:
         field = _next_field(&c, &name, first)
         if field != FIELD:
@@ -421,8 +547,23 @@ cdef bint _read_paid(object value, Paid* paid):
             bit, plain = 256, _read_text(&c, &paid.region, True)
         elif _is(&name, b"ship_from_region", 16):
             bit, plain = 512, _read_text(&c, &paid.ship_from_region, True)
+        elif _is(&name, b"platform", 8):
+            bit, plain = 1024, _read_text(&c, &paid.platform, True)
+        elif _is(&name, b"shop_level", 10):
+            bit, plain = 2048, _read_text(&c, &paid.shop_level, True)
+        elif _is(&name, b"category", 8):
+            bit, plain = 4096, _read_text(&c, &paid.category, True)
+        elif _is(&name, b"goods_amount", 12):
+            bit, plain = 8192, _read_number(&c, &paid.goods_amount)
+            paid.has_goods_amount = True
         else:
-            bit, plain = 0, not _is(&name, b"promised_ship_by", 16) and _skip_value(&c)
+            bit = 0
+            plain = (
+                not _is(&name, b"promised_ship_by", 16)
+                and not _is(&name, b"agreed_ship_by", 14)
+                and not _is(&name, b"warehouse", 9)
+                and _skip_value(&c)
+            )
         if not plain or found & bit:
             return False
         found |= bit
@@ -430,17 +571,50 @@ cdef bint _read_paid(object value, Paid* paid):
 
 
 cdef inline bytes _state(
-    const uint8_t* one, Py_ssize_t one_size, const uint8_t* two, Py_ssize_t two_size,
-    const uint8_t* three, Py_ssize_t three_size,
+    const uint8_t* head, const uint8_t* parts, Py_ssize_t parts_size, const uint8_t* part,
+    Py_ssize_t part_size, int64_t changed, uint8_t flags,
 ):
-    """Join up to three runs of bytes."""
-    cdef bytes state = PyBytes_FromStringAndSize(NULL, one_size + two_size + three_size)
-    cdef char* at = PyBytes_AS_STRING(state)
-    memcpy(at, one, one_size)
-    memcpy(at + one_size, two, two_size)
-    if three_size:
-        memcpy(at + one_size + two_size, three, three_size)
+    """Join a head, the parts there were, a new one, and a tail."""
+    cdef bytes state = PyBytes_FromStringAndSize(
+        NULL, _PARTS_AT + parts_size + part_size + _TAIL_SIZE
+    )
+    cdef uint8_t* out = <uint8_t*> PyBytes_AS_STRING(state)
+    memcpy(out, head, _PARTS_AT)
+    out += _PARTS_AT
+    memcpy(out, parts, parts_size)
+    out += parts_size
+    memcpy(out, part, part_size)
+    out = _put_bytes(out + part_size, changed, _TAIL_SIZE - 1)
+    out[0] = flags
     return state
+
+
+cdef inline int _put_head(
+    uint8_t* out, int64_t due, int64_t placed, int64_t paid, int64_t plan
+) noexcept nogil:
+    out = _put_bytes(out, _VERSION, 1)
+    out = _put_bytes(out, due, 8)
+    out = _put_bytes(out, placed, _INSTANT_BYTES)
+    out = _put_bytes(out, paid, _INSTANT_BYTES)
+    _put_bytes(out, plan, _PLAN_BYTES)
+    return 0
+
+
+cdef class Runs:
+    """Keys by the minute of an instant."""
+
+    cdef dict runs
+    cdef int64_t minute
+    cdef bytearray run
+
+    def __init__(self):
+        self.runs, self.minute, self.run = {}, -1, None
+
+    cdef int add(self, int64_t due, object key) except -1:
+        if self.run is None or due // _MINUTE != self.minute:
+            self.minute = due // _MINUTE
+            self.run = self.runs.setdefault(self.minute, bytearray())
+        return _append_key(self.run, key)
 
 
 cdef inline bint _is_tame(int64_t timestamp, int64_t effective) noexcept nogil:
@@ -486,30 +660,129 @@ cdef int _append_key(bytearray run, object key) except -1:
     return 0
 
 
+cdef bint _exempt(object exemptions, object key, Paid* paid):
+    """Whether some exemption may reach an order."""
+    if not exemptions:
+        return False
+    if PyDict_Contains(exemptions.orders, key):
+        return True
+    if len(exemptions.shops) > 0 and PyDict_Contains(
+        exemptions.shops, PyBytes_FromStringAndSize(<const char*> paid.shop_id.at, paid.shop_id.size)
+    ):
+        return True
+    return _within(exemptions.windows, paid.paid)
+
+
+cdef bint _within(list windows, int64_t at):
+    cdef int64_t first, last
+    for first, last in windows:
+        if first <= at <= last:
+            return True
+    return False
+
+
+cdef tuple _door(list doors, Paid* paid, tuple last):
+    """Find the door of a payment; `None` if it has none."""
+    cdef tuple door
+    if last is not None and _is_door(last, paid):
+        return last
+    for door in doors:
+        if _is_door(door, paid):
+            return door
+    return None
+
+
+cdef inline bint _is_door(tuple door, Paid* paid):
+    cdef object platform = door[0]
+    cdef bytes mode = door[1]
+    if not _is(&paid.shipping_mode, PyBytes_AS_STRING(mode), PyBytes_GET_SIZE(mode)):
+        return False
+    if platform is None:
+        return paid.platform.at == NULL
+    return paid.platform.at != NULL and _is(
+        &paid.platform, PyBytes_AS_STRING(platform), PyBytes_GET_SIZE(platform)
+    )
+
+
+cdef int64_t _way(tuple door, Paid* paid) except -1:
+    """Return the number of the plan of a payment; 0 if it takes the long way, or the plain one."""
+    cdef int64_t since, number
+    cdef bint by_paid
+    cdef list odd
+    for by_paid, since, number, odd in <list> door[2]:
+        if since <= (paid.paid if by_paid else paid.placed):
+            return 0 if odd and _within(odd, paid.paid) else number
+    return 0
+
+
+cdef inline uint8_t* _put_bought(uint8_t* out, Paid* paid) noexcept nogil:
+    """Write what was bought, up to the last that is known."""
+    cdef int count = 5, product
+    if paid.region.at != NULL:
+        count = 6
+    if paid.ship_from_region.at != NULL:
+        count = 7
+    if paid.platform.at != NULL:
+        count = 8
+    if paid.shop_level.at != NULL:
+        count = 9
+    if paid.category.at != NULL:
+        count = 10
+    if paid.has_goods_amount:
+        count = 11
+    out = _put_bytes(out, 0x90 | count, 1)
+    out = _put_text(out, &paid.shop_id)
+    if paid.products_count < 16:
+        out = _put_bytes(out, 0x90 | paid.products_count, 1)
+    else:
+        out = _put_bytes(out, 0xDC, 1)
+        out = _put_bytes(out, paid.products_count, 2)
+    for product in range(paid.products_count):
+        out = _put_text(out, &paid.products[product])
+    out = _put_text(out, &paid.shipping_mode)
+    out = _put_number(out, paid.amount)
+    out = _put_text(out, &paid.currency)
+    if count > 5:
+        out = _put_text(out, &paid.region)
+    if count > 6:
+        out = _put_text(out, &paid.ship_from_region)
+    if count > 7:
+        out = _put_text(out, &paid.platform)
+    if count > 8:
+        out = _put_text(out, &paid.shop_level)
+    if count > 9:
+        out = _put_text(out, &paid.category)
+    if count > 10:
+        out = _put_number(out, paid.goods_amount)
+    return out
+
+
 def pay(object lane, object usual, object store, dict blocked):
     """Take the first that is heard of an order.
 
     Returns:
-        `usual.Taken`, and how many values could not be read.
+        `usual.Taken`, and how many values are for the plain way to read.
     """
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
     cdef dict packed = store.packed, changed = store.changed
-    cdef list modes = [(mode.encode(), *after) for mode, after in usual.after_payment.items()]
+    cdef list doors = usual.doors, compiled = usual.compiled, known = usual.plans
+    cdef object exemptions = usual.exemptions if usual.exemptions else None
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
-    cdef int64_t wait = usual.wait_for_order, grace = usual.grace
+    cdef int64_t late_payment = usual.late_payment, grace = usual.grace
+    cdef bint tells_apart = usual.tells_apart
     cdef list left = []
-    cdef dict passed = {}, runs = {}
-    cdef int64_t minute = -1
-    cdef bytearray run = None
+    cdef dict passed = {}
+    cdef Runs timers = Runs()
     cdef Paid paid
     cdef uint8_t head[32]
     cdef uint8_t part[_VALUE_MAX + 256]
     cdef uint8_t* out
-    cdef int64_t effective, timestamp, due, latest, first_due = 0
-    cdef int flags, product, unread = 0
+    cdef int64_t effective, timestamp, due, latest, number
+    cdef int unread = 0
     cdef Py_ssize_t place
-    cdef bytes name
+    cdef Clocks clocks
+    cdef tuple door = None, found
     for place in range(_length(lane)):
         key = keys[place]
         timestamp, effective = timestamps[place], effective_ms[place]
@@ -521,91 +794,119 @@ def pay(object lane, object usual, object store, dict blocked):
             and not _passed(blocked, passed, key)
             and not PyDict_Contains(packed, key)
         ):
-            for name, first_due, flags in modes:
-                if _is(&paid.shipping_mode, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
-                    break
-            else:
-                flags = _NOT_USUAL
-            due, latest = paid.placed + first_due, min(timestamp + tolerance, _TIME_MAX)
+            latest = min(timestamp + tolerance, _TIME_MAX)
+            found = _door(doors, &paid, door)
             if (
-                flags != _NOT_USUAL
+                found is not None
                 and earliest <= paid.placed <= latest
                 and earliest <= paid.paid <= latest
-                and paid.paid >= effective - wait
-                and effective - grace <= due < _NEVER
+                and paid.paid >= effective - late_payment
                 and paid.amount <= _AMOUNT_MAX
+                and (not paid.has_goods_amount or paid.goods_amount <= _AMOUNT_MAX)
             ):
-                out = _put_bytes(head, _VERSION, 1)
-                out = _put_bytes(out, due, 8)
-                out = _put_bytes(out, paid.placed, 8)
-                out = _put_bytes(out, paid.paid, 8)
-                out = _put_bytes(out, _ARRAY_BYTE, 1)
-                _put_bytes(out, 1, 2)
-                out = _put_bytes(part, 0x98, 1)
-                out = _put_text(out, &paid.shop_id)
-                if paid.products_count < 16:
-                    out = _put_bytes(out, 0x90 | paid.products_count, 1)
+                door = found
+                number = _way(door, &paid)
+                clocks = _clocks_of(compiled, known, number)
+                if (
+                    clocks is None
+                    or not clocks.fits
+                    or (tells_apart and (paid.shop_level.at != NULL or paid.category.at != NULL))
+                    or (exemptions is not None and _exempt(exemptions, key, &paid))
+                ):
+                    unread += 1
                 else:
-                    out = _put_bytes(out, 0xDC, 1)
-                    out = _put_bytes(out, paid.products_count, 2)
-                for product in range(paid.products_count):
-                    out = _put_text(out, &paid.products[product])
-                out = _put_number(out, paid.amount)
-                out = _put_text(out, &paid.currency)
-                out = _put_text(out, &paid.region)
-                out = _put_text(out, &paid.ship_from_region)
-                out = _put_number(out, effective)
-                out = _put_number(out, flags)
-                PyDict_SetItem(packed, key, _state(head, _HEAD_SIZE, part, out - part, NULL, 0))
-                PyDict_SetDefault(changed, key, True)
-                if run is None or due // _MINUTE != minute:
-                    minute = due // _MINUTE
-                    run = runs.setdefault(minute, bytearray())
-                _append_key(run, key)
-                continue
+                    due = clocks.next_due(
+                        paid.placed, paid.paid, _END_OF_TIME, _END_OF_TIME, effective - grace - 1
+                    )
+                    if 0 <= due < _NEVER:
+                        _put_head(head, due, paid.placed, paid.paid, number)
+                        out = _put_bought(part, &paid)
+                        PyDict_SetItem(
+                            packed, key, _state(head, part, 0, part, out - part, effective, 0)
+                        )
+                        PyDict_SetDefault(changed, key, True)
+                        timers.add(due, key)
+                        continue
         left.append(place)
         PyDict_SetItem(passed, key, None)
-    return left, runs, unread
+    return Taken(left, timers.runs, {}), unread
 
 
 def upload(object lane, object usual, object store, dict blocked):
-    """Note an upload where no clock or stop hangs on it, nor the closure that is due next."""
-    return _take_parcels(lane, usual, store, blocked, usual.after_upload, False)
+    """Note an upload, and when anything is due now if a clock, a stop or the closure hangs on it."""
+    return _take_parcels(lane, usual, store, blocked, False)
 
 
 def scan(object lane, object usual, object store, dict blocked):
-    """Let an order retire whose parcel was uploaded, and scanned before anything was due."""
-    return _take_parcels(lane, usual, store, blocked, usual.after_scan, True)
+    """Note a scan; the order ends if it came before anything was due and stops all clocks."""
+    return _take_parcels(lane, usual, store, blocked, True)
 
 
-cdef tuple _take_parcels(
-    object lane, object usual, object store, dict blocked, bytes after, bint scanned
-):
+cdef int64_t _after_upload(
+    Clocks clocks, const uint8_t* state, uint8_t flags, int64_t at, int64_t limit
+) except? -2:
+    """Return when anything is due once an upload is known, or `NOW`."""
+    cdef int64_t due = _due(state), placed = _placed(state)
+    if clocks.on_upload == _KEEP and due != placed + clocks.closure:
+        return due
+    if clocks.on_upload == _LONG or not clocks.asks or flags & _EXEMPT:
+        return _NOW
+    return clocks.next_due(placed, _paid(state), at, _END_OF_TIME, limit)
+
+
+cdef int64_t _after_scan(
+    Clocks clocks, const uint8_t* state, Py_ssize_t size, uint8_t flags, int64_t at, int64_t limit
+) except? -2:
+    """Return when anything is due once a scan is known, or `NOW`."""
+    cdef int64_t uploaded = _END_OF_TIME
+    cdef const uint8_t* number = state + size - _TAIL_SIZE - 9
+    if clocks.on_scan == _RETIRE:
+        return _NEVER if at < _due(state) else _NOW
+    if clocks.on_scan == _LONG or flags & _EXEMPT:
+        return _NOW
+    if flags & _UPLOADED:
+        # The upload ends the parts with its own time, if it replaces none: an instant of 8 bytes,
+        # of which two are zero; no text has these.
+        if number[0] != 0xCF or number[1] != 0 or number[2] != 0:
+            return _NOW
+        uploaded = _big_endian(number + 1, 8)
+    return clocks.next_due(_placed(state), _paid(state), uploaded, at, limit)
+
+
+cdef inline int64_t _placed(const uint8_t* state) noexcept nogil:
+    return _big_endian(state + _PLACED_AT, _INSTANT_BYTES)
+
+
+cdef inline int64_t _paid(const uint8_t* state) noexcept nogil:
+    return _big_endian(state + _PAID_AT, _INSTANT_BYTES)
+
+
+cdef tuple _take_parcels(object lane, object usual, object store, dict blocked, bint scanned):
     cdef list values = lane.values, keys = lane.keys
     cdef list effective_ms = lane.effective, timestamps = lane.timestamps
     cdef dict packed = store.packed, changed = store.changed
+    cdef list compiled = usual.compiled, known = usual.plans
     cdef int64_t judged_after = usual.judged_after_ms
-    cdef const uint8_t* flags_after = <const uint8_t*> PyBytes_AS_STRING(after)
     cdef const char* at_name = b"scanned_at" if scanned else b"uploaded_at"
     cdef Py_ssize_t at_size = 10 if scanned else 11
+    cdef uint8_t odd = _NOT_USUAL & ~_UPLOADED if scanned else _NOT_USUAL
     cdef int64_t earliest = usual.earliest, tolerance = usual.future_tolerance
-    cdef int64_t grace = usual.grace, closure = usual.closure
-    cdef int64_t clean = usual.clean, wait = usual.wait_for_order
+    cdef int64_t grace = usual.grace, late_payment = usual.late_payment
     cdef list left = []
-    cdef dict passed = {}, runs = {}
-    cdef int64_t minute = -1
-    cdef bytearray run = None
+    cdef dict passed = {}
+    cdef Runs timers = Runs(), retention = Runs()
     cdef Parcel parcel
-    cdef uint8_t head[16]
+    cdef uint8_t head[32]
     cdef uint8_t part[_VALUE_MAX + 256]
     cdef uint8_t* out
     cdef const uint8_t* state
     cdef PyObject* states[_BLOCK]
     cdef PyObject* found
     cdef Py_ssize_t place, size, other, begin = 0, end = 0, length = _length(lane)
-    cdef int64_t effective, timestamp, due, over
+    cdef int64_t effective, timestamp, due, number
     cdef uint8_t flags
     cdef int unread = 0
+    cdef Clocks clocks
     for place in range(length):
         if place == end:
             begin, end = end, min(end + _BLOCK, length)
@@ -616,45 +917,46 @@ cdef tuple _take_parcels(
         if found != NULL:
             state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
             size = PyBytes_GET_SIZE(<object> found)
-            flags = flags_after[state[size - 1]]
-            if flags == _NOT_USUAL or not _judged_since(state, size, judged_after):
+            flags = state[size - 1]
+            number = _big_endian(state + _PLAN_AT, _PLAN_BYTES)
+            clocks = _clocks_of(compiled, known, number)
+            if (
+                clocks is None
+                or flags & odd
+                or _due(state) < effective - grace
+                or _big_endian(state + size - _TAIL_SIZE, _TAIL_SIZE - 1) <= judged_after
+            ):
                 pass
-            elif not _read_parcel(values[place], at_name, at_size, &parcel):
+            elif not clocks.fits or not _read_parcel(values[place], at_name, at_size, &parcel):
                 unread += 1
             elif (
                 _is_key(&parcel.order_id, key)
                 and _is_tame(timestamp, effective)
                 and not _passed(blocked, passed, key)
+                and earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)
             ):
-                due = _big_endian(state + 1)
-                if (
-                    earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)
-                    and due >= effective - grace
-                    and (scanned or due != _big_endian(state + 9) + closure)
-                    and (not scanned or parcel.at < due)
-                ):
-                    out = _put_bytes(part, 0x96 if scanned else 0x97, 1)
+                if scanned:
+                    due = _after_scan(clocks, state, size, flags, parcel.at, effective - grace - 1)
+                else:
+                    due = _after_upload(clocks, state, flags, parcel.at, effective - grace - 1)
+                if due != _NOW:
+                    flags |= _SCANNED if scanned else _UPLOADED
+                    if due >= _NEVER:
+                        flags |= _RETIRING
+                        due = max(effective + clocks.clean, _paid(state) + late_payment)
+                        retention.add(due, key)
+                    elif due != _due(state):
+                        timers.add(due, key)
+                    out = _put_bytes(part, 0x94, 1)
                     out = _put_number(out, _SCAN if scanned else _UPLOAD)
                     out = _put_text(out, &parcel.tracking_number)
                     out = _put_text(out, &parcel.carrier)
                     out = _put_number(out, parcel.at)
-                    if not scanned:
-                        out = _put_bytes(out, 0xC0, 1)
-                    out = _put_number(out, effective)
-                    out = _put_number(out, flags)
-                    if scanned:
-                        over = max(effective + clean, _big_endian(state + 17) + wait)
-                        _put_bytes(_put_bytes(head, _VERSION, 1), over, 8)
-                        if run is None or over // _MINUTE != minute:
-                            minute = over // _MINUTE
-                            run = runs.setdefault(minute, bytearray())
-                        _append_key(run, key)
-                        made = _state(
-                            head, _BEHIND_DUE, state + _BEHIND_DUE, size - _BEHIND_DUE, part,
-                            out - part,
-                        )
-                    else:
-                        made = _state(state, size, part, out - part, NULL, 0)
+                    _put_head(head, due, _placed(state), _paid(state), number)
+                    made = _state(
+                        head, state + _PARTS_AT, size - _PARTS_AT - _TAIL_SIZE, part, out - part,
+                        effective, flags,
+                    )
                     PyDict_SetItem(packed, key, made)
                     for other in range(place + 1, end):
                         if states[other - begin] == found:
@@ -663,7 +965,7 @@ cdef tuple _take_parcels(
                     continue
         left.append(place)
         PyDict_SetItem(passed, key, None)
-    return left, runs, unread
+    return Taken(left, timers.runs, retention.runs), unread
 
 
 TAKE = {ORDER_PAID: pay, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
@@ -688,7 +990,7 @@ def timed(dict packed not None, bytes run not None, int64_t begin_ms, int64_t en
         state = <const uint8_t*> PyBytes_AS_STRING(<object> states[place - begin])
         if state[PyBytes_GET_SIZE(<object> states[place - begin]) - 1] & _REST == _RETIRING:
             continue
-        due = _big_endian(state + 1)
+        due = _due(state)
         if begin_ms <= due < end_ms:
             timers.append((due, keys[place]))
     return timers
@@ -710,7 +1012,7 @@ def forget(dict packed not None, dict changed not None, list keys not None, int6
         state = <const uint8_t*> PyBytes_AS_STRING(<object> found)
         if (
             state[PyBytes_GET_SIZE(<object> found) - 1] & _REST != _RETIRING
-            or _big_endian(state + 1) > limit_ms
+            or _due(state) > limit_ms
         ):
             continue
         key = keys[place]

@@ -64,7 +64,7 @@ class Taken(NamedTuple):
 
 
 # Of a state that only facts were put into, and that has a timer.
-_ODD = RETIRING | SHOP_NOTIFIED | PHASE
+_NOT_USUAL = RETIRING | SHOP_NOTIFIED | PHASE
 # An upload's own time, where it ends the last fact: a MessagePack integer of 8 bytes, of which an
 # instant has two zero bytes in front, and no text has any.
 _INSTANT_HEAD = b"\xcf\0\0"
@@ -103,7 +103,8 @@ class Usual:
         }
         self.plans: list[Plan | None] = [plans.get(n) for n in range(max(plans, default=0) + 1)]
         self.compiled: list[Any] = [None] * len(self.plans)
-        self.doors = list(_doors(rulebook))
+        self.doors = [tuple(door) for door in _doors(rulebook)]
+        """Where payments lead, each as a `Door`."""
         self.tells_apart = any(
             version.shop_levels or version.categories
             for versions in rulebook.versions.values()
@@ -211,7 +212,7 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
     for place, event, key, effective, timestamp, state in step.records(events):
         plan = usual.plans[int.from_bytes(state[PLAN_AT:PARTS_AT])]
         at, flags = event.uploaded_at, state[-1]
-        if plan is None or flags & _ODD or event.replaces or not step.in_time(at, timestamp):
+        if plan is None or flags & _NOT_USUAL or event.replaces or not step.in_time(at, timestamp):
             step.leave(place, key)
             continue
         due = due_of(state)
@@ -239,7 +240,7 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
     for place, event, key, effective, timestamp, state in step.records(events):
         plan = usual.plans[int.from_bytes(state[PLAN_AT:PARTS_AT])]
         at, flags = event.scanned_at, state[-1]
-        if plan is None or flags & (_ODD & ~UPLOADED) or not step.in_time(at, timestamp):
+        if plan is None or flags & (_NOT_USUAL & ~UPLOADED) or not step.in_time(at, timestamp):
             step.leave(place, key)
             continue
         new_due = NOW

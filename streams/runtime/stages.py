@@ -45,6 +45,7 @@ def product_stages(
         outputs=(
             "timeout",
             "deadline-warning",
+            "deadline-changed",
             "order-closure",
             "notification",
             "dead-letter",
@@ -59,7 +60,9 @@ def product_stages(
     shops = Stage(
         name="shops",
         inputs=(SHOP_VIOLATIONS,),
-        outputs=("penalty", "product-ban", "notification", "dead-letter", FRONTIER_MARKS),
+        outputs=(
+            "penalty", "product-ban", "shop-action", "notification", "dead-letter", FRONTIER_MARKS,
+        ),  # fmt: skip
         changelog=SHOPS_CHANGELOG,
         marked_by=INPUT_TOPICS[0],
         new_task=shops_task,

@@ -23,7 +23,9 @@ TYPE_OF_TOPIC: dict[str, type[msgspec.Struct]] = {
     "timeout": outputs.Timeout,
     "penalty": outputs.Penalty,
     "product-ban": outputs.ProductBan,
+    "shop-action": outputs.ShopAction,
     "deadline-warning": outputs.DeadlineWarning,
+    "deadline-changed": outputs.DeadlineChanged,
     "notification": outputs.Notification,
     "order-closure": outputs.OrderClosure,
     "dead-letter": outputs.DeadLetter,
@@ -32,7 +34,7 @@ TYPE_OF_TOPIC: dict[str, type[msgspec.Struct]] = {
 # Types that have a name of their own in the schemas, so that a reader sees it and not its limits.
 _NAMED: dict[str, dict[str, Any]] = {
     name: msgspec.json.schema(getattr(events, name))
-    for name in ("Amount", "Duration", "Identifier", "Instant", "ShippingMode", "ViolationId")
+    for name in ("Amount", "Duration", "Identifier", "Instant", "ModeName", "ViolationId")
 }
 
 
@@ -56,6 +58,9 @@ _REFINEMENTS: dict[str, dict[str, Any]] = {
             _given("waive", {"const": True}),
             _given("extend_to", {"type": "integer"}),
             _given("extend_by", {"type": "integer"}),
+            _given("set_to", {"type": "integer"}),
+            _given("limit", {"type": "string"}),
+            _given("waive_penalty", {"const": True}),
         ]
     },
     "Timeout": {
@@ -69,15 +74,12 @@ _REFINEMENTS: dict[str, dict[str, Any]] = {
     },
     "Penalty": {
         "properties": {"day": {"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}},
-        "allOf": [
-            _when(
-                "type",
-                "penalty.charged",
-                {"properties": {"amount": {"minimum": 1}}},
-                {"properties": {"amount": {"maximum": -1}}},
-            ),
-            _when("account", "deposit", {"required": ["batch_id"]}),
-        ],
+        **_when(
+            "type",
+            "penalty.charged",
+            {"properties": {"amount": {"minimum": 1}}},
+            {"properties": {"amount": {"maximum": -1}}},
+        ),
     },
     "DeadlineWarning": {"properties": {"lead": {"minimum": 1}}},
     "Source": {"properties": {"offset": {"minimum": 0}, "partition": {"minimum": 0}}},

@@ -14,7 +14,7 @@ from streams.codec.decode import Decoder, Refused
 from streams.codec.encode import encode_value
 from streams.core.facts import outputs
 from streams.core.facts.inputs import INPUT_TOPICS, INPUTS
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.topics import schemas_dir
 from streams.topics.schemas import TYPE_OF_TOPIC, generated_files
 from tests.contract import guards
@@ -41,7 +41,7 @@ def decode(topic: str, value: dict[str, Any]) -> object:
     rank = INPUT_TOPICS.index(topic)
     own_time = value.get(INPUTS[rank].own_time)
     timestamp = own_time if isinstance(own_time, int) else 1_700_000_000_000
-    decoder = Decoder(load_policy("douyin-first-scan"))
+    decoder = Decoder(load_rulebook(["douyin-first-scan"]))
     key = str(value.get("order_id")).encode()
     return decoder.decode(rank, key, json.dumps(value).encode(), timestamp)
 

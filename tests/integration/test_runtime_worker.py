@@ -24,7 +24,7 @@ from aiokafka.partitioner import murmur2
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.testing.cluster import WorkerProcess
 from tests.integration.test_runtime_transport import until
 from tests.integration.topics import delete_topics
@@ -144,7 +144,7 @@ async def send(bootstrap: str, events: list[dict[str, Any]]) -> None:
 
 def simulated(events: list[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
     """Return what a simulation up to now puts out."""
-    policy = load_policy("douyin-first-scan")
+    policy = load_rulebook(["douyin-first-scan"])
     lines = simulate(map(orjson.dumps, events), policy, until=int(time.time() * 1000))
     records = map(json.loads, lines)
     return Counter((r["topic"], r["key"], json.dumps(r["value"])) for r in records)

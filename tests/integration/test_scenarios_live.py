@@ -14,14 +14,14 @@ import pytest
 from streams.core.facts.inputs import INPUT_OF_TOPIC, INPUT_TOPICS
 from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.testing import cluster
 from tests.auditor.fold import parse, standing_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 CASES = sorted((Path(__file__).parents[1] / "scenarios" / "cases").glob("*.json"))
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 IDENTIFIERS = ("order_id", "shop_id", "violation_id", "exemption_id")
 
 

@@ -23,7 +23,7 @@ from streams.kafka.acls import Acl
 from streams.kafka.connection import Connection
 from streams.kafka.diagnosis import diagnose
 from streams.kafka.topic_admin import ensure_topics
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.batches import KeyPartitioner
 from streams.runtime.rights import rights_of
 from streams.settings import environment_of
@@ -193,7 +193,7 @@ def test_worker_with_exactly_the_listed_rights(secured: SecuredBroker, tmp_path:
         )
         for each in sorted(records, key=lambda each: each.timestamp)
     ]  # fmt: skip
-    judged = [json.loads(line) for line in simulate(lines, load_policy("douyin-first-scan"))]
+    judged = [json.loads(line) for line in simulate(lines, load_rulebook(["douyin-first-scan"]))]
     expected = Counter(
         json.dumps(each["value"], sort_keys=True) for each in judged if each["topic"] == "timeout"
     )

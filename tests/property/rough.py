@@ -17,12 +17,12 @@ from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import NEVER_MS
 from streams.core.rules.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
 from streams.engine.records import InRecord
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, closed, exemption, paid, scan, upload
 
 MINUTE_MS = 60_000
 SPAN_MS = 10 * DAY_MS
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 MODES = ("normal", "normal", "normal", "normal", "express", "stepped", "presale")
 FACTS = ("tracking-number-uploaded", "first-scan", "order-closed")
 ORDER_IDS = ("O1", "O2", "O3", "O4", "订单", "Oé")

@@ -23,7 +23,7 @@ from streams.engine.held import Lane
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import META_KEY, OutRecord, columns
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
 from tests.property.bulk_mutants import MUTANTS, mutated, plain
 from tests.property.driver import Chaos, Entry, OrdersMachine, records_of
@@ -32,7 +32,7 @@ from tests.property.rough import draw_log, draw_policy
 from tests.unit.samples import PLACED_AT, paid, scan, upload
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 KINDS = parse_policy(
     """
 name = "several-kinds"

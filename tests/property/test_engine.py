@@ -17,14 +17,14 @@ from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import columns
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.fold import parse, refusals_of, standing_of, warnings_of
 from tests.auditor.naive import DAY_MS, HOUR_MS, OWN_TIME, Event, audit
 from tests.property.driver import Chaos, play, records_of
 from tests.property.logs import arrange, interleave, judgeable, lines_of, make_log
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 DEAD_LETTER = b'"topic":"dead-letter"'
 
 

@@ -23,7 +23,7 @@ from streams.engine.event_file import BadLine
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import SHOP_VIOLATIONS, InRecord, OutRecord, columns
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.naive import DAY_MS
 from tests.property.driver import (
     EVERYTHING,
@@ -38,7 +38,7 @@ from tests.property.driver import (
 )
 from tests.property.logs import MONDAY_MS, lines_of, make_log
 
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 SEEDS = st.integers(min_value=0, max_value=2**32)
 RANKS = st.integers(min_value=0, max_value=len(INPUT_TOPICS) - 1)
 TIMESTAMPS = st.one_of(st.just(MONDAY_MS), st.integers(-1, 2**62))

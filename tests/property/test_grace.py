@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from streams.core.rules.policy import Policy
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.fold import Output, parse, standing_of
 from tests.auditor.naive import HOUR_MS, OWN_TIME, Event, audit, by_partition
 from tests.property.driver import Chaos, play
 from tests.property.logs import lines_of, make_log
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 WAITING = st.sampled_from(
     [replace(POLICY, grace=grace) for grace in (HOUR_MS // 2, HOUR_MS, 24 * HOUR_MS)]
 )

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.fold import parse
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
 
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 PLACED = 1_670_315_340_000  # Tuesday 2022-12-06 16:29:00 +08:00
 DEADLINE = PLACED + 72 * HOUR_MS
 MIDNIGHT = 1_670_601_600_000  # Saturday 2022-12-10 00:00:00 +08:00, after the deadline's day

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.fold import parse, refusals_of, standing_of
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
 
 PLACED = 1_670_315_340_000  # 2022-12-06 16:29:00 +08:00
 LAST_DUE = PLACED + 120 * HOUR_MS
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 
 
 def paid(placed_at: int, shop_id: str = "S1") -> Event:

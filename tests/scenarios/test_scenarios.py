@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streams.engine.simulate import simulate
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.auditor.fold import parse, refusals_of, standing_of, warnings_of
 from tests.auditor.naive import audit
 
@@ -51,7 +51,7 @@ def test_engine_leaves_standing_what_the_case_expects(case: Case) -> None:
     """The engine's output folds to the expectation, with the auditor's warnings."""
     standing, refused = expected(case)
     lines = [json.dumps(event).encode() for event in case["events"]]
-    outputs = parse(simulate(lines, load_policy(case["policy"])))
+    outputs = parse(simulate(lines, load_rulebook([case["policy"]])))
     assert standing_of(outputs) == standing
     assert refusals_of(outputs) == refused
     assert warnings_of(outputs) == audit(case["events"]).warnings

@@ -18,10 +18,10 @@ from streams.demo.screen import Screen
 from streams.demo.surge import END_MS, ORDERS_MIN, START_MS, Surge, make_surge
 from streams.demo.tally import Inputs, Tally, checks
 from streams.demo.worker import Worker
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime.settings import Settings
 
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 SEEDS = (1, 2, 7)
 
 

@@ -12,7 +12,7 @@ from streams.core.facts.accepted import Fact, ScanFact, UploadFact
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.rules.policy import Kind
 
-_SECOND_MS = 1_000
+SECOND_MS = 1_000
 
 
 def stop_instant(
@@ -41,7 +41,7 @@ def boundary_ms(kind: Kind, deadline: int) -> int:
     """
     if not kind.on_time_at_limit:
         return 0
-    return 1 if deadline % _SECOND_MS else _SECOND_MS
+    return 1 if deadline % SECOND_MS else SECOND_MS
 
 
 def all_scanned(facts: Sequence[Fact], before: int) -> bool:

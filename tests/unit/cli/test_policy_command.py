@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.policies import load_policy, policy_names
+from streams.rulebook import load_rulebook, pack_names
 from tests.unit.cli.conftest import Shipclock
 from tests.unit.samples import POLICY_TEXT
 
@@ -26,7 +26,7 @@ def test_valid_file_is_said_to_be_so(shipclock: Shipclock, tmp_path: Path) -> No
 def test_every_policy_that_comes_along_is_valid(shipclock: Shipclock, name: str) -> None:
     """A policy is checked by its name too, and its name is its file's."""
     assert shipclock("policy", "check", name).code == 0
-    assert load_policy(name).name == name
+    assert load_rulebook([name]).name == name
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_shown_policy_is_a_file_to_start_from(
     assert text == (ROOT / "streams" / "policies" / f"{name}.toml").read_bytes()
     path = tmp_path / "mine.toml"
     path.write_bytes(shown.out)
-    assert load_policy(str(path)) == load_policy(name)
+    assert load_rulebook([str(path)]) == load_rulebook([name])
     again = shipclock("policy", "show", str(path))
     assert again.out == f"# From {path}.\n".encode() + shown.out
 

@@ -18,7 +18,7 @@ from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine import compiled
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import InRecord, columns
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.unit.samples import PLACED_AT, paid, scan, upload
 
 ORDERS = 400
@@ -50,7 +50,7 @@ def usual_events() -> dict[str, list[InRecord]]:
 
 def play(topics: dict[str, list[InRecord]]) -> int:
     """Run the events through an orders stage until every clock has run out; count outputs."""
-    task = OrdersTask(0, load_policy("douyin-first-scan"), live=True)
+    task = OrdersTask(0, load_rulebook(["douyin-first-scan"]), live=True)
     end = PLACED_AT + 300 * 24 * HOUR_MS
     for topic in INPUT_TOPICS:
         task.offer(topic, columns(topics.get(topic, [])), end)

@@ -21,11 +21,11 @@ from streams.core.rules.exemptions import Exemptions
 from streams.engine import usual
 from streams.engine.compiled import NOT_COMPILED_WHY, TAKE, CompiledOrders
 from streams.engine.held import Lane
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from tests.unit.samples import PLACED_AT, paid, scan, upload
 
 AT = PLACED_AT + 3_600_000
-POLICY = load_policy("douyin-first-scan")
+POLICY = load_rulebook(["douyin-first-scan"])
 RULES = usual.Usual(POLICY, Exemptions())
 MADE: dict[int, Any] = {ORDER_PAID: paid, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
 OWN_TIME = {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime import frame
 from streams.runtime.app import WorkerApp
 from streams.runtime.settings import Settings
@@ -19,7 +19,7 @@ async def test_agents_take_what_comes_on_their_channels(
     """Of a version that is not known nothing is left out, which is said, and it works alike."""
     assert frame.BARE, "look whether streams/runtime/frame.py holds for this version of Faust"
     monkeypatch.setattr(frame, "BARE", bare)
-    stages = product_stages(load_policy("douyin-first-scan"), "framed")
+    stages = product_stages(load_rulebook(["douyin-first-scan"]), "framed")
     app = WorkerApp(Settings(app_id="framed"), stages)
     sources, app.sources = app.sources, []
     taken: asyncio.Queue[object] = asyncio.Queue()

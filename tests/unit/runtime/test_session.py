@@ -24,7 +24,7 @@ from streams.engine.marks import mark_record
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import Checkpoint, InRecord, columns
 from streams.kafka.connection import ConnectionSettingError
-from streams.policies import load_policy
+from streams.rulebook import load_rulebook
 from streams.runtime import inputs, session, source, watch
 from streams.runtime.counters import Counters
 from streams.runtime.errors import PartitionRefused, PositionLost, WorkerError
@@ -361,7 +361,7 @@ async def test_an_unexpected_exception_restarts_the_session(
 
 def test_marks_alone_are_no_traffic() -> None:
     """They come all the time; a summary must not look like work."""
-    orders = OrdersTask(0, load_policy("douyin-first-scan"), live=True)
+    orders = OrdersTask(0, load_rulebook(["douyin-first-scan"]), live=True)
     orders.restored()
     for topic in orders.next_offsets:
         orders.complete(topic, 1_700_000_000_000)
