@@ -36,7 +36,7 @@ def appeal(
     ] = None,
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
 ) -> None:
     """Publish the outcome of an appeal against one violation.
 

@@ -102,7 +102,7 @@ def list_letters(
     ] = False,
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
 ) -> None:
     """List dead letters, the newest last: when, why, from where, key, detail."""
     chosen = _chosen(reason, topic, since, until, limit, resent, policies)
@@ -141,7 +141,7 @@ def export(
     resent: Resent = None,
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
 ) -> None:
     """Write dead letters as lines of events, to be repaired and sent again.
 
@@ -172,7 +172,7 @@ def resend(
     ] = False,
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
 ) -> None:
     """Send repaired events, each with a header that tells which record it replaces.
 
@@ -200,9 +200,9 @@ def resend(
     topics = ", ".join(f"{topic} {count:,}" for topic, count in sent.items())
     typer.echo(f"sent {counted(sent.total(), 'event')} again: {topics}")
     if repaired.old:
+        wait = counted(rulebook.processing.facts_wait // 86_400_000, "day")
         typer.echo(
-            f"note: {repaired.old:,} of them happened more than "
-            f"{counted(rulebook.processing.facts_wait // 86_400_000, 'day')} ago: a worker takes them "
+            f"note: {repaired.old:,} of them happened more than {wait} ago: a worker takes them "
             "for orders it knows, and refuses them as too-late for others",
             err=True,
         )

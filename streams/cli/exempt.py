@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streams.core.facts.events import Effect, ExemptionGranted
     from streams.core.rules.book import Rulebook
 
+
 @configured
 def exempt(
     exemption_id: Annotated[
@@ -117,7 +118,7 @@ def exempt(
     ] = None,
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
     yes: Annotated[
         bool,
         typer.Option("--yes", help="Without --order: publish without counting and asking first."),
@@ -186,9 +187,14 @@ def exempt(
     now = now_ms()
     granted = ExemptionGranted(
         effect=_effect(
-            rulebook, waive=waive, extend_to=extend_to, extend_by=extend_by, set_to=set_to,
-            limit=limit, waive_penalty=waive_penalty,
-        ),  # fmt: skip
+            rulebook,
+            waive=waive,
+            extend_to=extend_to,
+            extend_by=extend_by,
+            set_to=set_to,
+            limit=limit,
+            waive_penalty=waive_penalty,
+        ),
         exemption_id=exemption_id,
         granted_at=now
         if granted_at is None

@@ -39,7 +39,7 @@ def explain(
     ],
     *,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
     events: Annotated[
         Path | None,
         typer.Option(

@@ -214,9 +214,7 @@ class _Teller:
     def _versions(self) -> Iterator[Line]:
         """Say which version of the rules holds, and why."""
         it = self._explanation
-        if not it.versions or (
-            len(it.versions) == 1 and it.versions[0].effective_from is None
-        ):
+        if not it.versions or (len(it.versions) == 1 and it.versions[0].effective_from is None):
             return
         yield Line("")
         yield Line("Rules", "heading")
@@ -243,9 +241,13 @@ class _Teller:
         details += [
             f"{word} {order[field]}"
             for field, word in (
-                ("region", "to"), ("ship_from_region", "from"), ("platform", "platform"),
-                ("shop_level", "shop level"), ("category", "category"), ("warehouse", "warehouse"),
-            )  # fmt: skip
+                ("region", "to"),
+                ("ship_from_region", "from"),
+                ("platform", "platform"),
+                ("shop_level", "shop level"),
+                ("category", "category"),
+                ("warehouse", "warehouse"),
+            )
             if order[field] is not None
         ]
         paid = money(order["paid_amount"], order["currency"])

@@ -16,16 +16,13 @@ DEFAULT_POLICY = KEYS["policy"].default
 
 Part = Literal["worker", "commands", "topics", "producer", "consumer"]
 """What needs rights of its own on a cluster that asks for them."""
-Policies = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--policy",
-        metavar="NAME|FILE|FOLDER",
-        help="The rules: a policy's name, a TOML file, or a folder of some; may be given several "
-        "times.",
-        show_default=f"as in the settings, else {DEFAULT_POLICY}",
-    ),
-]
+POLICIES = typer.Option(
+    "--policy",
+    metavar="NAME|FILE|FOLDER",
+    help="The rules: a policy's name, a TOML file or a folder of some; may be given repeatedly.",
+    show_default=f"as in the settings, else {DEFAULT_POLICY}",
+)
+Policies = Annotated[list[str], POLICIES]
 
 
 def input_topic(name: str) -> str:

@@ -33,7 +33,9 @@ class Past:
         always: Refuse nothing: send at a safe pace where workers run, and else as it comes.
     """
 
-    def __init__(self, rulebook: Rulebook, *, paced: bool, again: bool, always: bool = False) -> None:
+    def __init__(
+        self, rulebook: Rulebook, *, paced: bool, again: bool, always: bool = False
+    ) -> None:
         self._rulebook = rulebook
         self._paced = paced
         self._again = again

@@ -67,7 +67,7 @@ def send(
         ),
     ] = False,
     connection: Connection,
-    policies: Policies = None,
+    policies: Policies,
 ) -> None:
     """Publish input events, each with the right key, to the right partitions.
 

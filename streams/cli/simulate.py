@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.event_files import event_lines
-from streams.cli.options import Policies
+from streams.cli.options import POLICIES
 from streams.cli.printable import printable, printable_json
 from streams.cli.times import TIME_FORMS, instant
 from streams.core.words import counted, shortened
@@ -27,7 +27,7 @@ def simulate(
             "where both stand the value counts; - reads standard input.",
         ),
     ],
-    policies: Policies = None,
+    policies: Annotated[list[str] | None, POLICIES] = None,
     until: Annotated[
         str,
         typer.Option(

@@ -18,7 +18,7 @@ from streams.settings import Loaded
 
 @configured
 def worker(
-    policies: Policies = None,
+    policies: Policies,
     *,
     loaded: Loaded,
     policy_change: Annotated[

@@ -12,9 +12,9 @@ done with a state, all without unpacking.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from itertools import filterfalse
-import struct
 from typing import Any
 
 import msgspec

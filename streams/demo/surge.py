@@ -199,9 +199,7 @@ def _crowd_plan(rng: random.Random) -> _Plan:
 _BUSY = tuple(accumulate(_HOURS))
 
 
-def _in_time(
-    rng: random.Random, shop: Shop, placed_at: int, mode: str | None = None
-) -> _Plan:
+def _in_time(rng: random.Random, shop: Shop, placed_at: int, mode: str | None = None) -> _Plan:
     """Plan an order that is uploaded and scanned before its deadline."""
     if mode is None:
         (mode,) = rng.choices(_MODES, weights=(70, 15, 10, 5))

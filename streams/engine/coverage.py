@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from streams.codec.state import unpack_order
 from streams.core.facts.events import ExemptionGranted
 from streams.core.facts.order import OrderState, subject_of
+from streams.core.rules.book import Rulebook
 from streams.core.rules.exemptions import covers
 from streams.core.rules.judging import clock_of
-from streams.core.rules.book import Rulebook
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
 from streams.engine.shops_task import unpack_violation
 

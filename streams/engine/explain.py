@@ -409,7 +409,9 @@ def _explain_kind(
         needs=None if rule is None else rule.start,
         stop=stop,
         stopped_by=[] if rules is None else [_TOPICS[each] for each in rules.until],
-        waived_by=[each.exemption_id for each in steps if each.covers and each.effect.waive_penalty],
+        waived_by=[
+            each.exemption_id for each in steps if each.covers and each.effect.waive_penalty
+        ],
     )
 
 

@@ -833,7 +833,7 @@ def pay(object lane, object usual, object store, dict blocked):
 
 
 def upload(object lane, object usual, object store, dict blocked):
-    """Note an upload, and when anything is due now if a clock, a stop or the closure hangs on it."""
+    """Note an upload; if a clock, a stop or the closure depends on it, anything is due anew."""
     return _take_parcels(lane, usual, store, blocked, False)
 
 

@@ -257,9 +257,7 @@ class ShopsTask(PartitionTask):
             ban = read_stored(_unpack_ban, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             stage.restore_ban(ban.shop_id, ban.product_id)
         for key in changes.actions:
-            told = read_stored(
-                _unpack_action, SHOPS_CHANGELOG, self.partition, key, restoring[key]
-            )
+            told = read_stored(_unpack_action, SHOPS_CHANGELOG, self.partition, key, restoring[key])
             stage.restore_action(told)
 
     @property

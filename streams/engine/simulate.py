@@ -117,7 +117,9 @@ def _refusals(file: EventFile, records: Iterable[OutRecord]) -> list[Refusal]:
     return sorted(firsts, key=_LINE)
 
 
-def judge_log(log: Log, rulebook: Rulebook, until: int | None) -> Iterator[tuple[int, int, Checkpoint]]:
+def judge_log(
+    log: Log, rulebook: Rulebook, until: int | None
+) -> Iterator[tuple[int, int, Checkpoint]]:
     """Run both stages over a log; yields stage, partition and checkpoint, orders first."""
     shops = ShopsTask(0, rulebook, sources=1)
     for partition in sorted({partition for _, partition in log}):
@@ -127,12 +129,16 @@ def judge_log(log: Log, rulebook: Rulebook, until: int | None) -> Iterator[tuple
                 SHOP_VIOLATIONS, columns([InRecord(0, 0, r.key, r.value) for r in items]), 0
             )
             yield ORDERS, partition, checkpoint
-    shops.complete(SHOP_VIOLATIONS, END_OF_TIME_MS if until is None else until - rulebook.processing.grace)
+    shops.complete(
+        SHOP_VIOLATIONS, END_OF_TIME_MS if until is None else until - rulebook.processing.grace
+    )
     for checkpoint in _drive(shops):
         yield SHOPS, 0, checkpoint
 
 
-def _orders(log: Log, partition: int, rulebook: Rulebook, until: int | None) -> Iterator[Checkpoint]:
+def _orders(
+    log: Log, partition: int, rulebook: Rulebook, until: int | None
+) -> Iterator[Checkpoint]:
     task = OrdersTask(partition, rulebook, live=False)
     last = 0
     for topic in INPUT_TOPICS:

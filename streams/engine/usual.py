@@ -205,7 +205,7 @@ def pay(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Take
 
 
 def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Taken:
-    """Note an upload, and when anything is due now if a clock, a stop or the closure hangs on it."""
+    """Note an upload; if a clock, a stop or the closure depends on it, anything is due anew."""
     events = decode_all(_UPLOADS, lane.values)
     _block_unsound(lane, events, blocked)
     step = _Step(lane, usual, store, blocked)

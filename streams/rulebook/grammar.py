@@ -117,7 +117,8 @@ WHEN = Section(
 ACCOUNT = Section(
     "[[account]]",
     "One thing that violations cost. A name may stand twice, with different kinds; the caps of a "
-    "block are for its own kinds alone. One of `currency`, `points` and `unit` says what it counts.",
+    "block are for its own kinds alone. One of `currency`, `points` and `unit` says what it "
+    "counts.",
     (
         Key("name", values.NAME_VALUE, "Names the account.", '"deposit"', REQUIRED),
         Key("kinds", values.list_of(values.NAME_VALUE), "Whose violations are charged.",
@@ -210,8 +211,8 @@ SANCTION = Section(
 
 EXEMPTION = Section(
     "[[exemption]]",
-    "An exception that is part of the rules. Those of a file apply in its order, before any that is "
-    "granted later. It has exactly one effect.",
+    "An exception that is part of the rules. Those of a file apply in its order, before any that "
+    "is granted later. It has exactly one effect.",
     (
         Key("name", values.TEXT, "Names the exemption.", '"spring-festival-2020"', REQUIRED),
         Key("kinds", values.list_of(values.NAME_VALUE), "For these kinds only.", '["late-ship"]',

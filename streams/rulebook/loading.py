@@ -134,22 +134,19 @@ def _contradictions(found: Sequence[tuple[PolicyFile, Policy]]) -> Iterator[Mist
                 yield wrong(
                     file, ("version",), f"{policy.label} is what {other_file.origin} is called, too"
                 )
-            if (
-                policy.platform == other.platform
-                and policy.effective_from == other.effective_from
-            ):
+            if policy.platform == other.platform and policy.effective_from == other.effective_from:
                 since = "no effective_from" if policy.effective_from is None else "the same start"
                 yield wrong(
                     file, ("effective_from",),
                     f"platform {policy.platform}: {other_file.origin} has {since}, too; an order "
                     "would have two versions. Give one of them another start",
                 )  # fmt: skip
-            if policy.default_platform and other.default_platform:
-                if policy.platform != other.platform:
-                    yield wrong(
-                        file, ("default_platform",),
-                        f"{other_file.origin} says so of platform {other.platform}; there is one",
-                    )  # fmt: skip
+            both = policy.default_platform and other.default_platform
+            if both and policy.platform != other.platform:
+                yield wrong(
+                    file, ("default_platform",),
+                    f"{other_file.origin} says so of platform {other.platform}; there is one",
+                )  # fmt: skip
         first = found[0][1].processing
         if policy.processing != first:
             for name in policy.processing.__struct_fields__:

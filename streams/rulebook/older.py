@@ -114,9 +114,7 @@ def _kinds(violations: Any, paths: dict[Path, Path]) -> Any:
         if isinstance(found.get("until"), list):
             found["until"] = [_UNTIL.get(one, one) for one in found["until"]]
         if isinstance(found.get("deadline"), dict):
-            found["deadline"] = {
-                mode: _deadline(rule) for mode, rule in found["deadline"].items()
-            }
+            found["deadline"] = {mode: _deadline(rule) for mode, rule in found["deadline"].items()}
         kinds[kind] = found
     return kinds
 

@@ -6,6 +6,7 @@ not: single values (`values`), keys and defaults (`grammar`), several files (`lo
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import tomllib
@@ -156,10 +157,8 @@ class _Walk:
             self._wrong(path, message)
         data, self._old_paths = older.modernised(data)
         if "time_zone" in data:
-            try:
+            with contextlib.suppress(ValueError):  # `_section` reports it
                 self._zone = values.zone(data["time_zone"], "")
-            except ValueError:
-                pass  # `_section` reports it
         header = self._section(data, (), grammar.HEADER)
         known = header or {key.name: key.default for key in grammar.HEADER.keys} | data
         kinds = self._kinds(known["violation"])
@@ -494,9 +493,7 @@ class _Walk:
 
     # Exemptions
 
-    def _exemption(
-        self, value: Any, path: Path, known: tuple[str, ...]
-    ) -> ExemptionGranted | None:
+    def _exemption(self, value: Any, path: Path, known: tuple[str, ...]) -> ExemptionGranted | None:
         section = self._section(value, path, grammar.EXEMPTION)
         if section is None:
             return None
@@ -557,7 +554,9 @@ class _Walk:
             self._wrong((*path, "weekend"), "leaves no day to work on")
         country = section["holidays"]
         ordinals = self._value(
-            country, (*path, "holidays"), lambda one, _: () if one is None else holiday_ordinals(one)
+            country,
+            (*path, "holidays"),
+            lambda one, _: () if one is None else holiday_ordinals(one),
         )
         if ordinals is None:
             return None

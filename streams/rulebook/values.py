@@ -66,11 +66,7 @@ def _text(value: Any, what: str) -> str:
 
 def name(value: Any, _zone: str) -> str:
     """Read lower-case words joined by `-`."""
-    if (
-        not isinstance(value, str)
-        or NAME.fullmatch(value) is None
-        or len(value) > _NAME_LENGTH_MAX
-    ):
+    if not isinstance(value, str) or NAME.fullmatch(value) is None or len(value) > _NAME_LENGTH_MAX:
         raise ValueError('is not a name. Write lower-case words joined by "-": "late-scan"')
     return value
 
@@ -78,7 +74,9 @@ def name(value: Any, _zone: str) -> str:
 def kind_name(value: str) -> str:
     """Read the name of a kind of violation."""
     if value in RESERVED_KINDS:
-        raise ValueError(f"is the name of a timer. Any other name but {_or(RESERVED_KINDS)} is free")
+        raise ValueError(
+            f"is the name of a timer. Any other name but {_or(RESERVED_KINDS)} is free"
+        )
     return name(value, "")
 
 
@@ -163,9 +161,7 @@ def zone(value: Any, _zone: str) -> str:
     try:
         ZoneInfo(value)
     except (ValueError, OSError, TypeError, KeyError):
-        raise ValueError(
-            'is not a time zone. Write an IANA name such as "Asia/Shanghai"'
-        ) from None
+        raise ValueError('is not a time zone. Write an IANA name such as "Asia/Shanghai"') from None
     return str(value)
 
 
@@ -259,6 +255,6 @@ FLAG = Value(flag, "`true` or `false`")
 YES = Value(yes, "`true`")
 ZONE = Value(zone, "an IANA time zone")
 DEADLINE = Value(deadline, "a deadline")
-CLOSURE = Value(closure, 'a duration `after placed`')
+CLOSURE = Value(closure, "a duration `after placed`")
 TIME_OF_DAY = Value(time_of_day, "a time of day")
 SETTLEMENT = Value(settlement, '`"at once"` or `"next day at HH:MM"`')

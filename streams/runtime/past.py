@@ -20,8 +20,8 @@ from aiokafka import TopicPartition
 from streams.codec.states.checkpoint import OrdersMeta
 from streams.core.facts.events import OrderPaid
 from streams.core.facts.inputs import EXEMPTION_GRANTED, INPUT_TOPICS, ORDER_PAID
-from streams.core.rules.judging import clock_of
 from streams.core.rules.book import Rulebook
+from streams.core.rules.judging import clock_of
 from streams.engine.event_file import lenient, own_time
 from streams.engine.orders_changelog import peek_meta
 from streams.engine.records import META_KEY, ORDERS_CHANGELOG
@@ -171,7 +171,9 @@ class Survey:
         self._rulebook = rulebook
         self._far_ms = frontier_ms - FAR_MS
         processing = rulebook.processing
-        self._too_old_ms = frontier_ms - min(processing.facts_wait, processing.late_payment) + _LOAD_MS
+        self._too_old_ms = (
+            frontier_ms - min(processing.facts_wait, processing.late_payment) + _LOAD_MS
+        )
         self.behind = self.overdue = 0
         self.oldest_ms = frontier_ms
         self._paid: set[bytes] = set()

@@ -96,7 +96,7 @@ def rights_of(part: str, connection: Connection, app_id: str, group: str) -> lis
     files = load_topics().values()
     if part == "worker":
         # Which topics the stages have does not depend on the rules.
-        stages = product_stages(load_rulebook("douyin-first-scan"), app_id)
+        stages = product_stages(load_rulebook(["douyin-first-scan"]), app_id)
         return worker_rights(connection, app_id, stages)
     if part == "commands":
         return command_rights(connection, app_id)

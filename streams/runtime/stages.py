@@ -61,8 +61,13 @@ def product_stages(
         name="shops",
         inputs=(SHOP_VIOLATIONS,),
         outputs=(
-            "penalty", "product-ban", "shop-action", "notification", "dead-letter", FRONTIER_MARKS,
-        ),  # fmt: skip
+            "penalty",
+            "product-ban",
+            "shop-action",
+            "notification",
+            "dead-letter",
+            FRONTIER_MARKS,
+        ),
         changelog=SHOPS_CHANGELOG,
         marked_by=INPUT_TOPICS[0],
         new_task=shops_task,

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from streams.core.facts.inputs import INPUT_OF_TOPIC
 from streams.core.rules.book import Rulebook
 from streams.engine.records import InRecord
@@ -40,6 +42,22 @@ def rulebook_of(text: str) -> Rulebook:
 
 
 POLICY = policy_with()
+# Due at the same instants as the first kind; nothing stops it.
+SECOND_KIND = """
+[violations.no-scan]
+stopped_by = []
+repeat_every = "24h"
+occurrences_max = 1
+deadline.normal = { start = "placed", limit = "72h" }
+
+"""
+TWO_KINDS = policy_with(("[closure]", f"{SECOND_KIND}[closure]"))
+
+
+def rulebook_with(rulebook: Rulebook = POLICY, **fields: Any) -> Rulebook:
+    """Return rules of one policy with some of its fields replaced."""
+    (policy,) = rulebook.policies
+    return Rulebook([msgspec.structs.replace(policy, **fields)])
 
 
 def paid(order_id: str = "O1", **fields: Any) -> Value:

@@ -142,9 +142,7 @@ def apply_exemptions(
     return Ruling(now, waived, by_rules, tuple(moved_by))
 
 
-def apply_effect(
-    effect: Effect, running: Running | None, running_of: RunningOf
-) -> Running | None:
+def apply_effect(effect: Effect, running: Running | None, running_of: RunningOf) -> Running | None:
     """Apply one effect to a clock, which another rule may have left without a start."""
     if effect.waive:
         return None

@@ -7,8 +7,6 @@ exemptions, appeals (`judging`, which is the oracle this is tested against), byt
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.rules.book import Terms
 from streams.core.rules.deadlines import Clock, Piece

@@ -7,19 +7,44 @@ import re
 import pytest
 
 from streams.core.accounts.allocation import Allocation
-from streams.core.rules.policy import Policy, parse_policy
-from streams.core.time.calendar import LocalDay
-from tests.unit.samples import DAY_MS, POLICY, POLICY_TEXT, policy_with
+from streams.core.accounts.violation import Violation
+from streams.core.rules.book import Rulebook, Version
+from tests.unit.samples import DAY_MS, POLICY, POLICY_TEXT, policy_with, rulebook_of
 
-MONDAY = LocalDay("2022-12-05", 0, 0)
-TUESDAY = LocalDay("2022-12-06", DAY_MS, 0)
-NEXT_MONDAY = LocalDay("2022-12-12", 7 * DAY_MS, 7 * DAY_MS)
+MONDAY = 1_670_169_600_000  # 2022-12-05 00:00:00 +08:00
+TUESDAY, NEXT_MONDAY = MONDAY + DAY_MS, MONDAY + 7 * DAY_MS
 
 
-def walk(policy: Policy, *steps: tuple[str, LocalDay]) -> list[tuple[int, int]]:
+def violation(order_id: str, at: int) -> Violation:
+    """Return a violation of an order, not allocated yet."""
+    return Violation(
+        "S1", f"{order_id}:late-scan:1", order_id, "late-scan", 1, ["P1"], at, 1, True, {},
+        placed_at=at, paid_at=at,
+    )  # fmt: skip
+
+
+def allocated(one: Violation) -> tuple[int, int]:
+    """Return what a violation is allocated on the accounts of the default policy."""
+    points, deposit = (
+        one.charges[name].allocated if name in one.charges else 0 for name in ("points", "deposit")
+    )
+    return points, deposit
+
+
+def version_of(rulebook: Rulebook) -> Version:
+    """Return the only version of some rules."""
+    version = rulebook.version_of(None, MONDAY, MONDAY)
+    assert version is not None
+    return version
+
+
+def walk(rulebook: Rulebook, *steps: tuple[str, int]) -> list[tuple[int, int]]:
     """Return what each violation of a walk is allocated."""
-    allocation = Allocation(policy)
-    return [allocation.take(order_id, day) for order_id, day in steps]
+    allocation, version = Allocation(), version_of(rulebook)
+    violations = [violation(order_id, at) for order_id, at in steps]
+    for one in violations:
+        allocation.take(one, version)
+    return [allocated(one) for one in violations]
 
 
 def test_third_violation_of_an_order_costs_points_alone() -> None:
@@ -74,14 +99,18 @@ def test_without_caps_every_violation_is_charged() -> None:
 def test_account_without_rules_is_not_charged(section: str, cost: tuple[int, int]) -> None:
     """A section left out of the policy costs nothing, the other stays as it is."""
     text = re.sub(rf"(?ms)^\[{section}\].*?(?=^\[)", "", POLICY_TEXT)
-    assert walk(parse_policy(text, "rules.toml"), ("O1", MONDAY)) == [cost]
+    assert walk(rulebook_of(text), ("O1", MONDAY)) == [cost]
 
 
 def test_what_an_earlier_walk_allocated_counts() -> None:
     """A walk taken up again in the middle has the totals of a whole one."""
-    whole, resumed = Allocation(POLICY), Allocation(POLICY)
-    steps = [(f"O{n % 30}", MONDAY) for n in range(40)]
-    for order_id, day in steps:
-        resumed.count(order_id, day, *whole.take(order_id, day))
-    for order_id, day in [*steps, ("O1", TUESDAY), ("O35", NEXT_MONDAY)]:
-        assert resumed.take(order_id, day) == whole.take(order_id, day)
+    whole, resumed, version = Allocation(), Allocation(), version_of(POLICY)
+    for number in range(40):
+        one = violation(f"O{number % 30}", MONDAY)
+        whole.take(one, version)
+        resumed.count(one, version)
+    for order_id, at in [("O1", TUESDAY), ("O35", NEXT_MONDAY), ("O2", MONDAY)]:
+        one, same = violation(order_id, at), violation(order_id, at)
+        whole.take(one, version)
+        resumed.take(same, version)
+        assert allocated(same) == allocated(one)

@@ -9,15 +9,28 @@ import pytest
 
 from streams.core.facts.events import ExemptionGranted
 from streams.core.facts.instants import END_OF_TIME_MS
-from streams.core.facts.order import Subject
-from streams.core.rules.deadlines import Clock, running_clock
-from streams.core.rules.exemptions import covers, exempted_deadline
-from streams.core.rules.policy import KindRules
+from streams.core.facts.order import Order, Subject
+from streams.core.rules.book import Rulebook
+from streams.core.rules.exemptions import Running, apply_exemptions, covers
+from streams.core.rules.judging import clock_of
 from streams.core.rules.stops import stop_instant
 from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, exemption, policy_with
 
-RULES = POLICY.violations["late-scan"].deadline
-SUBJECT = Subject("O1", "S1", "CN-BJ", "CN-GD", "normal", 1000)
+SUBJECT = Subject(
+    "O1", "S1", "CN-BJ", "CN-GD", "normal", 1000, "douyin", "gold", "fresh", agreed=True
+)
+
+
+def running(
+    rulebook: Rulebook, mode: str, promised: int | None, uploaded: int | None
+) -> Running | None:
+    """Return the clock of an order placed at 100."""
+    order = Order("S1", ["P1"], mode, 100, 100, 1, "CNY", None, None, promised)
+    terms = rulebook.terms_of(order)
+    assert terms is not None
+    (late_scan,) = terms.kinds
+    deadline = late_scan.deadline
+    return None if deadline is None else clock_of(terms, deadline, order, uploaded)
 
 
 def granted(**fields: Any) -> ExemptionGranted:
@@ -38,17 +51,16 @@ def granted(**fields: Any) -> ExemptionGranted:
     ],
 )
 def test_clock_runs_from_what_the_mode_names(
-    mode: Any, promised: int | None, uploaded: int | None, clock: Clock | None
+    mode: Any, promised: int | None, uploaded: int | None, clock: Running | None
 ) -> None:
     """Each shipping mode has its start; without it no clock runs."""
-    assert running_clock(RULES.get(mode), 100, promised, uploaded) == clock
+    assert running(POLICY, mode, promised, uploaded) == clock
 
 
 def test_mode_without_a_rule_has_no_clock() -> None:
     """A policy may leave a shipping mode unjudged."""
     line = 'normal = { start = "placed", limit = "72h" }\n'
-    rules = policy_with((line, "")).violations["late-scan"].deadline
-    assert running_clock(rules.get("normal"), 100, 500, 300) is None
+    assert running(policy_with((line, "")), "normal", 500, 300) is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,19 @@ def test_mode_without_a_rule_has_no_clock() -> None:
         ({"deadline_from": 5001}, [], False),
         ({"deadline_until": 4999}, [], False),
         ({"shop_ids": ["S1"], "regions": ["CN-XJ"]}, [], False),
+        ({"platforms": ["douyin"]}, [], True),
+        ({"platforms": ["tmall"]}, [], False),
+        ({"shop_levels": ["gold"]}, [], True),
+        ({"shop_levels": ["basic"]}, [], False),
+        ({"categories": ["fresh"]}, [], True),
+        ({"categories": ["books"]}, [], False),
+        ({"agreed": True}, [], True),
+        ({"agreed": False}, [], False),
+        ({"not": {"regions": ["CN-BJ"]}}, [], False),
+        ({"not": {"regions": ["CN-XJ"]}}, [], True),
+        ({"not": {"deadline_from": 5001}}, [], True),
+        ({"not": {"deadline_from": 5000}}, [], False),
+        ({"not": {"not": {"regions": ["CN-BJ"]}}}, [], True),
     ],
 )
 def test_scope_and_kinds_decide_what_is_covered(
@@ -100,13 +125,29 @@ def test_order_without_the_field_matches_no_list(field: str) -> None:
         ([{"extend_by": 10}, {"extend_to": 3000}], 3000),
         ([{"extend_to": 3000}, {"extend_by": 10}], 3010),
         ([{"extend_by": 10}, {"waive": True}], None),
+        ([{"set_to": 500}], 500),
+        ([{"set_to": 500}, {"extend_by": 10}], 510),
+        ([{"extend_by": 10}, {"limit": "2h after paid"}], 100 + 2 * HOUR_MS),
+        ([{"limit": "2h after uploaded"}], None),
+        ([{"limit": "2h after uploaded"}, {"limit": "1h after placed"}], 100 + HOUR_MS),
+        ([{"waive": True}, {"limit": "1h after placed"}], None),
+        ([{"waive_penalty": True}], 1000),
     ],
 )
 def test_exemptions_move_the_deadline_one_after_the_other(
     effects: list[dict[str, Any]], deadline: int | None
 ) -> None:
     """`extend_to` only ever moves later, `extend_by` adds, and a waiver ends it."""
-    assert exempted_deadline(1000, [granted(effect=effect) for effect in effects]) == deadline
+    order = Order("S1", ["P1"], "normal", 100, 100, 1, "CNY", None, None, None)
+    terms = POLICY.terms_of(order)
+    assert terms is not None
+    exemptions = [granted(effect=effect) for effect in effects]
+    ruling = apply_exemptions(
+        exemptions, "late-scan", SUBJECT, (100, 1000),
+        lambda rule: clock_of(terms, rule, order, None),
+    )  # fmt: skip
+    assert (ruling.running and ruling.running[1]) == deadline
+    assert ruling.penalty_waived is any("waive_penalty" in effect for effect in effects)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +163,6 @@ def test_exemptions_move_the_deadline_one_after_the_other(
 def test_earliest_named_fact_stops_a_kind(topics: str, stop: int) -> None:
     """Only the topics a kind names can stop it."""
     changed = policy_with(('["first-scan", "order-closed"]', topics))
-    rules: KindRules = changed.violations["late-scan"]
+    rules = changed.policies[0].kinds["late-scan"]
     assert stop_instant(rules, 30, 20, 10) == stop
     assert stop_instant(rules, None, None, None) == END_OF_TIME_MS

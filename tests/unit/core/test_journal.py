@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec.structs import replace
-
-from streams.core.accounts.journal import Claim, append_difference
-from streams.core.accounts.shop import Booking, Violation
+from streams.core.accounts.journal import Due, append_difference
+from streams.core.accounts.violation import Charge, Violation
 from streams.core.facts.outputs import Penalty
-from tests.unit.samples import POLICY
 
 DAY = "2022-12-09"
 SETTLED_AT = 9_000
 
 
-def violation(number: int = 1, at: int = 1000, **fields: Any) -> Violation:
+def violation(
+    number: int = 1, at: int = 1000, *, points: int = 1, deposit: int = 1000, **fields: Any
+) -> Violation:
     """Return a standing violation, allocated on both accounts and not booked."""
     state: dict[str, Any] = {
         "shop_id": "S1",
@@ -27,10 +26,7 @@ def violation(number: int = 1, at: int = 1000, **fields: Any) -> Violation:
         "determined_at": at,
         "revision": 1,
         "standing": True,
-        "points": 1,
-        "deposit": 1000,
-        "points_booked": Booking(),
-        "deposit_booked": Booking(),
+        "charges": {"points": Charge(allocated=points), "deposit": Charge(allocated=deposit)},
     }
     return Violation(**state | fields)
 
@@ -39,9 +35,24 @@ def book(
     *violations: Violation, settled_at: int | None = SETTLED_AT, log_time: int = 2000,
     day: str = DAY,
 ) -> list[Penalty]:  # fmt: skip
-    """Bring the journal up to date."""
-    claims = [Claim(each, day, settled_at) for each in violations]
-    return append_difference(POLICY, claims, log_time)
+    """Bring the journal up to date: points at once, the deposit once its day is settled."""
+    dues = [due for each in violations for due in dues_of(each, settled_at, day)]
+    return append_difference(dues, log_time)
+
+
+def dues_of(
+    one: Violation, settled_at: int | None = SETTLED_AT, day: str = DAY, money: str = "CNY"
+) -> list[Due]:
+    """Return what the journal should hold of a violation."""
+    points, deposit = (
+        one.charges[name].allocated if one.standing else 0 for name in ("points", "deposit")
+    )
+    return [
+        Due(one, "points", points, "tenth-point:B", day, one.determined_at, False),
+        Due(
+            one, "deposit", 0 if settled_at is None else deposit, money, day, settled_at or 0, True
+        ),
+    ]
 
 
 def brief(entries: list[Penalty]) -> list[tuple[str, int]]:
@@ -138,11 +149,9 @@ def test_charge_in_another_unit_replaces_the_old_one() -> None:
     """Amounts of two units never meet in one entry."""
     charged = violation()
     book(charged)
-    assert POLICY.deposit is not None
-    dollars = replace(POLICY, deposit=replace(POLICY.deposit, unit="USD"))
-    entries = append_difference(dollars, [Claim(charged, DAY, SETTLED_AT)], 2000)
+    entries = append_difference(dues_of(charged, money="USD"), 2000)
     assert [(each.account, each.amount, each.unit) for each in entries] == [
         ("deposit", -1000, "CNY"),
         ("deposit", 1000, "USD"),
     ]
-    assert append_difference(dollars, [Claim(charged, DAY, SETTLED_AT)], 2000) == []
+    assert append_difference(dues_of(charged, money="USD"), 2000) == []

@@ -8,24 +8,13 @@ import pytest
 
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Occurrence, Order, OrderState, know
-from streams.core.rules.deadlines import Clock
+from streams.core.rules.book import Rulebook
+from streams.core.rules.exemptions import Ruling
 from streams.core.rules.judging import Due, judge
-from streams.core.rules.policy import Policy
-from tests.unit.samples import DAY_MS, DEADLINE, HOUR_MS, PLACED_AT, POLICY, policy_with
+from tests.unit.samples import DAY_MS, DEADLINE, HOUR_MS, PLACED_AT, POLICY, TWO_KINDS, policy_with
 
 CLOSURE_AT = PLACED_AT + 150 * DAY_MS
 WARNINGS = (DEADLINE - DAY_MS, DEADLINE - 4 * HOUR_MS)
-# Due at the same instants, by a name that sorts after; nothing stops it.
-SECOND_KIND = """
-[violations.no-scan]
-stopped_by = []
-repeat_every = "24h"
-occurrences_max = 1
-deadline.normal = { start = "placed", limit = "72h" }
-"""
-TWO_KINDS = policy_with(("[closure]", f"{SECOND_KIND}[closure]"))
-
-
 class Verdict(NamedTuple):
     """What judging an order calls for."""
 
@@ -34,17 +23,20 @@ class Verdict(NamedTuple):
     next_due: int
 
 
-def verdict(limit: int, policy: Policy = POLICY, fired: int | None = None, **facts: Any) -> Verdict:
+def verdict(
+    limit: int, policy: Rulebook = POLICY, *, on_timer: bool = False, **facts: Any
+) -> Verdict:
     """Judge a normal order at an instant."""
     deadline: int | None = facts.pop("deadline", DEADLINE)
     state = OrderState(**facts)
     order = Order("S1", ["P1"], "normal", PLACED_AT, PLACED_AT, 1, "CNY", None, None, None)
     know(state, order)
-
-    def exempted(kind: str, clock: Clock) -> int | None:
-        return deadline
-
-    return Verdict(*judge(policy, order, state, "O1", limit, fired, exempted))
+    terms = policy.terms_of(order)
+    assert terms is not None
+    running = None if deadline is None else (PLACED_AT, deadline)
+    ruling = Ruling(running, False, running, ())
+    rulings = {kind: ruling for kind, _, _ in terms.kinds}
+    return Verdict(*judge(terms, order, state, "O1", limit, on_timer, rulings))
 
 
 def stands(number: int, kind: str = "late-scan", due: int | None = None) -> Occurrence:
@@ -104,23 +96,23 @@ def test_waiver_leaves_nothing_due() -> None:
 @pytest.mark.parametrize("warned_at", WARNINGS)
 def test_warning_is_given_when_its_timer_fires(warned_at: int) -> None:
     """At its very instant, and never overdue."""
-    (due,) = verdict(warned_at, fired=warned_at).due_now
+    (due,) = verdict(warned_at, on_timer=True).due_now
     assert due == Due(warned_at, "deadline-warning", 0, "late-scan", DEADLINE)
     assert verdict(warned_at).due_now == []
-    assert verdict(warned_at + 1, fired=warned_at + 1).due_now == []
+    assert verdict(warned_at + 1, on_timer=True + 1).due_now == []
 
 
 def test_no_warning_before_the_clock_starts() -> None:
     """A lead as long as the limit would warn the moment the order is placed."""
     long = policy_with(('["24h", "4h"]', '["72h", "71h"]'))
     assert verdict(PLACED_AT - 1, long).next_due == DEADLINE - 71 * HOUR_MS
-    assert verdict(PLACED_AT, long, fired=PLACED_AT).due_now == []
+    assert verdict(PLACED_AT, long, on_timer=True).due_now == []
 
 
 @pytest.mark.parametrize(("after", "warned"), [(-1, 0), (0, 1)])
 def test_no_warning_once_scanned(after: int, warned: int) -> None:
     """A scan before the warning's instant makes it pointless."""
-    found = verdict(WARNINGS[0], fired=WARNINGS[0], scanned_at=WARNINGS[0] + after)
+    found = verdict(WARNINGS[0], on_timer=True, scanned_at=WARNINGS[0] + after)
     assert len(found.due_now) == warned
 
 

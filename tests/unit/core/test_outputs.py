@@ -20,6 +20,8 @@ TYPES: dict[str, type[Struct]] = {
     "timeout": outputs.Timeout,
     "penalty": outputs.Penalty,
     "product-ban": outputs.ProductBan,
+    "shop-action": outputs.ShopAction,
+    "deadline-changed": outputs.DeadlineChanged,
     "deadline-warning": outputs.DeadlineWarning,
     "notification": outputs.Notification,
     "order-closure": outputs.OrderClosure,

@@ -8,9 +8,8 @@ import weakref
 from collections.abc import Iterable
 
 import pytest
-from msgspec.structs import replace
 
-from streams.codec.state import HEAD, StateVersionError
+from streams.codec.state import PARTS_AT, StateVersionError
 from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import END_OF_TIME_MS
 from streams.engine import orders_changelog, orders_task
@@ -38,6 +37,7 @@ from tests.unit.samples import (
     exemption,
     paid,
     policy_with,
+    rulebook_with,
     record,
     scan,
     upload,
@@ -462,7 +462,7 @@ def test_state_damaged_within_stops_its_partition_by_name(damage: bytes) -> None
     changelog = dict(worked())
     state = changelog[b"O1"]
     assert state is not None
-    changelog[b"O1"] = state[: HEAD.size] + damage
+    changelog[b"O1"] = state[: PARTS_AT] + damage
     task = OrdersTask(3, POLICY, live=False)
     task.restore(changelog.items())
     task.restored()
@@ -564,7 +564,7 @@ def test_changed_policy_judges_an_order_anew_at_its_next_event(label_changes: bo
     assert topics_of(step(stricter)) == ["timeout"]
 
 
-FREE = replace(POLICY, points=None, deposit=None, ban=None)
+FREE = rulebook_with(accounts=(), sanctions=())
 
 
 def items_of(checkpoint: Checkpoint) -> list[str]:
@@ -750,7 +750,7 @@ def test_damaged_state_of_another_policy_is_named() -> None:
     offer(task, "order-paid", paid())
     complete(task, PLACED_AT + 1)
     changelog = step(task).changelog
-    damaged = (changelog[b"O1"] or b"")[: HEAD.size] + b"garbage"
+    damaged = (changelog[b"O1"] or b"")[: PARTS_AT] + b"garbage"
     changed = OrdersTask(3, policy_with(('limit = "72h"', 'limit = "80h"')), live=False)
     changed.restore((changelog | {b"O1": damaged}).items())
     changed.restored()

@@ -16,7 +16,7 @@ from streams.codec.encode import encode_value
 from streams.codec.state import StateVersionError
 from streams.core.facts.instants import NEVER_MS
 from streams.core.facts.outputs import Determined, Released, Revoked, ShopMessage
-from streams.core.rules.policy import BanRules, Policy
+from streams.core.rules.book import Rulebook
 from streams.engine import shops_task
 from streams.engine.records import (
     FRONTIER_MARKS,
@@ -29,7 +29,7 @@ from streams.engine.records import (
     columns,
 )
 from streams.engine.shops_task import ShopsTask
-from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, policy_with
+from tests.unit.samples import DAY_MS, HOUR_MS, POLICY, TWO_KINDS, policy_with, rulebook_with
 
 MANY = 1_000_000
 NOON = 1_670_299_200_000  # 2022-12-06 12:00:00 +08:00
@@ -104,7 +104,7 @@ def bans(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [(value["type"], value["violation_id"]) for value in values]
 
 
-def restored(changelog: Iterable[Entry], sources: int = 1, policy: Policy = POLICY) -> ShopsTask:
+def restored(changelog: Iterable[Entry], sources: int = 1, policy: Rulebook = POLICY) -> ShopsTask:
     """Return a task restored from a changelog."""
     task = ShopsTask(0, policy, sources)
     task.restore(changelog)
@@ -249,10 +249,12 @@ def test_third_violation_imposes_and_its_fall_lifts() -> None:
     assert bans(step(task)) == [("product-ban.lifted", "O1:late-scan:2")]
 
 
-def ban_beyond(standing_more_than: int | None) -> Policy:
+def ban_beyond(standing_more_than: int | None) -> Rulebook:
     """Return the default policy with another threshold, or without bans."""
-    rules = None if standing_more_than is None else BanRules(standing_more_than=standing_more_than)
-    return replace(POLICY, ban=rules)
+    (ban,) = POLICY.policies[0].sanctions
+    if standing_more_than is None:
+        return rulebook_with(sanctions=())
+    return rulebook_with(sanctions=(replace(ban, more_than=standing_more_than),))
 
 
 @pytest.mark.parametrize("threshold", [3, None])
@@ -365,13 +367,14 @@ def test_ban_takes_effect_by_the_kind_that_brought_it_about() -> None:
             log_time_ms=NOON + 9 * DAY_MS,
             violation_id=f"O1:{kind}:{n}",
         )
-        for kind, later in (("late-ship", 0), ("late-scan", HOUR_MS))
+        for kind, later in (("no-scan", 0), ("late-scan", HOUR_MS))
         for n in (1, 2, 3)
     ]
-    task = new_task()
+    task = ShopsTask(0, TWO_KINDS, 1)
+    task.restored()
     offer(task, *overdue, upto=NOON + 10 * DAY_MS)
     (ban,) = [json.loads(each.value) for each in step(task).outputs if each.topic == "product-ban"]
-    assert (ban["violation_id"], ban["effective_at"]) == ("O1:late-ship:3", NOON + 3 * DAY_MS)
+    assert (ban["violation_id"], ban["effective_at"]) == ("O1:no-scan:3", NOON + 3 * DAY_MS)
 
 
 @pytest.mark.parametrize("copy", [{}, {"product_ids": ["P2"]}, {"log_time_ms": NOON + 5}])
@@ -445,17 +448,18 @@ def step_to(task: ShopsTask, frontier_ms: int = MIDNIGHT + 1) -> Checkpoint:
 
 
 @pytest.mark.parametrize(
-    "gone", [{"points": None}, {"deposit": None}, {"points": None, "deposit": None}]
+    "gone", [["points"], ["deposit"], ["points", "deposit"]]
 )
 @pytest.mark.parametrize("older", [False, True])
-def test_charge_is_taken_back_where_its_rules_are_gone(gone: dict[str, None], older: bool) -> None:
+def test_charge_is_taken_back_where_its_rules_are_gone(gone: list[str], older: bool) -> None:
     """In the unit in which it was charged; also where an older program charged it."""
     task = new_task()
     offer(task, determined())
     changelog = dict(step_to(task).changelog)
     if older:
         changelog = _without_units(changelog)
-    task = ShopsTask(0, replace(POLICY, **gone), 1)
+    kept = tuple(each for each in POLICY.policies[0].accounts if each.name not in gone)
+    task = ShopsTask(0, rulebook_with(accounts=kept), 1)
     task.restore(changelog.items())
     task.restored()
     offer(task, revoked(log_time_ms=MIDNIGHT + HOUR_MS))
@@ -476,10 +480,14 @@ def test_charge_is_taken_back_where_its_rules_are_gone(gone: dict[str, None], ol
 def _without_units(changelog: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
     """Return the changelog of one violation as written before bookings had a unit."""
     (key,) = [key for key, value in changelog.items() if value and b"late-scan" in value]
-    value = changelog[key] or b""
-    fields = msgspec.msgpack.decode(value[1:])
-    fields[11:13] = [booked[:3] for booked in fields[11:13]]
-    return changelog | {key: value[:1] + msgspec.msgpack.encode(fields)}
+    one = shops_task.unpack_violation(changelog[key] or b"")
+    points, deposit = one.charges["points"], one.charges["deposit"]
+    fields = [
+        one.shop_id, one.violation_id, one.order_id, one.kind, one.occurrence, one.product_ids,
+        one.determined_at, one.revision, one.standing, points.allocated, deposit.allocated,
+        [points.booked, points.day, points.entries], [deposit.booked, deposit.day, deposit.entries],
+    ]  # fmt: skip
+    return changelog | {key: b"\x01" + msgspec.msgpack.encode(fields)}
 
 
 def test_settled_day_is_not_settled_again_after_a_restart() -> None:
@@ -513,7 +521,7 @@ def test_changelog_with_a_record_too_many_is_corrupt() -> None:
     """A violation no checkpoint counts was not written in a transaction."""
     with pytest.raises(CorruptChangelog, match="does not hold what") as refused:
         restored([*worked(), (b"S1:O9:late-scan:1", b"\x01")])
-    assert refused.value.at.startswith("2 violations, 1 waiting items and ")
+    assert refused.value.at.startswith("2 violations, 1 waiting items, ")
 
 
 @pytest.mark.parametrize(
@@ -548,8 +556,8 @@ def test_violation_of_a_newer_program_is_refused() -> None:
     changelog = dict(worked())
     packed = changelog[b"S1:O1:late-scan:1"]
     assert packed is not None
-    changelog[b"S1:O1:late-scan:1"] = b"\x02" + packed[1:]
-    with pytest.raises(StateVersionError, match="version 2, known is 1"):
+    changelog[b"S1:O1:late-scan:1"] = b"\x03" + packed[1:]
+    with pytest.raises(StateVersionError, match="version 3, known is 2"):
         restored(changelog.items())
 
 

@@ -1,0 +1,196 @@
+"""Rules in sentences that a seller understands.
+
+What lives here: each part of a policy in words. What must not: how files spell it (`show`), and
+which parts differ (`diff`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from streams.core.facts.events import ExemptionGranted, Scope
+from streams.core.rules.phrases import duration_text, parse_deadline
+from streams.core.rules.policy import Account, Amount, Cap, Deadline, Sanction, Tier, When
+from streams.core.words import counted
+from streams.rulebook.money import Unit, amount_text, share_text
+from streams.rulebook.show import unit_of
+from streams.rulebook.values import time_of_day_text
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STARTS = {
+    "placed": "placing",
+    "paid": "payment",
+    "uploaded": "the first upload",
+    "promised": "the promised time",
+    "agreed": "the agreed time",
+}
+_STOPS = {"uploaded": "upload", "scanned": "first scan", "closed": "close"}
+_ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
+_SPANS = {"day": "a day", "week": "a week", "month": "a month", "quarter": "a quarter"}
+_AMOUNTS = {"paid_amount": "what was paid", "goods_amount": "the price of the goods"}
+
+
+def instant_words(instant: int, zone: str) -> str:
+    """Write an instant as a clock of the zone shows it."""
+    local = (_EPOCH + timedelta(milliseconds=instant)).astimezone(ZoneInfo(zone))
+    fraction = f".{instant % 1000:03}" if instant % 1000 else ""
+    return f"{local:%Y-%m-%d %H:%M:%S}{fraction}"
+
+
+def length_words(length_ms: int) -> str:
+    """Write a duration with a space: `48 h`."""
+    text = duration_text(length_ms)
+    unit = text.lstrip("0123456789")
+    return f"{text.removesuffix(unit)} {unit}"
+
+
+def deadline_words(deadline: Deadline, zone: str) -> str:
+    """Say when something is due: `48 h after payment`."""
+    start, amount = _STARTS[deadline.start], deadline.amount
+    if deadline.form == "instant":
+        return f"at {instant_words(amount, zone)}, whenever it began"
+    if deadline.form == "end-of-day":
+        return f"{length_words(amount)} after the end of the day of {start}"
+    nth = _ORDINALS.get(amount, f"{amount}th")
+    if deadline.form == "calendar-days":
+        if not amount:
+            return f"at the end of the day of {start}"
+        return f"at the end of the {nth} calendar day after {start}"
+    if deadline.form == "working-days":
+        if not amount:
+            return f"at the end of the first working day from {start} on"
+        return f"at the end of the {nth} working day after {start}"
+    return f"at {start}" if not amount else f"{length_words(amount)} after {start}"
+
+
+def until_words(until: tuple[str, ...]) -> str:
+    """Say what stops a clock."""
+    return " or ".join(_STOPS[each] for each in until) or "nothing"
+
+
+def when_words(when: When) -> str:
+    """Say which orders an `instead` is for."""
+    parts = []
+    if when.shop_levels is not None:
+        parts.append(f"shop level {' or '.join(when.shop_levels)}")
+    if when.categories is not None:
+        parts.append(f"category {' or '.join(when.categories)}")
+    return ", ".join(parts)
+
+
+def cost_words(amount: int, unit: Unit) -> str:
+    """Write an amount with its unit: `10.00 CNY`, `0.1 B points`."""
+    scale, _, kind = unit.name.partition(":")
+    return f"{amount_text(amount, unit)} {f'{kind} points' if kind else scale}"
+
+
+def amount_words(amount: Amount, unit_name: str) -> str:
+    """Say what one violation costs."""
+    unit = unit_of(unit_name)
+    if amount.of is None:
+        return cost_words(amount.tiers[0].flat, unit)
+    parts = []
+    for tier in amount.tiers:
+        bound = "" if tier.up_to is None else f"up to {cost_words(tier.up_to, unit)}: "
+        parts.append(bound + _tier_words(tier, unit))
+    return f"by {_AMOUNTS[amount.of]}: {'; '.join(parts)}"
+
+
+def _tier_words(tier: Tier, unit: Unit) -> str:
+    words = share_text(tier.per_mille) if tier.per_mille else cost_words(tier.flat, unit)
+    if tier.at_least:
+        words += f", at least {cost_words(tier.at_least, unit)}"
+    if tier.at_most is not None:
+        words += f", at most {cost_words(tier.at_most, unit)}"
+    return words
+
+
+def caps_words(caps: tuple[Cap, ...], unit_name: str) -> str:
+    """Say the most an account charges."""
+    unit, parts = unit_of(unit_name), []
+    for cap in caps:
+        if cap.span == "order":
+            parts.append(f"{counted(cap.limit, 'charge')} an order")
+        elif cap.span == "rolling":
+            parts.append(f"{cost_words(cap.limit, unit)} in {counted(cap.days, 'day')}")
+        else:
+            parts.append(f"{cost_words(cap.limit, unit)} {_SPANS[cap.span]}")
+    return f"at most {', '.join(parts)}" if parts else "without caps"
+
+
+def settlement_words(account: Account) -> str:
+    """Say when an account charges."""
+    if account.settle_at is None:
+        return "at once"
+    return f"together on the next day at {time_of_day_text(account.settle_at)}"
+
+
+def account_words(account: Account) -> str:
+    """Say all of an account."""
+    instead = "".join(
+        f"; for {when_words(other.when)} "
+        + " and ".join(
+            words
+            for words in (
+                other.amount and amount_words(other.amount, account.unit),
+                None if other.caps is None else caps_words(other.caps, account.unit),
+            )
+            if words
+        )
+        for other in account.instead
+    )
+    return (
+        f"{amount_words(account.amount, account.unit)} a violation, "
+        f"{caps_words(account.caps, account.unit)}, charged {settlement_words(account)}{instead}"
+    )
+
+
+def sanction_words(sanction: Sanction, unit_name: str) -> str:
+    """Say when a sanction comes."""
+    if sanction.of == "account":
+        what = f"{cost_words(sanction.more_than, unit_of(unit_name))} on {sanction.account}"
+    else:
+        what = f"{counted(sanction.more_than, 'violation')}"
+    kinds = " or ".join(sanction.counts)
+    span = counted(sanction.days, "day") if sanction.span == "rolling" else f"a {sanction.span}"
+    where = "of one order" if sanction.of == "order" else f"of the shop within {span}"
+    lasts = "" if sanction.lasts is None else f", for {length_words(sanction.lasts)}"
+    return f"{sanction.action} for more than {what} ({kinds}) {where}{lasts}"
+
+
+def exemption_words(exemption: ExemptionGranted, zone: str) -> str:
+    """Say what an exemption does, and for whom."""
+    effect = exemption.effect
+    if effect.waive:
+        does = "no violation"
+    elif effect.waive_penalty:
+        does = "violations cost nothing"
+    elif effect.extend_to is not None:
+        does = f"not due before {instant_words(effect.extend_to, zone)}"
+    elif effect.extend_by is not None:
+        does = f"due {length_words(effect.extend_by)} later"
+    elif effect.set_to is not None:
+        does = f"due at {instant_words(effect.set_to, zone)}"
+    else:
+        does = f"due {deadline_words(parse_deadline(effect.limit or ''), zone)}"
+    kinds = f" ({', '.join(exemption.kinds)})" if exemption.kinds else ""
+    return f"{does}{kinds} for {scope_words(exemption.scope, zone)}"
+
+
+def scope_words(scope: Scope, zone: str) -> str:
+    """Say which orders a scope covers."""
+    parts = []
+    for name in scope.__struct_fields__:
+        value = getattr(scope, name)
+        if value is None:
+            continue
+        if isinstance(value, Scope):
+            parts.append(f"but not {scope_words(value, zone)}")
+        elif name == "agreed":
+            parts.append("with an agreed date" if value else "without an agreed date")
+        elif isinstance(value, list):
+            parts.append(f"{name.replace('_', ' ')} {', '.join(value)}")
+        else:
+            parts.append(f"{name.replace('_', ' ')} {instant_words(value, zone)}")
+    return "orders " + ", ".join(parts) if parts else "all orders"
