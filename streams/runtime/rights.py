@@ -20,7 +20,6 @@ from streams.engine.resent import RESENT_LETTERS
 from streams.kafka.acls import Acl
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import CREATE_RIGHTS
-from streams.rulebook import load_rulebook
 from streams.runtime.stage import Stage
 from streams.runtime.stages import product_stages
 from streams.runtime.unreadable import skips_group
@@ -95,6 +94,9 @@ def rights_of(part: str, connection: Connection, app_id: str, group: str) -> lis
     """
     files = load_topics().values()
     if part == "worker":
+        # Not at the top: a worker gets its rules from who starts it.
+        from streams.rulebook import load_rulebook
+
         # Which topics the stages have does not depend on the rules.
         stages = product_stages(load_rulebook(["douyin-first-scan"]), app_id)
         return worker_rights(connection, app_id, stages)

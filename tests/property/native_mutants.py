@@ -29,7 +29,6 @@ COPIED = ("streams", "tests", "schemas", "pyproject.toml", "hatch_build.py")
 
 _AT_MOST = "min(timestamp + tolerance, _TIME_MAX)"
 _AT_RANGE = "earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)"
-_REST = "max(effective + clean, _big_endian(state + 17) + wait)"
 # Where a text stands in several functions, the name of the one that is meant comes first.
 _ENGINE = {
     "number-of-18-digits": ("", "if c.at - begin == 18:", "if False:"),
@@ -51,7 +50,7 @@ _ENGINE = {
     "replaces": ("_read_parcel", '_is(&name, b"replaces", 8)', "False"),
     "promised": ("_read_paid", 'not _is(&name, b"promised_ship_by", 16)', "True"),
     "products-twice": ("_read_products", "if _is(product,", "if False and _is(product,"),
-    "products-few": ("pay", "if paid.products_count < 16:", "if True:"),
+    "products-few": ("_put_bought", "if paid.products_count < 16:", "if True:"),
     "currency": ("_read_currency", "if not 0x41 <= text.at[place] <= 0x5A:", "if False:"),
     "currency-size": ("_read_currency", "or text.size != 3", ""),
     "other-key": ("pay", "_is_key(&paid.order_id, key)", "PyBytes_CheckExact(key)"),
@@ -64,32 +63,57 @@ _ENGINE = {
     "other-lengths": ("_length", "if len(column) != length:", "if False:"),
     "time-too-large": ("pay", "min(timestamp + tolerance, _TIME_MAX)", "timestamp + tolerance"),
     "parcel-time-too-large": ("_take_parcels", _AT_MOST, "timestamp + tolerance"),
-    "judged": ("_take_parcels", "or not _judged_since(state, size, judged_after)", ""),
-    "judged-at": ("_judged_since", "> judged_after", ">= judged_after"),
+    "judged": ("_take_parcels", "<= judged_after", "< 0"),
+    "judged-at": ("_take_parcels", "<= judged_after", "< judged_after"),
     "known": ("pay", "and not PyDict_Contains(packed, key)", ""),
-    "mode": ("pay", "flags != _NOT_USUAL", "True"),
+    "mode": ("_is_door", "if not _is(&paid.shipping_mode,", "if False and not _is(&paid.shipping_mode,"),
+    "platform": ("_is_door", "return paid.platform.at == NULL", "return True"),
+    "version-since": ("_way", "if since <= (paid.paid if by_paid else paid.placed):", "if True:"),
+    "version-by": ("_way", "paid.paid if by_paid else paid.placed", "paid.placed"),
+    "own-window": ("_way", "0 if odd and _within(odd, paid.paid) else number", "number"),
+    "named-order": ("_exempt", "if PyDict_Contains(exemptions.orders, key):", "if False:"),
+    "named-shop": ("_exempt", "if len(exemptions.shops) > 0 and", "if False and"),
+    "paid-window": ("_exempt", "return _within(exemptions.windows, paid.paid)", "return False"),
+    "told-apart": ("pay", "or (tells_apart and", "or (False and"),
     "placed-range": ("pay", "and earliest <= paid.placed <= latest", ""),
     "paid-range": ("pay", "and earliest <= paid.paid <= latest", ""),
-    "too-late": ("pay", "and paid.paid >= effective - wait", ""),
-    "due-passed": ("pay", "and effective - grace <= due < _NEVER", "and due < _NEVER"),
-    "due-never": ("pay", "and effective - grace <= due < _NEVER", "and effective - grace <= due"),
+    "too-late": ("pay", "and paid.paid >= effective - late_payment", ""),
+    "due-passed": ("next_due", "return best if best > limit else _NOW", "return best"),
+    "due-never": ("pay", "if 0 <= due < _NEVER:", "if 0 <= due:"),
     "amount": ("pay", "and paid.amount <= _AMOUNT_MAX", ""),
-    "parcel-flags": ("_take_parcels", "flags == _NOT_USUAL or", ""),
+    "parcel-flags": ("_take_parcels", "or flags & odd", ""),
     "parcel-key": ("_take_parcels", "_is_key(&parcel.order_id, key)", "PyBytes_CheckExact(key)"),
     "parcel-range": ("_take_parcels", _AT_RANGE, "True"),
-    "parcel-due": ("_take_parcels", "and due >= effective - grace", ""),
-    "upload-closure": ("_take_parcels", "due != _big_endian(state + 9) + closure", "True"),
-    "scan-late": ("_take_parcels", "parcel.at < due", "parcel.at <= due"),
-    "scan-rest": ("_take_parcels", _REST, "effective + clean"),
-    "scan-minute": ("_take_parcels", "or over // _MINUTE != minute", ""),
-    "paid-minute": ("pay", "or due // _MINUTE != minute", ""),
+    "parcel-due": ("_take_parcels", "or _due(state) < effective - grace", ""),
+    "upload-closure": ("_after_upload", "and due != placed + clocks.closure", ""),
+    "upload-exempt": ("_after_upload", "or flags & _EXEMPT", ""),
+    "upload-asks": ("_after_upload", "or not clocks.asks", ""),
+    "scan-exempt": ("_after_scan", "or flags & _EXEMPT", ""),
+    "scan-uploaded": ("_after_scan", "if flags & _UPLOADED:", "if False:"),
+    "scan-number": ("_after_scan", "if number[0] != 0xCF or number[1] != 0 or number[2] != 0:", "if False:"),
+    "clock-start": ("next_due", "paid if row.start == 1 else uploaded", "paid"),
+    "clock-not-started": ("next_due", "if start == _END_OF_TIME:", "if False:"),
+    "stopped-by-upload": ("next_due", "uploaded if row.stops & _STOPPED_BY_UPLOAD else _END_OF_TIME", "_END_OF_TIME"),
+    "stopped-by-scan": ("next_due", "if row.stops & _STOPPED_BY_SCAN and scanned < stop:", "if False:"),
+    "boundary": ("next_due", "if row.on_time_at_limit:", "if False:"),
+    "late-and-stopped": ("next_due", "if late <= stop and late < best:", "if late < best:"),
+    "warning-started": ("next_due", "if start < at <= stop and", "if at <= stop and"),
+    "warning-stopped": ("next_due", "if start < at <= stop and", "if start < at and"),
+    "warning-passed": ("next_due", "limit < at < best", "at < best"),
+    "closure-uploaded": ("next_due", "if best > uploaded or best > scanned:", "if best > scanned:"),
+    "closure-scanned": ("next_due", "if best > uploaded or best > scanned:", "if best > uploaded:"),
+    "piece": ("_deadline", "if piece.begin <= start < piece.end:", "if piece.begin <= start:"),
+    "scan-late": ("_after_scan", "_NEVER if at < _due(state) else _NOW", "_NEVER"),
+    "scan-rest": ("_take_parcels", "max(effective + clocks.clean, _paid(state) + late_payment)", "effective + clocks.clean"),
+    "minute": ("add", "or due // _MINUTE != self.minute", ""),
+    "timer-moved": ("_take_parcels", "elif due != _due(state):", "elif False:"),
     "timed-rests": ("timed", "& _REST == _RETIRING", "& _RETIRING"),
     "timed-begin": ("timed", "if begin_ms <= due < end_ms:", "if due < end_ms:"),
     "timed-end": ("timed", "if begin_ms <= due < end_ms:", "if begin_ms <= due:"),
     "parcels-again": ("_take_parcels", "if states[other - begin] == found:", "if False:"),
     "forget-again": ("forget", "if states[other - begin] == found:", "if False:"),
     "forget-rests": ("forget", "& _REST != _RETIRING", "& _RETIRING == 0"),
-    "forget-over": ("forget", "or _big_endian(state + 1) > limit_ms", ""),
+    "forget-over": ("forget", "or _due(state) > limit_ms", ""),
     "forget-new": ("forget", "<object> found is True", "True"),
 }  # fmt: skip
 _READING = {
@@ -124,7 +148,7 @@ def mutated(source: str, function: str, found: str, instead: str) -> str:
         (
             at
             for at in range(len(source))
-            if source.startswith(("cdef ", "def "), at)
+            if source.startswith(("cdef ", "def ", "    cdef "), at)
             and source[at - 1] == "\n"
             and f" {function}(" in source[at : source.index("\n", at)]
         ),

@@ -11,7 +11,6 @@ import pytest
 from streams.codec.decode import Decoder, Refused
 from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import both_ways
-from streams.core.rules.policy import PolicyError
 from streams.engine.simulate import simulate
 from tests.unit.samples import (
     DAY_MS,
@@ -22,7 +21,6 @@ from tests.unit.samples import (
     exemption,
     line,
     paid,
-    policy_with,
     raw,
     scan,
 )  # fmt: skip
@@ -113,15 +111,9 @@ def test_times_are_told_in_iso_8601_too() -> None:
 @pytest.mark.parametrize(
     ("topic", "value", "valid"),
     [
-        ("order-paid", paid(shipping_mode="x"), "express, normal, presale, stepped"),
         ("order-closed", closed(reason="x"), "cancelled, refund-agreed, refunded"),
         ("exemption-granted", exemption(source="x"), "platform, report"),
         ("exemption-granted", exemption(effect={"waive": False}), "true"),
-        (
-            "exemption-granted",
-            exemption(scope={"shipping_modes": ["normal", "x"]}),
-            "express, normal, presale, stepped",
-        ),
         ("appeal-decided", appeal(outcome="x"), "granted, rejected"),
     ],
 )
@@ -130,20 +122,12 @@ def test_an_enum_lists_what_is_valid(topic: str, value: Any, valid: str) -> None
     assert f", valid: {valid} - at `$." in detail(topic, value)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "valid"),
-    [
-        ('start = "placed"', 'start = "x"', "placed, promised, uploaded"),
-        ("normal = {", "plain = {", "normal, express, stepped, presale"),
-        ('["first-scan"', '["x"', "first-scan, order-closed, tracking-number-uploaded"),
-    ],
-)
-def test_an_enum_of_a_policy_does_so_too(old: str, new: str, valid: str) -> None:
-    """With file, line and key."""
-    with pytest.raises(PolicyError) as wrong:
-        policy_with((old, new))
-    assert wrong.value.message.endswith(f", valid: {valid}")
-    assert wrong.value.message.startswith("changed.toml:")
+def test_a_mode_of_no_kind_lists_those_there_are() -> None:
+    """Which modes there are is the rules' to say."""
+    assert detail("order-paid", paid(shipping_mode="x")) == (
+        "shipping_mode x is not one of douyin-first-scan@1; its modes are normal, express, stepped, "
+        "presale"
+    )
 
 
 @pytest.mark.parametrize("escape", ["\\ud800", "\\uD83D end", "\\ud800\\u0041"])

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from streams.codec.state import (
-    HEAD,
+    TAIL,
     PackedOrders,
     StateVersionError,
-    encode_part,
+    due_of,
     fact_part,
     pack_order,
     unpack_order,
@@ -23,7 +23,7 @@ from streams.core.facts.accepted import (
     ScanFact,
     UploadFact,
 )
-from streams.core.facts.order import Occurrence, Order, OrderState, Waiting, know, learn
+from streams.core.facts.order import DeadlineTold, Occurrence, Order, OrderState, Waiting, know, learn
 from tests.unit.samples import PLACED_AT
 
 
@@ -37,8 +37,15 @@ def full_state() -> OrderState:
         closed_alternative=True,
         retiring=True,
         told=True,
+        plan=7,
+        exempt=True,
+        deadlines_told=[DeadlineTold("late-scan", None, ["X1"], 1)],
     )
-    know(state, Order("店", ["P1", "P2"], "presale", 1, 2, 3, "CNY", "CN-BJ", None, PLACED_AT))
+    order = Order(
+        "店", ["P1", "P2"], "presale", 1, 2, 3, "CNY", "CN-BJ", None, PLACED_AT, "douyin", "gold",
+        "fresh", 4, 5, "W1",
+    )  # fmt: skip
+    know(state, order)
     for fact in FACTS:
         learn(state, fact)
     state.waiting = [Waiting(10, 2, 11, 12, b"\x00\xff", FACTS[0])]
@@ -79,17 +86,16 @@ def test_unpacking_inverts_packing(state: OrderState) -> None:
     unpacked = unpack_order(packed)
     assert unpacked == state
     assert (unpacked.order, unpacked.facts) == (state.order, state.facts)
-    assert HEAD.unpack_from(packed)[1] == state.due_ms
+    assert due_of(packed) == state.due_ms
 
 
-def test_usual_fact_is_added_by_appending_it() -> None:
+def test_usual_fact_is_added_in_front_of_the_tail() -> None:
     """Nothing before it changes."""
     paid, uploaded = usual_state(), usual_state(FACTS[0])
-    paid.last_change_ms = 5
-    flags = pack_order(uploaded)[-1]
-    fact = (*fact_part(FACTS[0]), uploaded.last_change_ms, flags)
-    appended = pack_order(paid) + encode_part(fact)
-    assert unpack_order(appended) == uploaded
+    packed, tail = pack_order(uploaded), TAIL.size
+    added = pack_order(paid)[:-tail] + fact_part(FACTS[0]) + packed[-tail:]
+    assert added == packed
+    assert unpack_order(added) == uploaded
 
 
 def test_sample_state_leaves_nothing_out() -> None:
@@ -102,8 +108,8 @@ def test_sample_state_leaves_nothing_out() -> None:
 
 def test_state_of_a_newer_program_is_refused() -> None:
     """A version this program does not know is never guessed at."""
-    newer = b"\x03" + pack_order(FULL)[1:]
-    with pytest.raises(StateVersionError, match="version 3, known is 2"):
+    newer = b"\x04" + pack_order(FULL)[1:]
+    with pytest.raises(StateVersionError, match="version 4, known is 3"):
         unpack_order(newer)
 
 

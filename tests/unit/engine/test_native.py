@@ -11,7 +11,6 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from streams.codec.state import PackedOrders
 from streams.core.facts.events import TIME_MS_MAX
@@ -58,6 +57,12 @@ def before(rank: int) -> PackedOrders:
     return store
 
 
+def left_by(take: Any, lane: Lane, rules: usual.Usual, store: PackedOrders) -> usual.Taken:
+    """Take a lane either way."""
+    found = take(lane, rules, store, {})
+    return found if isinstance(found, usual.Taken) else found[0]
+
+
 def kept(store: PackedOrders) -> tuple[Any, ...]:
     """Return states and notes in a form that compares."""
     return store.packed, store.changed
@@ -67,13 +72,13 @@ def both_ways(rank: int, value: bytes | None) -> bool:
     """Take a value both ways and compare; tell whether it was read by the compiled one."""
     lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
     compiled, plain = before(rank), before(rank)
-    *taken, unread = TAKE[rank](lane, RULES, compiled, {})
+    taken, unread = TAKE[rank](lane, RULES, compiled, {})
     expected = usual.TAKE[rank](lane, RULES, plain, {})
     if unread:
-        assert taken == [[0], {}]
+        assert taken == ([0], {}, {})
         assert kept(compiled) == kept(before(rank))
         return False
-    assert tuple(taken) == expected
+    assert taken == expected
     assert kept(compiled) == kept(plain)
     return True
 
@@ -251,7 +256,7 @@ def test_payments_of_any_kind_come_to_the_same(fields: dict[str, Any]) -> None:
 def test_what_is_no_value_is_left(rank: int, value: Any) -> None:
     """Nothing is read beyond the end, and nothing but bytes."""
     lane = Lane(rank, [AT], [0], [AT], [b"O1"], [value])
-    assert TAKE[rank](lane, RULES, before(rank), {}) == ([0], {}, 1)
+    assert TAKE[rank](lane, RULES, before(rank), {}) == (([0], {}, {}), 1)
 
 
 @needs_native
@@ -272,7 +277,7 @@ def test_time_beyond_the_largest_is_left(rank: int) -> None:
     value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: far, "note": 1}))
     store = before(rank)
     lane = Lane(rank, [AT], [0], [far], [b"O1"], [value])
-    assert TAKE[rank](lane, RULES, store, {})[0] == [0]
+    assert TAKE[rank](lane, RULES, store, {})[0].left == [0]
     assert kept(store) == kept(before(rank))
 
 
@@ -285,12 +290,11 @@ def test_wild_clock_is_left(rank: int, effective: int, timestamp: int) -> None:
     """No sum may pass the largest integer, and no state holds a number below zero."""
     value = orjson.dumps(MADE[rank]("O1", **{OWN_TIME[rank]: AT - 1}))
     lane = Lane(rank, [effective], [0], [timestamp], [b"O1"], [value])
-    rules = usual.Usual(
-        replace(POLICY, input=replace(POLICY.input, wait_for_order=2**61)), Exemptions()
-    )
+    rules = usual.Usual(POLICY, Exemptions())
+    rules.late_payment = 2**61
     rules.grace = 2**61
     rules.future_tolerance = 2**61
-    assert TAKE[rank](lane, rules, before(rank), {})[0] == [0]
+    assert TAKE[rank](lane, rules, before(rank), {})[0].left == [0]
 
 
 @needs_native
@@ -318,7 +322,7 @@ def test_states_that_another_policy_may_have_judged_are_left(rank: int, changed_
         for before_it, value in enumerate(values[:rank]):
             first = Lane(before_it, [changed_at], [0], [AT + 5], [b"O1"], [value])
             assert usual.TAKE[before_it](first, earlier, store, {})[0] == []
-        found.append(take(lane, rules, store, {})[0])
+        found.append(left_by(take, lane, rules, store).left)
     assert found == [found[1], [] if changed_at > AT else [0]]
 
 
@@ -328,8 +332,8 @@ def test_records_behind_one_that_is_left_are_left() -> None:
     odd = orjson.dumps(upload("O1", uploaded_at=AT - 1)).replace(b'"SF"', b'"\\u0053F"')
     value = orjson.dumps(upload("O1", uploaded_at=AT - 1))
     lane = Lane(1, [AT, AT + 1], [0, 1], [AT, AT + 1], [b"O1", b"O1"], [odd, value])
-    assert TAKE[1](lane, RULES, before(1), {}) == ([0, 1], {}, 1)
-    assert TAKE[1](lane.pick([1]), RULES, before(1), {b"O1": None})[0] == [0]
+    assert TAKE[1](lane, RULES, before(1), {}) == (([0, 1], {}, {}), 1)
+    assert TAKE[1](lane.pick([1]), RULES, before(1), {b"O1": None})[0].left == [0]
 
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"bb", b"c"])
@@ -383,7 +387,8 @@ def test_keys_that_come_again_are_seen_as_they_are_now(rank: int, names: list[st
             ats = [AT + topic] * len(keys)
             values = [orjson.dumps(MADE[topic](name, **{OWN_TIME[topic]: AT})) for name in chosen]
             lane = Lane(topic, ats, [*range(len(keys))], ats, [*keys], [*values])
-            left = take[topic](lane, RULES, store, blocked)[0]
+            found = take[topic](lane, RULES, store, blocked)
+            left = (found if isinstance(found, usual.Taken) else found[0]).left
         assert len(left) == len(names) - len(set(names))
         stores.append(kept(store))
     assert stores[0] == stores[1]
@@ -407,8 +412,8 @@ def test_orders_wait_in_the_minute_of_their_next_instant(rank: int) -> None:
                 for key, at in zip(keys, ats, strict=True)
             ]
             lane = Lane(topic, ats, [*range(9)], ats, list[Any](keys), list[bytes | None](values))
-            left, runs, *_ = take[topic](lane, RULES, store, {})
-            assert left == []
-        found.append(runs)
+            taken = left_by(take[topic], lane, RULES, store)
+            assert taken.left == []
+        found.append((taken.timers, taken.retention))
     assert found[0] == found[1]
-    assert len(found[0]) == 3
+    assert sum(map(len, found[0])) == 3
