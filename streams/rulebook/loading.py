@@ -6,6 +6,7 @@ what a file says (`reader`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -61,7 +62,9 @@ def policy_files(source: str) -> list[PolicyFile]:
         paths = sorted(found.glob("*.toml")) if found.is_dir() else [_PACKS / f"{source}.toml"]
         return [_read(path, str(path.relative_to(_PACKS))) for path in paths]
     path = Path(source)
-    if path.is_dir():
+    if not source:
+        raise UserError("the name of a policy is empty", f"policies: {', '.join(pack_names())}", 2)
+    if os.path.isdir(source):  # noqa: PTH112 - a name too long is not a folder, and no error yet
         paths = sorted(path.glob("*.toml"))
         if not paths:
             raise UserError(f"{source} has no *.toml file", "give a file, or a name", 2)

@@ -70,7 +70,7 @@ def modernised(data: dict[str, Any]) -> tuple[dict[str, Any], dict[Path, Path]]:
         found["violation"] = _kinds(violations, paths)
     kinds = sorted(violations) if isinstance(violations, dict) else []
     accounts: list[Any] = []
-    for name in ("deposit", "points"):
+    for name in ("points", "deposit"):
         if isinstance(data.get(name), dict):
             accounts.append(_account(name, data[name], len(accounts), paths))
     if accounts:

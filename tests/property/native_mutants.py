@@ -27,6 +27,11 @@ TESTS = {
 }
 COPIED = ("streams", "tests", "schemas", "pyproject.toml", "hatch_build.py")
 
+_MODE = "if not _is(&paid.shipping_mode,"
+_NUMBER = "if number[0] != 0xCF or number[1] != 0 or number[2] != 0:"
+_BY_UPLOAD = "uploaded if row.stops & _STOPPED_BY_UPLOAD else _END_OF_TIME"
+_BY_SCAN = "if row.stops & _STOPPED_BY_SCAN and scanned < stop:"
+_OVER = "max(effective + clocks.clean, _paid(state) + late_payment)"
 _AT_MOST = "min(timestamp + tolerance, _TIME_MAX)"
 _AT_RANGE = "earliest <= parcel.at <= min(timestamp + tolerance, _TIME_MAX)"
 # Where a text stands in several functions, the name of the one that is meant comes first.
@@ -66,7 +71,7 @@ _ENGINE = {
     "judged": ("_take_parcels", "<= judged_after", "< 0"),
     "judged-at": ("_take_parcels", "<= judged_after", "< judged_after"),
     "known": ("pay", "and not PyDict_Contains(packed, key)", ""),
-    "mode": ("_is_door", "if not _is(&paid.shipping_mode,", "if False and not _is(&paid.shipping_mode,"),
+    "mode": ("_is_door", _MODE, f"if False and {_MODE.removeprefix('if ')}"),
     "platform": ("_is_door", "return paid.platform.at == NULL", "return True"),
     "version-since": ("_way", "if since <= (paid.paid if by_paid else paid.placed):", "if True:"),
     "version-by": ("_way", "paid.paid if by_paid else paid.placed", "paid.placed"),
@@ -90,11 +95,11 @@ _ENGINE = {
     "upload-asks": ("_after_upload", "or not clocks.asks", ""),
     "scan-exempt": ("_after_scan", "or flags & _EXEMPT", ""),
     "scan-uploaded": ("_after_scan", "if flags & _UPLOADED:", "if False:"),
-    "scan-number": ("_after_scan", "if number[0] != 0xCF or number[1] != 0 or number[2] != 0:", "if False:"),
+    "scan-number": ("_after_scan", _NUMBER, "if False:"),
     "clock-start": ("next_due", "paid if row.start == 1 else uploaded", "paid"),
     "clock-not-started": ("next_due", "if start == _END_OF_TIME:", "if False:"),
-    "stopped-by-upload": ("next_due", "uploaded if row.stops & _STOPPED_BY_UPLOAD else _END_OF_TIME", "_END_OF_TIME"),
-    "stopped-by-scan": ("next_due", "if row.stops & _STOPPED_BY_SCAN and scanned < stop:", "if False:"),
+    "stopped-by-upload": ("next_due", _BY_UPLOAD, "_END_OF_TIME"),
+    "stopped-by-scan": ("next_due", _BY_SCAN, "if False:"),
     "boundary": ("next_due", "if row.on_time_at_limit:", "if False:"),
     "late-and-stopped": ("next_due", "if late <= stop and late < best:", "if late < best:"),
     "warning-started": ("next_due", "if start < at <= stop and", "if at <= stop and"),
@@ -104,7 +109,7 @@ _ENGINE = {
     "closure-scanned": ("next_due", "if best > uploaded or best > scanned:", "if best > uploaded:"),
     "piece": ("_deadline", "if piece.begin <= start < piece.end:", "if piece.begin <= start:"),
     "scan-late": ("_after_scan", "_NEVER if at < _due(state) else _NOW", "_NEVER"),
-    "scan-rest": ("_take_parcels", "max(effective + clocks.clean, _paid(state) + late_payment)", "effective + clocks.clean"),
+    "scan-rest": ("_take_parcels", _OVER, "effective + clocks.clean"),
     "minute": ("add", "or due // _MINUTE != self.minute", ""),
     "timer-moved": ("_take_parcels", "elif due != _due(state):", "elif False:"),
     "timed-rests": ("timed", "& _REST == _RETIRING", "& _RETIRING"),

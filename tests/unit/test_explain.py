@@ -16,6 +16,7 @@ from streams.core.facts.events import ExemptionGranted
 from streams.core.facts.order import Subject
 from streams.core.rules.exemptions import covers
 from streams.core.rules.policy import Policy
+from streams.engine.charges import CapUse
 from streams.engine.evidence import Evidence, evidence_of_events
 from streams.engine.explain import Determination, Explanation, explain, outside
 from tests.unit.samples import (
@@ -29,6 +30,7 @@ from tests.unit.samples import (
     line,
     paid,
     policy_with,
+    rulebook_with,
     scan,
     upload,
 )
@@ -179,15 +181,23 @@ def test_each_cap_is_named_with_what_was_used() -> None:
         ("daily_max = 50000", "daily_max = 3000"),
     )
     last = determinations(explained(*orders, order_id="O4", policy=policy))
-    caps = [[(c.account, c.cap, c.limit, c.used) for c in one.charges if c.cap] for one in last]
+    caps = [
+        [(c.account, c.cap.span, c.cap.limit, c.cap.used) for c in one.charges if c.cap]
+        for one in last
+    ]
     assert caps == [
         [("points", "day", 3, 3), ("deposit", "day", 3000, 3000)],
         [("points", "week", 5, 5), ("deposit", "day", 3000, 3000)],
         [("points", "week", 5, 5)],
     ]
     first = determinations(explained(orders[0]))[2].charges[1]
-    assert (first.status, first.cap, first.limit, first.used) == ("capped", "order", 2, 2)
-    assert "deposit: not charged, the order's 2 charges are used up" in text(explained(orders[0]))
+    assert first.cap == CapUse(
+        span="order", limit=2, used=2, used_by=["O1:late-scan:1", "O1:late-scan:2"]
+    )
+    assert (
+        "deposit: not charged, the order's 2 charges are used up (by O1:late-scan:1, "
+        "O1:late-scan:2)"
+    ) in text(explained(orders[0]))
     told_text = text(explained(*orders, order_id="O4", policy=policy))
     assert "deposit: not charged, the shop had 30.00 CNY of at most 30.00 CNY that day" in told_text
     assert "points: not charged, the shop had 0.5 B points of at most 0.5 B points" in told_text
@@ -270,7 +280,7 @@ def test_other_rules_than_the_judges_are_told_as_such() -> None:
 
 def test_violation_of_rules_without_an_account_is_not_waited_for() -> None:
     """The shop was never told of it, and today's rules charge nothing for it."""
-    free = msgspec.structs.replace(POLICY, points=None, deposit=None, ban=None)
+    free = rulebook_with(accounts=(), sanctions=())
     evidence = evidence_of_events([line("order-paid", paid())], free, None, "O1")
     explanation = explain(evidence, POLICY)
     assert [one.standing for one in determinations(explanation)] == [True] * 3
@@ -348,29 +358,41 @@ BOUNDS = st.none() | st.integers(0, 4)
 
 
 @given(
-    fields=st.tuples(LISTS, LISTS, LISTS, LISTS, LISTS),
+    agreed=st.sampled_from([None, True, False]),
+    excepted=st.none() | st.fixed_dictionaries({"regions": st.lists(NAMES, max_size=1)}),
+    fields=st.tuples(*[LISTS] * 8),
     modes=st.none() | st.lists(st.sampled_from(["normal", "express"]), max_size=2),
     bounds=st.tuples(BOUNDS, BOUNDS, BOUNDS, BOUNDS),
     region=st.none() | NAMES,
 )
 def test_a_field_is_named_exactly_where_an_exemption_does_not_cover(
-    fields: tuple[Any, ...], modes: Any, bounds: tuple[Any, ...], region: str | None
+    fields: tuple[Any, ...],
+    modes: Any,
+    bounds: tuple[Any, ...],
+    region: str | None,
+    agreed: bool | None,
+    excepted: dict[str, Any] | None,
 ) -> None:
     """The reason given and the rule applied never disagree."""
-    kinds, order_ids, shop_ids, regions, ship_from_regions = fields
+    kinds, order_ids, shop_ids, regions, ship_from_regions, platforms, levels, categories = fields
     scope = {
         "order_ids": order_ids,
         "shop_ids": shop_ids,
         "regions": regions,
         "ship_from_regions": ship_from_regions,
         "shipping_modes": modes,
+        "platforms": platforms,
+        "shop_levels": levels,
+        "categories": categories,
+        "agreed": agreed,
+        "not": excepted,
         "paid_from": bounds[0],
         "paid_until": bounds[1],
         "deadline_from": bounds[2],
         "deadline_until": bounds[3],
     }
     granted = msgspec.convert(exemption(scope=scope, kinds=kinds), ExemptionGranted)
-    subject = Subject("A", "A", region, region, "normal", 2)
+    subject = Subject("A", "A", region, region, "normal", 2, "A", region, "A", agreed=True)
     named = outside(granted, "A", subject, 3)
     assert (named is None) == covers(granted, "A", subject, 3)
 

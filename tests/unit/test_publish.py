@@ -289,7 +289,7 @@ def test_a_dry_run_prints_the_event_a_worker_takes() -> None:
         "effect": {"extend_by": 36 * 3_600_000},
         "scope": {
             "order_ids": ["O1", "O2"],
-            "shipping_modes": ["normal", "express"],
+            "shipping_modes": ["express", "normal"],
             "paid_from": PLACED_AT,
             "deadline_until": 2_000_000_000_000,
         },

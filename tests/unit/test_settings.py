@@ -226,9 +226,9 @@ def test_a_policy_file_stands_beside_the_settings_that_name_it(tmp_path: Path) -
     folder.mkdir()
     file = folder / "shipclock.toml"
     file.write_text('policy = "rules.toml"')
-    assert load(Sources(file, {}, {})).policy == str(folder / "rules.toml")
+    assert load(Sources(file, {}, {})).policies == [str(folder / "rules.toml")]
     file.write_text('policy = "douyin-first-scan"')
-    assert load(Sources(file, {}, {})).policy == "douyin-first-scan"
+    assert load(Sources(file, {}, {})).policies == ["douyin-first-scan"]
 
 
 def test_settings_shown_can_be_read_from_another_folder(

@@ -47,7 +47,7 @@ def test_no_command_is_answered_with_those_there_are(
         (["nonsense"], "no such command 'nonsense'", "shipclock [OPTIONS] COMMAND"),
         (["dead-letters", "exprot"], "no such command 'exprot'", "shipclock dead-letters"),
         (["--nonsense"], "no such option: --nonsense", "shipclock [OPTIONS] COMMAND"),
-        (["policy", "check"], "missing argument 'FILE'", "shipclock policy check"),
+        (["policy", "check"], "missing argument 'NAME|FILE|FOLDER...'", "shipclock policy check"),
         (["policy", "list", "x"], "got unexpected extra argument", "shipclock policy list"),
         (["simulate", "-", "--until"], "option '--until' requires", None),
         (["appeal", "O1:late-scan:1"], "missing argument 'outcome'", "shipclock appeal"),
@@ -118,7 +118,7 @@ def test_whatever_goes_wrong_is_said_without_a_traceback(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("streams.cli.policy.policy_names", fail)
+    monkeypatch.setattr("streams.cli.policy.pack_names", fail)
     monkeypatch.delenv("SHIPCLOCK_TRACEBACK", raising=False)
     finished = shipclock("policy", "list")
     assert (finished.code, finished.err.splitlines()[0]) == (code, first)
@@ -131,7 +131,7 @@ def test_traceback_can_be_asked_for(shipclock: Shipclock, monkeypatch: pytest.Mo
     def fail() -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr("streams.cli.policy.policy_names", fail)
+    monkeypatch.setattr("streams.cli.policy.pack_names", fail)
     monkeypatch.setenv("SHIPCLOCK_TRACEBACK", "1")
     with pytest.raises(KeyError):
         shipclock("policy", "list")
@@ -143,7 +143,7 @@ def test_interrupt_is_130(shipclock: Shipclock, monkeypatch: pytest.MonkeyPatch)
     def fail() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streams.cli.policy.policy_names", fail)
+    monkeypatch.setattr("streams.cli.policy.pack_names", fail)
     finished = shipclock("policy", "list")
     assert finished.code == 130
     assert "Traceback" not in finished.err

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from streams.engine.simulate import simulate
+from streams.rulebook import load_rulebook
 from tests.unit.cli.conftest import Shipclock
-from tests.unit.samples import DEADLINE, POLICY, POLICY_TEXT, line, paid, raw, scan
+from tests.unit.samples import DEADLINE, POLICY_TEXT, line, paid, raw, scan
 
 LOG = line("order-paid", paid()) + b"\n"
-ALL = b"".join(each + b"\n" for each in simulate([LOG], POLICY))
+ALL = b"".join(each + b"\n" for each in simulate([LOG], load_rulebook(["douyin-first-scan"])))
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_policy_may_be_a_file(shipclock: Shipclock, events: str, tmp_path: Path)
         (["-", "--until", "-1"], "--until: '-1' is not a time"),
         (["-", "--policy", "nobody"], "no policy or file named nobody"),
         (["-", "--policy", "[red]nobody[/red]"], "no policy or file named [red]nobody[/red]"),
-        (["-", "--policy", "."], ".: Is a directory"),
+        (["-", "--policy", ""], "the name of a policy is empty"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(
@@ -150,7 +151,7 @@ def test_policy_mistake_is_told_by_file_and_line(shipclock: Shipclock, tmp_path:
     rules.write_text(POLICY_TEXT.replace('grace = "0s"', "grace = 0"), encoding="utf-8")
     finished = shipclock("simulate", "-", "--policy", str(rules))
     assert finished.code == 2
-    assert finished.err.startswith(f"error: {rules}:8: grace: ")
+    assert finished.err.startswith(f"error: {rules}:8: grace = 0 is not ")
 
 
 def test_nothing_in_an_event_commands_the_terminal(shipclock: Shipclock) -> None:
@@ -162,7 +163,7 @@ def test_nothing_in_an_event_commands_the_terminal(shipclock: Shipclock) -> None
     assert all(char.isprintable() for char in finished.err.rstrip())
     text = finished.out.decode()
     assert not [char for char in text.replace("\n", "") if not char.isprintable()]
-    (expected,) = simulate([log], POLICY)
+    (expected,) = simulate([log], load_rulebook(["douyin-first-scan"]))
     assert json.loads(text) == json.loads(expected)
     assert json.loads(text)["key"] == key
 

@@ -125,8 +125,8 @@ def test_an_enum_lists_what_is_valid(topic: str, value: Any, valid: str) -> None
 def test_a_mode_of_no_kind_lists_those_there_are() -> None:
     """Which modes there are is the rules' to say."""
     assert detail("order-paid", paid(shipping_mode="x")) == (
-        "shipping_mode x is not one of douyin-first-scan@1; its modes are normal, express, stepped, "
-        "presale"
+        "shipping_mode x is not one of douyin-first-scan@1; "
+        "its modes are normal, express, stepped, presale"
     )
 
 

@@ -23,7 +23,15 @@ from streams.core.facts.accepted import (
     ScanFact,
     UploadFact,
 )
-from streams.core.facts.order import DeadlineTold, Occurrence, Order, OrderState, Waiting, know, learn
+from streams.core.facts.order import (
+    DeadlineTold,
+    Occurrence,
+    Order,
+    OrderState,
+    Waiting,
+    know,
+    learn,
+)
 from tests.unit.samples import PLACED_AT
 
 

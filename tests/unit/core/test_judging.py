@@ -15,6 +15,8 @@ from tests.unit.samples import DAY_MS, DEADLINE, HOUR_MS, PLACED_AT, POLICY, TWO
 
 CLOSURE_AT = PLACED_AT + 150 * DAY_MS
 WARNINGS = (DEADLINE - DAY_MS, DEADLINE - 4 * HOUR_MS)
+
+
 class Verdict(NamedTuple):
     """What judging an order calls for."""
 

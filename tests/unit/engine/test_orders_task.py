@@ -37,8 +37,8 @@ from tests.unit.samples import (
     exemption,
     paid,
     policy_with,
-    rulebook_with,
     record,
+    rulebook_with,
     scan,
     upload,
 )
@@ -462,7 +462,7 @@ def test_state_damaged_within_stops_its_partition_by_name(damage: bytes) -> None
     changelog = dict(worked())
     state = changelog[b"O1"]
     assert state is not None
-    changelog[b"O1"] = state[: PARTS_AT] + damage
+    changelog[b"O1"] = state[:PARTS_AT] + damage
     task = OrdersTask(3, POLICY, live=False)
     task.restore(changelog.items())
     task.restored()
@@ -750,7 +750,7 @@ def test_damaged_state_of_another_policy_is_named() -> None:
     offer(task, "order-paid", paid())
     complete(task, PLACED_AT + 1)
     changelog = step(task).changelog
-    damaged = (changelog[b"O1"] or b"")[: PARTS_AT] + b"garbage"
+    damaged = (changelog[b"O1"] or b"")[:PARTS_AT] + b"garbage"
     changed = OrdersTask(3, policy_with(('limit = "72h"', 'limit = "80h"')), live=False)
     changed.restore((changelog | {b"O1": damaged}).items())
     changed.restored()

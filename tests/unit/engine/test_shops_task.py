@@ -447,9 +447,7 @@ def step_to(task: ShopsTask, frontier_ms: int = MIDNIGHT + 1) -> Checkpoint:
     return step(task, mark=True)
 
 
-@pytest.mark.parametrize(
-    "gone", [["points"], ["deposit"], ["points", "deposit"]]
-)
+@pytest.mark.parametrize("gone", [["points"], ["deposit"], ["points", "deposit"]])
 @pytest.mark.parametrize("older", [False, True])
 def test_charge_is_taken_back_where_its_rules_are_gone(gone: list[str], older: bool) -> None:
     """In the unit in which it was charged; also where an older program charged it."""

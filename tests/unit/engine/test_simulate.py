@@ -21,6 +21,7 @@ from tests.unit.samples import (
     paid,
     policy_with,
     raw,
+    rulebook_with,
     scan,
     upload,
 )
@@ -246,7 +247,7 @@ def test_until_counts_the_grace() -> None:
 
 def test_closure_further_off_than_any_instant_lets_a_shop_forget() -> None:
     """A shop that is told an order is gone counts back by the closure, at most to the epoch."""
-    policy = policy_with(('after_placed = "150d"', 'after_placed = "99999999d"'))
+    policy = rulebook_with(close_unshipped=99_999_999 * DAY_MS)
     lines = [
         line("order-paid", paid()),
         line("first-scan", scan(scanned_at=DEADLINE + 1)),
