@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from streams.core.facts.inputs import INPUT_TOPICS
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.engine.marks import Marks
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import (
@@ -154,7 +154,7 @@ class OrdersMachine(Machine[OrdersTask]):
         self,
         partition: int,
         topics: dict[str, list[InRecord]],
-        policy: Policy,
+        policy: Rulebook,
         end_ms: int,
         chaos: Chaos,
     ) -> None:
@@ -236,7 +236,7 @@ class ShopsMachine(Machine[ShopsTask]):
     """The shops stage of one partition."""
 
     def __init__(
-        self, partition: int, between: Between, policy: Policy, sources: int, chaos: Chaos
+        self, partition: int, between: Between, policy: Rulebook, sources: int, chaos: Chaos
     ) -> None:
         self.partition, self.records = partition, between.items[partition]
         self.marks = [(record, ends[partition]) for record, ends in between.marks]
@@ -299,7 +299,7 @@ class Result:
 
 def play(
     events: list[Event],
-    policy: Policy,
+    policy: Rulebook,
     chaos: Chaos,
     shop_partitions: int = 2,
     live_delay_max: int | None = None,

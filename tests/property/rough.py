@@ -1,4 +1,4 @@
-"""Records and policies no sender and no operator should make, from a seed.
+"""Records and rules no sender and no operator should make, from a seed.
 
 `logs` draws what the auditor can judge. Here records have wrong keys or no value, identifiers what
 they must not have, and rules are any. Most orders are usual ones all the same, and lie near each
@@ -11,54 +11,49 @@ import json
 import random
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from streams.core.facts.inputs import INPUT_TOPICS
 from streams.core.facts.instants import NEVER_MS
-from streams.core.rules.policy import ClosureRules, DeadlineRule, KindRules, Policy, RetentionRules
+from streams.core.rules.book import Rulebook
 from streams.engine.records import InRecord
-from streams.rulebook import load_rulebook
-from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT, closed, exemption, paid, scan, upload
+from tests.property.rulebooks import (
+    CATEGORIES,
+    LEVELS,
+    PLATFORMS,
+    draw_effect,
+    draw_rulebook,
+    draw_scope,
+)
+from tests.unit.samples import (
+    DAY_MS,
+    HOUR_MS,
+    PLACED_AT,
+    POLICY,
+    closed,
+    exemption,
+    paid,
+    rulebook_with,
+    scan,
+    upload,
+)
 
 MINUTE_MS = 60_000
 SPAN_MS = 10 * DAY_MS
-POLICY = load_rulebook(["douyin-first-scan"])
 MODES = ("normal", "normal", "normal", "normal", "express", "stepped", "presale")
-FACTS = ("tracking-number-uploaded", "first-scan", "order-closed")
 ORDER_IDS = ("O1", "O2", "O3", "O4", "订单", "Oé")
 DELAYS_MS = (0, 0, 0, 1, HOUR_MS, 6 * HOUR_MS, DAY_MS, 3 * DAY_MS, 8 * DAY_MS)
 Log = dict[str, list[InRecord]]
 
 
-def draw_policy(rng: random.Random) -> Policy:
-    """Return the default policy, or one of several kinds of violation with any clocks and stops."""
-    policy = replace(POLICY, grace=rng.choice((0, 0, 1, MINUTE_MS, HOUR_MS, 2 * DAY_MS)))
-    if rng.random() < 0.4:
-        return policy
-    clean = rng.choice((0, 6, 48, 7 * 24)) * HOUR_MS
-    return replace(
-        policy,
-        violations={f"kind-{n}": _draw_kind(rng) for n in range(rng.choice((1, 1, 2)))},
-        closure=rng.choice((None, ClosureRules(after_placed=rng.choice((60, 240)) * HOUR_MS))),
-        input=replace(policy.input, wait_for_order=rng.choice((clean, min(clean, 6 * HOUR_MS)))),
-        retention=RetentionRules(clean=clean, violated=rng.choice((0, 90)) * DAY_MS),
-    )
-
-
-def _draw_kind(rng: random.Random) -> KindRules:
-    start = rng.choice(("placed", "placed", "placed", "uploaded", "promised"))
-    stops = rng.sample(FACTS, rng.randrange(4)) if rng.random() < 0.4 else list(FACTS[1:])
-    return KindRules(
-        deadline={
-            mode: DeadlineRule(start=start, limit=rng.choice((6, 12, 36, 72)) * HOUR_MS)
-            for mode in sorted(set(MODES))
-            if rng.random() < 0.8
-        },
-        stopped_by=stops,
-        repeat_every=rng.choice((1, 24)) * HOUR_MS,
-        occurrences_max=rng.choice((1, 3)),
-        warn_before=rng.choice(([], [4 * HOUR_MS], [80 * HOUR_MS, 24 * HOUR_MS])),
-    )
+def draw_rules(rng: random.Random) -> Rulebook:
+    """Return the default rules, or any."""
+    grace = rng.choice((0, 0, 1, MINUTE_MS, HOUR_MS, 2 * DAY_MS))
+    if rng.random() < 0.3:
+        (policy,) = POLICY.policies
+        return rulebook_with(processing=replace(policy.processing, grace=grace))
+    return draw_rulebook(rng, grace)
 
 
 class _Maker:
@@ -91,6 +86,13 @@ class _Maker:
         placed = PLACED_AT + rng.randrange(0, DAY_MS, HOUR_MS)
         pay = paid(order_id, placed_at=placed, paid_at=placed, shipping_mode=rng.choice(MODES))
         pay["shop_id"] = rng.choice(("S1", "S2"))
+        for name, choices in (
+            ("platform", (*PLATFORMS, "c")), ("shop_level", LEVELS), ("category", CATEGORIES),
+            ("goods_amount", (200, 8_000)), ("agreed_ship_by", (placed + 30 * HOUR_MS,)),
+            ("warehouse", ("W1",)),
+        ):  # fmt: skip
+            if rng.random() < 0.15:
+                pay[name] = rng.choice(choices)
         if self.odd():
             pay |= rng.choice((
                 {"product_ids": ["P1", "P1"]}, {"product_ids": ["P1", "P2"]}, {"shop_id": "S:1"},
@@ -127,10 +129,10 @@ class _Maker:
     def exempt(self, number: int) -> None:
         rng = self.rng
         at = PLACED_AT + rng.randrange(0, 2 * DAY_MS, HOUR_MS)
-        scope = rng.choice(
-            ({}, {"order_ids": ["O1"]}, {"shop_ids": ["S1"]}, {"regions": ["CN-BJ"]})
-        )
-        self.put("exemption-granted", at, exemption(f"X{number}", granted_at=at, scope=scope))
+        granted = exemption(f"X{number}", granted_at=at)
+        granted["scope"] = msgspec.to_builtins(draw_scope(rng))
+        granted["effect"] = msgspec.to_builtins(draw_effect(rng))
+        self.put("exemption-granted", at, granted)
 
 
 def draw_log(rng: random.Random) -> Log:

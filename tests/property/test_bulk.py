@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.codec.state import unpack_order
-from streams.core.rules.policy import ClosureRules, Policy, parse_policy
+from streams.core.rules.book import Rulebook
 from streams.core.stages.orders import Record
 from streams.engine import orders_task
 from streams.engine.bulk import Bulk
@@ -23,17 +23,24 @@ from streams.engine.held import Lane
 from streams.engine.orders_changelog import FIRST_ORDER_KEY
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import META_KEY, OutRecord, columns
-from streams.rulebook import load_rulebook
 from tests.auditor.naive import DAY_MS, HOUR_MS, Event
 from tests.property.bulk_mutants import MUTANTS, mutated, plain
 from tests.property.driver import Chaos, Entry, OrdersMachine, records_of
 from tests.property.logs import make_log
-from tests.property.rough import draw_log, draw_policy
-from tests.unit.samples import PLACED_AT, paid, scan, upload
+from tests.property.rough import draw_log, draw_rules
+from tests.unit.samples import (
+    PLACED_AT,
+    POLICY,
+    paid,
+    policy_with,
+    rulebook_of,
+    rulebook_with,
+    scan,
+    upload,
+)
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-POLICY = load_rulebook(["douyin-first-scan"])
-KINDS = parse_policy(
+KINDS = rulebook_of(
     """
 name = "several-kinds"
 version = 1
@@ -70,15 +77,14 @@ after_placed = "60h"
 [retention]
 clean = "7d"
 violated = "90d"
-""",
-    "several-kinds",
+"""
 )
 POLICIES = st.sampled_from(
     [
         POLICY,
-        replace(POLICY, grace=HOUR_MS),
-        replace(POLICY, grace=2 * DAY_MS),
-        replace(POLICY, closure=None),
+        policy_with(('"0s"', '"1h"')),
+        policy_with(('"0s"', '"48h"')),
+        rulebook_with(close_unshipped=None),
         KINDS,
     ]
 )
@@ -95,7 +101,7 @@ PLAIN = plain()
 
 
 def committed(
-    events: list[Event], policy: Policy, chaos: Chaos, live: bool
+    events: list[Event], policy: Rulebook, chaos: Chaos, live: bool
 ) -> list[tuple[dict[str, list[OutRecord]], dict[bytes, Any]]]:
     """Return the outputs of every partition but its marks, and the states it leaves."""
     log = records_of(events)
@@ -137,7 +143,7 @@ def states(changelog: list[Entry]) -> dict[bytes, Any]:
 
 
 @given(seed=SEEDS, policy=POLICIES, live=st.booleans())
-def test_in_bulk_and_one_by_one_come_to_the_same(seed: int, policy: Policy, live: bool) -> None:
+def test_in_bulk_and_one_by_one_come_to_the_same(seed: int, policy: Rulebook, live: bool) -> None:
     """Every byte of outputs and items, and every state that is left."""
     events = make_log(seed)
     rng = random.Random(seed)
@@ -174,10 +180,10 @@ def test_order_paid_a_little_ahead_of_its_record_is_kept_as_long() -> None:
 def test_upload_that_comes_after_its_order_was_closed_does_not_prevent_that() -> None:
     """Its own time lies before the closure, and a warning's timer before both."""
     warned = {
-        kind: replace(rules, warn_before=[13 * HOUR_MS])
-        for kind, rules in POLICY.violations.items()
+        kind: replace(rules, warn_before=(13 * HOUR_MS,))
+        for kind, rules in POLICY.policies[0].kinds.items()
     }
-    policy = replace(POLICY, violations=warned, closure=ClosureRules(after_placed=60 * HOUR_MS))
+    policy = rulebook_with(kinds=warned, close_unshipped=60 * HOUR_MS)
     events: list[Event] = [
         {"topic": "order-paid", "timestamp": PLACED_AT, "value": paid()},
         {
@@ -190,7 +196,7 @@ def test_upload_that_comes_after_its_order_was_closed_does_not_prevent_that() ->
 
 
 def assert_equal_ways(
-    events: list[Event], policy: Policy, chaos: Chaos, seed: int, live: bool
+    events: list[Event], policy: Rulebook, chaos: Chaos, seed: int, live: bool
 ) -> None:
     """Run the log each way and compare; windows, and so accidents, may differ between them."""
     found = []
@@ -210,7 +216,7 @@ Played = tuple[dict[str, list[OutRecord]], list[dict[bytes, Any]]]
 def play(seed: int, bulk: type[Bulk]) -> Played:
     """Play rough records; now and then the task begins anew, and then often by other rules."""
     rng = random.Random(seed)
-    log, policy = draw_log(rng), draw_policy(rng)
+    log, policy = draw_log(rng), draw_rules(rng)
     changelog: dict[bytes, bytes | None] = {}
     outputs: list[OutRecord] = []
     kept: list[dict[bytes, Any]] = []
@@ -225,7 +231,7 @@ def play(seed: int, bulk: type[Bulk]) -> Played:
         for until_ms in [*sorted(stops), PLACED_AT + 600 * DAY_MS]:
             if task is None or rng.random() < 0.4:
                 if rng.random() < 0.5:
-                    policy = draw_policy(rng)
+                    policy = draw_rules(rng)
                 task = OrdersTask(0, policy, live=False)
                 task.restore(changelog.items())
                 task.restored()

@@ -7,21 +7,17 @@ from typing import Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from streams.core.rules.policy import Policy
+from streams.core.rules.book import Rulebook
 from streams.engine.simulate import simulate
-from streams.rulebook import load_rulebook
 from tests.auditor.fold import Output, parse, standing_of
 from tests.auditor.naive import HOUR_MS, OWN_TIME, Event, audit, by_partition
 from tests.property.driver import Chaos, play
 from tests.property.logs import lines_of, make_log
+from tests.unit.samples import POLICY, policy_with
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-POLICY = load_rulebook(["douyin-first-scan"])
-WAITING = st.sampled_from(
-    [replace(POLICY, grace=grace) for grace in (HOUR_MS // 2, HOUR_MS, 24 * HOUR_MS)]
-)
+WAITING = st.sampled_from([policy_with(('"0s"', grace)) for grace in ('"30m"', '"1h"', '"24h"')])
 
 
 def rough(rng: random.Random, live: bool) -> Chaos:
@@ -61,7 +57,7 @@ def account_of(outputs: list[Output]) -> dict[str, Any]:
 
 
 @given(seed=SEEDS, policy=WAITING, live=st.booleans())
-def test_accidents_change_no_byte_with_a_grace(seed: int, policy: Policy, live: bool) -> None:
+def test_accidents_change_no_byte_with_a_grace(seed: int, policy: Rulebook, live: bool) -> None:
     """Batches of any size, lost commits and restarts leave every output as it was."""
     log = make_log(seed)
     calm = play(log, policy, Chaos(random.Random(seed)))
@@ -69,7 +65,7 @@ def test_accidents_change_no_byte_with_a_grace(seed: int, policy: Policy, live: 
 
 
 @given(seed=SEEDS, policy=WAITING)
-def test_what_stands_is_that_of_events_on_time(seed: int, policy: Policy) -> None:
+def test_what_stands_is_that_of_events_on_time(seed: int, policy: Rulebook) -> None:
     """Records that came late leave standing and charged what they would have on time."""
     log = make_log(seed)
     punctual = on_time(log)
@@ -80,7 +76,7 @@ def test_what_stands_is_that_of_events_on_time(seed: int, policy: Policy) -> Non
 
 
 @given(seed=SEEDS, policy=WAITING)
-def test_live_runs_leave_the_same_standing_with_a_grace(seed: int, policy: Policy) -> None:
+def test_live_runs_leave_the_same_standing_with_a_grace(seed: int, policy: Rulebook) -> None:
     """Against a clock, records up to an hour late and idle topics, what stands is the same."""
     punctual = on_time(make_log(seed))
     later = audit([{**event, "timestamp": event["timestamp"] + 2 * HOUR_MS} for event in punctual])
