@@ -16,7 +16,7 @@ from tests.integration.topics import delete_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
-POLICY = Path(__file__).parents[2] / "streams" / "policies" / "douyin-first-scan.toml"
+POLICY = Path(__file__).parents[2] / "streams" / "rulebook" / "packs" / "douyin-first-scan.toml"
 PARTITIONS = 12
 WORKERS = ("--workers", "2")
 
@@ -80,7 +80,7 @@ async def test_each_kind_of_refusal_is_one_line_and_an_exit_code(
 ) -> None:
     """Other rules than those at work, other partition counts, topics that are missing."""
     other = tmp_path / "other.toml"
-    other.write_text(POLICY.read_text().replace('"72h"', '"73h"'))
+    other.write_text(POLICY.read_text().replace('"72h after placed"', '"73h after placed"'))
     live = WorkerProcess(connection, tmp_path / "live.log")
     try:
         await until(lambda: len(restored(live.log)) == 2 * PARTITIONS, 60)

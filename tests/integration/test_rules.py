@@ -14,7 +14,7 @@ from tests.integration.test_runtime_transport import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
-POLICY = Path(__file__).parents[2] / "streams" / "policies" / "douyin-first-scan.toml"
+POLICY = Path(__file__).parents[2] / "streams" / "rulebook" / "packs" / "douyin-first-scan.toml"
 PARTITIONS = 3
 ALL = f"partitions=0-{PARTITIONS - 1} "
 
@@ -32,8 +32,8 @@ def other(tmp_path: Path) -> str:
     """Write a policy that keeps name and version, and says something else."""
     path = tmp_path / "other.toml"
     text = POLICY.read_text()
-    assert '"72h"' in text
-    path.write_text(text.replace('"72h"', '"73h"'))
+    assert '"72h after placed"' in text
+    path.write_text(text.replace('"72h after placed"', '"73h after placed"'))
     return str(path)
 
 

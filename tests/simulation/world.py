@@ -187,7 +187,7 @@ class World:
         disturbing.cancel()
         self._heal()
         # Order partitions for whose marks nobody waits may take a minute to mark.
-        last = request_record(APP_ID, "rest", self.frontier_end_ms - POLICY.grace - 1)
+        last = request_record(APP_ID, "rest", self.frontier_end_ms - POLICY.processing.grace - 1)
         self.kafka.logs[_MARKS].append([Row(0, last.key, last.value)])
         await self._until(self._at_rest, "rest")
         await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
@@ -420,7 +420,7 @@ class World:
         changelog = self.stages[1].changelog
         return all(
             self._reached_ms(TopicPartition(changelog, partition))
-            >= self.frontier_end_ms - POLICY.grace
+            >= self.frontier_end_ms - POLICY.processing.grace
             for partition in range(self.plan.shop_partitions)
         )
 
