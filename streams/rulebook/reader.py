@@ -297,9 +297,8 @@ class _Walk:
             return None
         units.setdefault(section["name"], unit)
         amount = self._amount(section["amount"], (*path, "amount"), unit)
-        caps = self._caps(section["caps"], (*path, "caps"), unit)
-        if section["once_per_order"]:
-            caps = (Cap(span="order", limit=1), *(cap for cap in caps if cap.span != "order"))
+        once = section["once_per_order"]
+        caps = self._caps(section["caps"], (*path, "caps"), unit, once=once)
         instead = []
         for place, one in enumerate(self._list(section["instead"], (*path, "instead"))):
             at = (*path, "instead", place)
@@ -313,7 +312,7 @@ class _Walk:
             if other["amount"] is not None:
                 theirs = self._amount(other["amount"], (*at, "amount"), unit)
             if other["caps"] is not None:
-                limits = self._caps(other["caps"], (*at, "caps"), unit)
+                limits = self._caps(other["caps"], (*at, "caps"), unit, once=once)
             if when is not None:
                 instead.append(AccountInstead(when=when, amount=theirs, caps=limits))
         if amount is None or len(self.mistakes) > before:
@@ -398,12 +397,12 @@ class _Walk:
             self._wrong((*path, "at_most"), "is below at_least")
         return Tier(**found)
 
-    def _caps(self, table: Any, path: Path, unit: Unit) -> tuple[Cap, ...]:
+    def _caps(self, table: Any, path: Path, unit: Unit, *, once: bool) -> tuple[Cap, ...]:
         section = self._section(table, path, grammar.CAPS)
         if section is None:
             return ()
-        caps = []
-        if section["charges_per_order"] is not None:
+        caps = [Cap(span="order", limit=1)] if once else []
+        if section["charges_per_order"] is not None and not once:
             caps.append(Cap(span="order", limit=section["charges_per_order"]))
         for key, span in _PER.items():
             if section[key] is not None:

@@ -91,7 +91,7 @@ def fold_journal(records: list[Output]) -> list[dict[str, Any]]:
         entries[place] += 1
         entry_id = f"{value['violation_id']}:{value['account']}:{entries[place]}"
         require(value["entry_id"] == entry_id, "k counts from 1", record)
-        if value["account"] == "deposit":
+        if "batch_id" in value:
             batch_id = f"{value['shop_id']}:{value['day']}"
             require(value["batch_id"] == batch_id, "batch is the shop's day", record)
         if value["type"] == "penalty.charged":
@@ -101,7 +101,7 @@ def fold_journal(records: list[Output]) -> list[dict[str, Any]]:
             require(value["type"] == "penalty.reversed", "penalty type", record)
             booked = value["unit"], value["day"], -value["amount"]
             require(charged.pop(place, None) == booked, "reversed as charged", record)
-        if value["account"] == "deposit":
+        if "batch_id" in value:
             opens = day_end_ms(value["day"])
             require(value["effective_at"] >= opens, "deposit waits for the next day", record)
         sums[(*place, value["unit"], value["day"])] += value["amount"]

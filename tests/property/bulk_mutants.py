@@ -1,4 +1,4 @@
-"""Conditions of `engine.bulk`, `usual` and the plan that a mutant leaves out, each with a seed that notices.
+"""Conditions of the plan and of what takes usual events, left out once, each with a seed.
 
 Where generator or module have changed, `python -m tests.property.bulk_mutants` looks for others.
 """
@@ -35,76 +35,76 @@ _JUDGED = "TAIL.unpack_from(state, len(state) - TAIL.size)[0] <= judged_after"
 _IN_TIME = "self._usual.earliest <= at <= timestamp + self._usual.future_tolerance"
 
 MUTANTS = {
-    "other-topics-block": Mutant("_blocked", "dict.fromkeys(lane.keys)", "{}", 0),
+    "other-topics-block": Mutant("_blocked", "dict.fromkeys(lane.keys)", "{}", 17),
     "disorder": Mutant(
         "_blocked",
         "any(map(gt, map(last_ms.get, lane.keys, repeat(0)), lane.effective))",
         "False",
-        0,
+        4,
     ),
     "compiled-left-blocks": Mutant(
         "_take",
         "dict.fromkeys((lane.keys[place] for place in left))",
         "{}",
-        0,
+        142,
         compiled=True,
     ),
-    "unsound-identifiers": Mutant("_block_unsound", _UNSOUND, "False", 0),
+    "unsound-identifiers": Mutant("_block_unsound", _UNSOUND, "False", 27),
     # Payments.
-    "paid-blocked": Mutant("pay", "key in blocked", "False", 0),
-    "paid-known": Mutant("pay", "key in packed", "False", 0),
-    "paid-key": Mutant("pay", "event.order_id.encode() != key", "False", 0),
-    "paid-placed-range": Mutant("pay", "earliest <= placed <= latest", "True", 0),
-    "paid-paid-range": Mutant("pay", "earliest <= paid <= latest", "True", 0),
-    "paid-too-late": Mutant("pay", "paid >= effective - late_payment", "True", 0),
-    "paid-due-never": Mutant("pay", "not 0 <= due < NEVER_MS", "not 0 <= due", 0),
+    "paid-blocked": Mutant("pay", "key in blocked", "False", 27),
+    "paid-known": Mutant("pay", "key in packed", "False", 9),
+    "paid-key": Mutant("pay", "event.order_id.encode() != key", "False", 12),
+    "paid-placed-range": Mutant("pay", "earliest <= placed <= latest", "True", 16),
+    "paid-paid-range": Mutant("pay", "earliest <= paid <= latest", "True", 9),
+    "paid-too-late": Mutant("pay", "paid >= effective - late_payment", "True", 103),
+    "paid-due-never": Mutant("pay", "not 0 <= due < NEVER_MS", "not 0 <= due", 44),
     "paid-products-twice": Mutant(
-        "pay", "len(dict.fromkeys(products)) == len(products)", "True", 0
+        "pay", "len(dict.fromkeys(products)) == len(products)", "True", 76
     ),
-    "paid-promised": Mutant("plan_for", "event.promised_ship_by is None", "True", 0),
-    "paid-agreed": Mutant("plan_for", "event.agreed_ship_by is None", "True", 0),
-    "paid-exempt": Mutant("plan_for", "not self.exemptions.none_concern(subject)", "False", 0),
+    "paid-promised": Mutant("plan_for", "event.promised_ship_by is None", "True", 4656),
+    "paid-agreed": Mutant("plan_for", "event.agreed_ship_by is None", "True", 1033),
+    "paid-exempt": Mutant("plan_for", "not self.exemptions.none_concern(subject)", "False", 39),
     "paid-own-exemption": Mutant(
-        "plan_for", "any((reaches(each.scope, subject) for each in own))", "False", 0
+        "plan_for", "any((reaches(each.scope, subject) for each in own))", "False", 3
     ),
     # Uploads and scans.
-    "parcel-blocked": Mutant("records", "key in blocked", "False", 0),
-    "parcel-key": Mutant("records", "event.order_id.encode() != key", "False", 0),
-    "parcel-due-passed": Mutant("records", "due_of(state) < effective - grace", "False", 0),
-    "another-policy": Mutant("records", _JUDGED, "False", 0),
-    "parcel-range": Mutant("in_time", _IN_TIME, "True", 0),
-    "something-is-due": Mutant("put", "due == NOW", "False", 0),
-    "timer-moved": Mutant("put", "due != due_of(state)", "False", 0),
-    "upload-state": Mutant("upload", "flags & _NOT_USUAL", "False", 0),
-    "upload-replaces": Mutant("upload", "event.replaces", "False", 0),
-    "upload-closure": Mutant("upload", "due == placed + plan.closure", "False", 0),
-    "upload-exempt": Mutant("upload", "not flags & EXEMPT", "True", 0),
-    "upload-asks": Mutant("upload", "ASK if plan.asks else LONG", "ASK", 0),
-    "scan-state": Mutant("scan", "flags & (_NOT_USUAL & ~UPLOADED)", "False", 0),
-    "scan-at-due": Mutant("scan", "at < due_of(state)", "True", 0),
-    "scan-exempt": Mutant("scan", "not flags & EXEMPT", "True", 0),
-    "scan-uploaded": Mutant("scan", "flags & UPLOADED", "False", 0),
-    "uploaded-at": Mutant("_uploaded_at", "at.startswith(_INSTANT_HEAD)", "True", 0),
+    "parcel-blocked": Mutant("records", "key in blocked", "False", 71),
+    "parcel-key": Mutant("records", "event.order_id.encode() != key", "False", 227),
+    "parcel-due-passed": Mutant("records", "due_of(state) < effective - grace", "False", 54),
+    "another-policy": Mutant("records", _JUDGED, "False", 3),
+    "parcel-range": Mutant("in_time", _IN_TIME, "True", 45),
+    "something-is-due": Mutant("put", "due == NOW", "False", 3),
+    "timer-moved": Mutant("put", "due != due_of(state)", "False", 10),
+    "upload-state": Mutant("upload", "flags & _NOT_USUAL", "False", 4),
+    "upload-replaces": Mutant("upload", "event.replaces", "False", 320),
+    "upload-closure": Mutant("upload", "due == placed + plan.closure", "False", 155),
+    "upload-exempt": Mutant("upload", "not flags & EXEMPT", "True", 234),
+    "upload-asks": Mutant("upload", "ASK if plan.asks else LONG", "ASK", 1099),
+    "scan-state": Mutant("scan", "flags & (_NOT_USUAL & ~UPLOADED)", "False", 9),
+    "scan-at-due": Mutant("scan", "at < due_of(state)", "True", 30),
+    "scan-exempt": Mutant("scan", "not flags & EXEMPT", "True", 1264),
+    "scan-uploaded": Mutant("scan", "flags & UPLOADED", "False", 19),
+    "uploaded-at": Mutant("_uploaded_at", "at.startswith(_INSTANT_HEAD)", "True", 807),
     # The plan.
-    "plan-given": Mutant("__init__", "any((row.start < 0 for row in rows))", "False", 0),
-    "plan-clock-an-upload-starts": Mutant("__init__", "row.start == UPLOADED", "False", 0),
-    "plan-kind-an-upload-stops": Mutant("__init__", "row.stops & STOPPED_BY_UPLOAD", "False", 0),
+    "plan-given": Mutant("__init__", "any((row.start < 0 for row in rows))", "False", 313),
+    "plan-clock-an-upload-starts": Mutant("__init__", "row.start == UPLOADED", "False", 160),
+    "plan-kind-an-upload-stops": Mutant("__init__", "row.stops & STOPPED_BY_UPLOAD", "False", 166),
     "plan-kind-no-scan-stops": Mutant(
-        "__init__", "all((row.stops & STOPPED_BY_SCAN for row in rows))", "True", 0
+        "__init__", "all((row.stops & STOPPED_BY_SCAN for row in rows))", "True", 3
     ),
-    "plan-parcels": Mutant("__init__", "any((row.each_parcel for row in rows))", "False", 0),
-    "closure-uploaded": Mutant("next_due", "due <= uploaded", "True", 0),
-    "closure-scanned": Mutant("next_due", "due <= scanned", "True", 0),
-    "clock-not-started": Mutant("next_due", "start == END_OF_TIME_MS", "False", 0),
-    "stopped-by-upload": Mutant("next_due", "row.stops & STOPPED_BY_UPLOAD", "False", 0),
-    "stopped-by-scan": Mutant("next_due", "row.stops & STOPPED_BY_SCAN", "False", 0),
-    "late-and-stopped": Mutant("next_due", "late <= stop", "True", 0),
-    "warning-started": Mutant("next_due", "start < at <= stop", "at <= stop", 0),
-    "warning-stopped": Mutant("next_due", "start < at <= stop", "start < at", 0),
-    "warning-passed": Mutant("next_due", "limit < at < best", "at < best", 0),
-    "due-passed": Mutant("next_due", "best > limit", "True", 0),
-    "boundary": Mutant("late_at", "self.on_time_at_limit", "False", 0),
-    "piece": Mutant("deadline_at", "begin <= start < end", "begin <= start", 0),
+    "plan-parcels": Mutant("__init__", "any((row.each_parcel for row in rows))", "False", 874),
+    "closure-uploaded": Mutant("next_due", "due <= uploaded", "True", 13),
+    "closure-scanned": Mutant("next_due", "due <= scanned", "True", 520),
+    "clock-not-started": Mutant("next_due", "start == END_OF_TIME_MS", "False", 5073),
+    "stopped-by-upload": Mutant("next_due", "row.stops & STOPPED_BY_UPLOAD", "False", 13),
+    "stopped-by-scan": Mutant("next_due", "row.stops & STOPPED_BY_SCAN", "False", 649),
+    "late-and-stopped": Mutant("next_due", "late <= stop", "True", 13),
+    "warning-started": Mutant("next_due", "start < at <= stop", "at <= stop", 386),
+    "warning-stopped": Mutant("next_due", "start < at <= stop", "start < at", 13),
+    "warning-passed": Mutant("next_due", "limit < at < best", "at < best", 5073),
+    "due-passed": Mutant("next_due", "best > limit", "True", 9),
+    "boundary": Mutant("late_at", "self.on_time_at_limit", "False", 256),
+    "piece": Mutant("deadline_at", "begin <= start < end", "begin <= start", 118),
 }
 
 

@@ -25,6 +25,7 @@ from streams.core.rules.policy import (
     When,
     WorkWeek,
 )
+from streams.core.time.calendar import Span
 from tests.unit.samples import DAY_MS, HOUR_MS, PLACED_AT
 
 MODES = ("express", "normal", "presale", "stepped")
@@ -212,13 +213,16 @@ def draw_account(rng: random.Random, name: str, kinds: tuple[str, ...]) -> Accou
     caps: list[Cap] = []
     if rng.random() < 0.6:
         caps.append(Cap(span="order", limit=rng.choice((1, 2))))
-    for span in ("day", "week", "month", "quarter"):
-        if rng.random() < 0.25:
-            caps.append(Cap(span=span, limit=rng.choice((500, 1_500, 3_000))))  # type: ignore[arg-type]
-    if rng.random() < 0.25:
-        caps.append(
-            Cap(span="rolling", limit=rng.choice((500, 2_000)), days=rng.choice((1, 3, 30)))
+    spans: tuple[Span, ...] = ("day", "week", "month", "quarter", "rolling")
+    caps += [
+        Cap(
+            span=span,
+            limit=rng.choice((500, 1_500, 3_000)),
+            days=rng.choice((1, 3, 30)) if span == "rolling" else 0,
         )
+        for span in spans
+        if rng.random() < 0.25
+    ]
     instead: tuple[AccountInstead, ...] = ()
     if rng.random() < 0.2:
         instead = (AccountInstead(when=draw_when(rng), amount=draw_amount(rng)),)
