@@ -20,7 +20,7 @@ from streams.runtime.publish import InputEvent, Publisher
 
 _HINT = (
     "payments would be judged before their scans are in; --into-the-past sends all evidence "
-    "first and waits until workers have taken it; see Loading the past in docs/semantics.md"
+    "first and waits until workers have taken it; see Loading the past in docs/operations.md"
 )
 
 
@@ -113,7 +113,7 @@ class Past:
                 f"{frontier}; workers would refuse {counted(len(too_old), 'order')} or their "
                 f"facts as too-late, the oldest of {iso(min(too_old))}",
                 "leave them out, or judge them on topics of their own; see Loading the past in "
-                "docs/semantics.md",
+                "docs/operations.md",
             )
 
     @staticmethod

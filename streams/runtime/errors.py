@@ -81,7 +81,7 @@ _HINTS: dict[type[BaseException], str] = {
     kafka.UnsupportedForMessageFormatError: _VERSION,
     kafka.UnsupportedCodecError: "a producer compresses in a way this worker cannot read",
     kafka.CorruptRecordException: "the broker's log is damaged: restore it from a replica",
-    CorruptChangelog: "see what a failure costs in docs/semantics.md",
+    CorruptChangelog: "see what a failure costs in docs/guarantees.md",
     StateVersionError: "run the program that wrote the changelog, or a newer one",
 }
 

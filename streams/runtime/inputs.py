@@ -374,5 +374,5 @@ def keys_moved(detail: str) -> WorkerError:
     return WorkerError(
         f"the inputs have other partitions than when this worker started: {detail}; keys go to "
         "other partitions than their state, so nothing more is judged",
-        hint="see Partition counts in docs/semantics.md",
+        hint="see Partition counts in docs/operations.md",
     )

@@ -105,7 +105,7 @@ class Placement:
               detail="facts of one order do not meet: it is judged without some of them",
               hint="let the producer hash keys as Kafka does: partitioner=murmur2_random for "
               "librdkafka, or its client's name for murmur2; see What a producer must do in "
-              "docs/semantics.md")  # fmt: skip
+              "docs/guarantees.md")  # fmt: skip
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -76,7 +76,7 @@ async def restore(
             if tp in unread:
                 raise PartitionRefused(
                     f"the changelog {tp.topic} cannot be read: {unread[tp].detail}",
-                    "see Batches that cannot be read in docs/semantics.md",
+                    "see Batches that cannot be read in docs/operations.md",
                     f"{name} at offset {unread[tp].first}",
                 )
             async with within(settings.answer_limit_ms, f"the position in {name}"):

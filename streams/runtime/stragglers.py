@@ -61,4 +61,4 @@ class Stragglers:
                  partitions=ranges(far.partitions), records=far.records,
                  furthest=duration(far.furthest_ms),
                  detail="they came after their time was judged, and count as late evidence",
-                 hint="to load a past, see Loading the past in docs/semantics.md")  # fmt: skip
+                 hint="to load a past, see Loading the past in docs/operations.md")  # fmt: skip

@@ -1,7 +1,7 @@
 """Judge a finished event log without streaming: collect the accepted facts, then recompute all.
 
 Nothing here is shared with the product, the constants of `douyin-first-scan` included: two
-independent readings of `docs/semantics.md` have to meet. An event is a line of `shipclock simulate`
+independent readings of `docs/rules.md` have to meet. An event is a line of `shipclock simulate`
 as a dict; the list is the arrival order. The answer is what must stand when every timer has fired.
 
 The auditor never forgets an order. A log in which the product may have forgotten one before a

@@ -1,4 +1,4 @@
-"""Every scenario through a worker on a real broker: the very bytes of a simulation.
+"""Every scenario, of every pack too, through a worker on a real broker: a simulation's very bytes.
 
 Each scenario has a partition of its own and its own orders, shops and exemptions, so that one
 worker runs them all at once.
@@ -20,8 +20,15 @@ from tests.auditor.fold import parse, standing_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
-CASES = sorted((Path(__file__).parents[1] / "scenarios" / "cases").glob("*.json"))
-POLICY = load_rulebook(["douyin-first-scan"])
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+CASES = sorted((SCENARIOS / "cases").glob("*.json"))
+PACKS = sorted((SCENARIOS / "packs").glob("*.json"))
+# Packs of one platform would have to start at different times, so each of Douyin's runs apart.
+ONE_EACH = [
+    "1688-ship-service", "douyin-2022", "pinduoduo", "tiktok-sea-2026", "tiktok-us", "tiktok-vn",
+    "tmall-double-11-2021",
+]  # fmt: skip
+APART = ["douyin-2021", "douyin-first-scan", "douyin-late-compensation"]
 IDENTIFIERS = ("order_id", "shop_id", "violation_id", "exemption_id")
 
 
@@ -44,7 +51,12 @@ def renamed(value: Any, prefix: str) -> Any:
 
 def own_partition(number: int, path: Path) -> list[dict[str, Any]]:
     """Return a scenario's events, in a partition of its own, or none if it needs several."""
-    events = json.loads(path.read_text())["events"]
+    case = json.loads(path.read_text())
+    events = case["events"]
+    (policy, *_) = load_rulebook([case["policy"]]).policies
+    for event in events:
+        if path in PACKS and event["topic"] == "order-paid":
+            event["value"]["platform"] = policy.platform
     if any(event.get("partition") for event in events):
         return []
     return [
@@ -78,20 +90,38 @@ def as_record(event: dict[str, Any]) -> cluster.LogRecord:
     )  # fmt: skip
 
 
-async def test_all_scenarios_give_the_bytes_of_a_simulation(broker: str, tmp_path: Path) -> None:
+def test_every_pack_is_run() -> None:
+    """Together or apart."""
+    assert sorted([*ONE_EACH, *APART]) == [path.stem for path in PACKS]
+
+
+@pytest.mark.parametrize(
+    ("cases", "packs"),
+    [
+        (CASES, ["douyin-first-scan"]),
+        ([path for path in PACKS if path.stem in ONE_EACH], ONE_EACH),
+        *(([path for path in PACKS if path.stem == name], [name]) for name in APART),
+    ],
+    ids=["scenarios", "one-each", *APART],
+)
+async def test_scenarios_give_the_bytes_of_a_simulation(
+    broker: str, tmp_path: Path, cases: list[Path], packs: list[str]
+) -> None:
     """Per topic and key: the same values in the same order, once each."""
-    scenarios = [events for n, path in enumerate(CASES) if (events := own_partition(n, path))]
+    scenarios = [events for n, path in enumerate(cases) if (events := own_partition(n, path))]
     log = [event for events in scenarios for event in events if event["topic"] in INPUT_TOPICS]
     for event in log:
         if "timestamp" not in event:
             event["timestamp"] = own_time(event)
     now_ms = cluster.now_ms()
-    lines = simulate([json.dumps(event).encode() for event in log], POLICY, until=now_ms)
+    events = [json.dumps(event).encode() for event in log]
+    lines = simulate(events, load_rulebook(packs), until=now_ms)
 
     # Each order partition tells every shop partition once a second how far it has come.
-    await cluster.empty_topics(Connection(broker), len(CASES), shop_partitions=4)
+    await cluster.empty_topics(Connection(broker), len(cases), shop_partitions=4)
     await cluster.load(Connection(broker), map(as_record, log))
-    worker = cluster.WorkerProcess(Connection(broker), tmp_path / "worker.log")
+    rules = [flag for name in packs for flag in ("--policy", name)]
+    worker = cluster.WorkerProcess(Connection(broker), tmp_path / "worker.log", *rules)
     try:
         await cluster.wait_until_done(Connection(broker), now_ms, timeout_s=200)
     finally:

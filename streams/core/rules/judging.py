@@ -1,7 +1,7 @@
 """What one order's facts call for at one instant: revocations, what is due, the next timer.
 
 What lives here: whether a determination, warning or closure holds, and when it is due (the rules
-are told in `docs/semantics.md`, "Judging an order"). What must not: what is then put out and kept
+are told in `docs/rules.md`, "Judging an order"). What must not: what is then put out and kept
 (`orders`), and each rule's own arithmetic (the other files of this room).
 """
 

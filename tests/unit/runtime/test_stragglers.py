@@ -45,7 +45,7 @@ def test_far_behind_is_said_at_once_and_then_once_a_minute(
     assert told.getMessage() == (
         "behind-frontier stage=orders topic=far partitions=0 records=2 furthest=29d4h "
         'detail="they came after their time was judged, and count as late evidence" '
-        'hint="to load a past, see Loading the past in docs/semantics.md"'
+        'hint="to load a past, see Loading the past in docs/operations.md"'
     )
     now_s += 59
     stragglers.tell()
