@@ -99,18 +99,18 @@ def _least_charge(account: Account) -> int:
 
 def _of_calendar(policy: Policy) -> Iterator[tuple[Path, str]]:
     week = policy.work_week
-    kinds = policy.kinds.values()
-    counts_days = any(
-        deadline.form == "working-days"
-        for kind in kinds
+    counting: list[Path] = [
+        ("violation", name, "deadline", mode)
+        for name, kind in policy.kinds.items()
         for deadlines in (kind.deadlines, *(other.deadlines for other in kind.instead))
-        for deadline in deadlines.values()
-    )
+        for mode, deadline in deadlines.items()
+        if deadline.form == "working-days"
+    ]
     stated = week.weekend or week.holidays or week.days_off or week.make_up_days or week.cut_off
-    if stated and not counts_days:
+    if stated and not counting:
         yield ("working_days",), "has no effect: no deadline is in working days"
-    if counts_days and not (week.weekend or week.holidays):
-        yield ("working_days",), "has neither weekend nor holidays: every day is a working day"
+    if counting and not (week.weekend or week.holidays):
+        yield counting[0], "counts every day: [working_days] has neither weekend nor holidays"
     if week.holidays is not None:
         years: dict[int, int] = {}
         for ordinal in week.holiday_ordinals:

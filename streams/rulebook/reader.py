@@ -118,15 +118,19 @@ class _Walk:
             return None
         before = len(self.mistakes)
         known = [key.name for key in section.keys]
+        meant: list[str] = []
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"Did you mean {close[0]}?" if close else f"Keys: {', '.join(known)}"
                 self._wrong((*path, name), f"is not a key here. {hint}")
+                meant += close
         found = {}
         for key in section.keys:
             if key.name in value:
                 found[key.name] = self._value(value[key.name], (*path, key.name), key.value.read)
+            elif key.default is REQUIRED and key.name in meant:
+                found[key.name] = None
             elif key.default is REQUIRED:
                 what = f"such as {key.example}" if key.example else f"which is {key.value.allowed}"
                 self._wrong(path, f"lacks {key.name}, {what}")

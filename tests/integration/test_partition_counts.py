@@ -13,9 +13,9 @@ import pytest
 import tests.integration.test_runtime_worker as live
 from streams.core.facts.inputs import INPUT_TOPICS
 from streams.kafka.connection import Connection
-from streams.testing.cluster import WorkerProcess
+from streams.testing.cluster import OUTPUT_TOPICS, WorkerProcess
 from tests.integration.test_runtime_transport import until
-from tests.integration.test_runtime_worker import OUTPUTS, outputs, send, simulated, surge
+from tests.integration.test_runtime_worker import outputs, send, simulated, surge
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -42,7 +42,7 @@ async def written(connection: Connection, at_least: int) -> Counter[tuple[str, s
     """Return the outputs under a prefix once that many are there."""
     found: Counter[tuple[str, str, str]] = Counter()
     consumer = connection.consumer(
-        *OUTPUTS, auto_offset_reset="earliest", isolation_level="read_committed",
+        *OUTPUT_TOPICS, auto_offset_reset="earliest", isolation_level="read_committed",
         enable_auto_commit=False,
     )  # fmt: skip
     await consumer.start()

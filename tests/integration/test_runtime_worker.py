@@ -25,7 +25,7 @@ from streams.engine.simulate import simulate
 from streams.kafka.connection import Connection
 from streams.kafka.topic_admin import ensure_topics
 from streams.rulebook import load_rulebook
-from streams.testing.cluster import WorkerProcess
+from streams.testing.cluster import OUTPUT_TOPICS, WorkerProcess
 from tests.integration.test_runtime_transport import until
 from tests.integration.topics import delete_topics
 
@@ -33,10 +33,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 HOUR = 3_600_000
 PARTITIONS = 3
-OUTPUTS = (
-    "timeout", "penalty", "product-ban", "deadline-warning", "notification", "order-closure",
-    "dead-letter",
-)  # fmt: skip
 CASES = Path(__file__).parents[1] / "scenarios" / "cases"
 
 
@@ -154,7 +150,7 @@ async def outputs(bootstrap: str, at_least: int) -> Counter[tuple[str, str, str]
     """Return the committed outputs once that many are there and no more come."""
     found: Counter[tuple[str, str, str]] = Counter()
     consumer = AIOKafkaConsumer(
-        *OUTPUTS, bootstrap_servers=bootstrap, auto_offset_reset="earliest",
+        *OUTPUT_TOPICS, bootstrap_servers=bootstrap, auto_offset_reset="earliest",
         isolation_level="read_committed", enable_auto_commit=False,
     )  # fmt: skip
     await consumer.start()

@@ -23,8 +23,8 @@ from tests.property.logs import lines_of
 from tests.simulation.memory_kafka import Row
 from tests.simulation.world import POLICY, World, group_of
 
-_BY_SHOP = ("penalty", "product-ban")
-_BY_ORDER = ("timeout", "deadline-warning", "order-closure")
+_BY_SHOP = ("penalty", "product-ban", "shop-action")
+_BY_ORDER = ("timeout", "deadline-warning", "deadline-changed", "order-closure")
 _PREFIXES = 4
 
 

@@ -27,7 +27,6 @@ from streams.codec.states.checkpoint import decode_head
 from streams.engine.marks import MARKS_PARTITION, request_record
 from streams.engine.records import FRONTIER_MARKS, META_KEY
 from streams.kafka.connection import Connection
-from streams.rulebook import load_rulebook
 from streams.runtime.agent import agent
 from streams.runtime.clock import TrustedClock
 from streams.runtime.errors import WorkerError
@@ -48,9 +47,9 @@ from tests.simulation.hangs import HangRates, Hangs
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
 from tests.simulation.plan import Arrival, Plan, settings_of
+from tests.unit.samples import POLICY
 
 APP_ID = "simulated"
-POLICY = load_rulebook(["douyin-first-scan"])
 
 _MARKS = TopicPartition(FRONTIER_MARKS, MARKS_PARTITION)
 _EPOCH_NS = 1_800_000_000_000_000_000
