@@ -230,8 +230,8 @@ def _ask(connection: Connection, exemption: ExemptionGranted, rulebook: Rulebook
         UserError: There is nobody to ask, or the logs cannot be read.
         Abort: The answer is no.
     """
-    from streams.cli.explanation import money
     from streams.cli.reading import read_logs
+    from streams.core.facts.money import money
     from streams.engine.coverage import Coverage
     from streams.runtime.lookup import fill_coverage
 

@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from streams.cli.record_lines import entry_text, event_text, fact_text
 from streams.core.facts.events import Effect
 from streams.core.facts.instants import NEVER_MS, format_instant
-from streams.core.facts.outputs import Penalty, Timeout
+from streams.core.facts.money import money
 from streams.engine.charges import Charge
+from streams.engine.exemption_steps import ExemptionStep, Outside
 from streams.engine.explain import (
     ClockStep,
     Determination,
-    ExemptionStep,
     Explanation,
     KindExplanation,
-    KnownFact,
-    Outside,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_MS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
-# ISO 4217: the currencies whose minor unit is no hundredth.
-_DIGITS = dict.fromkeys(
-    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0
-)
-_DIGITS |= dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 # Exemptions that leave the order out are told up to this many; --json has all.
 _OUTSIDE_MAX = 8
 _MEMBERS_MAX = 5
@@ -45,15 +39,6 @@ _NO_START_WORDS = {
     "promised": "no clock: the order promises no shipping time",
     "agreed": "no clock: no shipping time was agreed for the order",
 }
-_FACT_WORDS = {
-    "tracking-number-uploaded": "tracking number uploaded",
-    "first-scan": "first scan",
-    "order-closed": "closed",
-    "appeal-decided": "appeal",
-    "refund-failed": "refund failed",
-}
-
-
 _STOP_WORDS = {
     "tracking-number-uploaded": "upload",
     "first-scan": "first scan",
@@ -85,16 +70,6 @@ def told(explanation: Explanation, violation_id: str | None = None) -> Iterator[
     return _Teller(explanation).told(violation_id)
 
 
-def money(amount: int, unit: str) -> str:
-    """Write an amount of a journal's unit for people: 1000 of `CNY` is `10.00 CNY`."""
-    scale, _, points_class = unit.partition(":")
-    if scale == "tenth-point" and points_class:
-        return f"{_decimal(amount, 1)} {points_class} points"
-    if len(unit) == 3 and unit.isupper():
-        return f"{_decimal(amount, _DIGITS.get(unit, 2))} {unit}"
-    return f"{amount} {unit}"
-
-
 def duration(length_ms: int) -> str:
     """Write a duration for people: `72h`, `1h 30m`; days from 100 hours on."""
     rest, parts = abs(length_ms), []
@@ -104,14 +79,6 @@ def duration(length_ms: int) -> str:
         if count:
             parts.append(f"{count}{name}")
     return " ".join(parts) or "0s"
-
-
-def _decimal(amount: int, digits: int) -> str:
-    sign = "-" if amount < 0 else ""
-    if not digits:
-        return f"{amount}"
-    whole, rest = divmod(abs(amount), 10**digits)
-    return f"{sign}{whole}.{rest:0{digits}}"
 
 
 def resent(at_ms: int | None) -> str:
@@ -363,11 +330,14 @@ class _Teller:
             )
         # What happened to it on both sides, told as one story.
         story = [
-            (event.determined_at if event.revoked_at is None else event.revoked_at, _event(event))
+            (
+                event.determined_at if event.revoked_at is None else event.revoked_at,
+                event_text(event),
+            )
             for event in one.history
         ]
         story += [
-            (entry.effective_at, _entry(entry))
+            (entry.effective_at, entry_text(entry))
             for charge in one.charges
             for entry in charge.entries
         ]
@@ -509,32 +479,3 @@ class _Teller:
         local = (_EPOCH + timedelta(milliseconds=at)).astimezone(self._zone)
         fraction = f".{at % 1000:03}" if at % 1000 else ""
         return f"{local:%Y-%m-%d %H:%M:%S}{fraction}"
-
-
-def _event(event: Timeout) -> str:
-    if event.revoked_at is None:
-        return f"determined, revision {event.revision}"
-    named = event.reason if event.reason in ("exemption", "appeal") else "late"
-    return f"revoked, revision {event.revision}: {named} {event.cause}"
-
-
-def _entry(entry: Penalty) -> str:
-    verb = "charged" if entry.amount > 0 else "reversed"
-    return f"{entry.account} {verb}: {money(abs(entry.amount), entry.unit)} of {entry.day}"
-
-
-def fact_text(fact: KnownFact) -> str:
-    """Write an accepted fact for people."""
-    fields: dict[str, Any] = fact.fields
-    text = _FACT_WORDS[fact.topic]
-    if "tracking_number" in fields:
-        text += f": {fields['carrier']} {fields['tracking_number']}"
-        if fields.get("replaces") is not None:
-            text += f", replaces {fields['replaces']}"
-    elif fact.topic == "order-closed":
-        text += f": {fields['reason']}"
-    elif fact.topic == "appeal-decided":
-        text += f" {fields['appeal_id']} {fields['outcome']}: {fields['violation_id']}"
-    if fact.topic != "appeal-decided" and not fact.counts:
-        text += " (an earlier one counts)"
-    return text

@@ -15,7 +15,7 @@ from streams.rulebook import PolicyError, pack_names
 from streams.rulebook.loading import read_policies
 
 if TYPE_CHECKING:
-    from streams.rulebook.reader import Mistake
+    from streams.rulebook.walk import Mistake
 
 app = typer.Typer(no_args_is_help=True, help="Check, show, compare, try and list rules.")
 app.command("try")(try_command)

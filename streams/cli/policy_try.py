@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.event_files import event_lines
-from streams.cli.explanation import money
 from streams.cli.printable import printable
 from streams.cli.times import TIME_FORMS, instant
 from streams.core.errors import UserError
+from streams.core.facts.money import money
 from streams.core.words import counted
 from streams.rulebook import load_rulebook
 from streams.settings import Sources, load

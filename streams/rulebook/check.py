@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import pairwise
 
+from streams.core.facts.money import money
 from streams.core.rules.policy import Account, Policy
 from streams.core.words import counted
 from streams.rulebook.holidays import LAST_YEAR
 from streams.rulebook.lines import Path, line_of, lines_of, path_text
 from streams.rulebook.loading import PolicyFile
-from streams.rulebook.reader import Mistake
-from streams.rulebook.show import unit_of
-from streams.rulebook.words import cost_words
+from streams.rulebook.walk import Mistake
 
 # A lunar calendar is only predicted so far ahead; below this a country's list is incomplete.
 _HOLIDAYS_A_YEAR_MIN = 3
@@ -78,9 +77,8 @@ def _of_accounts(policy: Policy) -> Iterator[tuple[Path, str]]:
         charge = _least_charge(account)
         for cap in account.caps:
             if cap.span != "order" and cap.limit < charge:
-                unit = unit_of(account.unit)
                 key = "rolling" if cap.span == "rolling" else f"per_{cap.span}"
-                limit, least = cost_words(cap.limit, unit), cost_words(charge, unit)
+                limit, least = money(cap.limit, account.unit), money(charge, account.unit)
                 message = f"of {limit} is below one charge of {least}: it would never charge"
                 yield ("account", place, "caps", key), message
     charged = {kind for account in policy.accounts for kind in account.kinds}

@@ -18,7 +18,8 @@ from streams.core.rules.policy import Policy
 from streams.core.text import NotUtf8Error, without_mark
 from streams.core.words import counted
 from streams.rulebook.lines import line_of, lines_of
-from streams.rulebook.reader import Mistake, read_policy
+from streams.rulebook.reader import read_policy
+from streams.rulebook.walk import Mistake
 
 _PACKS = Path(str(resources.files("streams.rulebook") / "packs"))
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from streams.core.facts.money import minor_digits
+from streams.core.facts.money import (
+    decimal_text,
+    digits_of,
+    is_currency,
+    points_class,
+)
 
 _DECIMAL = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?")
 _SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]))? ?%")
 # What one violation may cost: a year of charges still fits the integers of every consumer.
 AMOUNT_MAX = 10**12
-_POINT_DIGITS = 1
 
 
 class Unit(NamedTuple):
@@ -29,12 +33,13 @@ class Unit(NamedTuple):
 
 def currency(code: str) -> Unit:
     """Return the unit of a currency (ISO 4217)."""
-    return Unit(code, minor_digits(code), f"minor units of {code}")
+    return Unit(code, digits_of(code), f"minor units of {code}")
 
 
 def points(kind: str) -> Unit:
     """Return the unit of points of a class, such as `B`: tenths of a point."""
-    return Unit(f"tenth-point:{kind}", _POINT_DIGITS, "tenths of a point")
+    name = f"tenth-point:{kind}"
+    return Unit(name, digits_of(name), "tenths of a point")
 
 
 def plain(name: str) -> Unit:
@@ -71,10 +76,15 @@ def parse_amount(value: object, unit: Unit) -> int:
 
 def amount_text(amount: int, unit: Unit) -> str:
     """Write an amount as `parse_amount` reads it."""
-    if not unit.digits:
-        return str(amount)
-    whole, rest = divmod(amount, 10**unit.digits)
-    return f"{whole}.{rest:0{unit.digits}}"
+    return decimal_text(amount, unit.digits)
+
+
+def unit_of(name: str) -> Unit:
+    """Return the unit of an account by the name that entries carry."""
+    kind = points_class(name)
+    if kind:
+        return points(kind)
+    return currency(name) if is_currency(name) else plain(name)
 
 
 def parse_share(value: object) -> int:

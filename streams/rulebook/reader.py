@@ -7,20 +7,15 @@ not: single values (`values`), keys and defaults (`grammar`), several files (`lo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 from streams.core.facts.events import Effect, ExemptionGranted, Scope
 from streams.core.rules.phrases import deadline_text
 from streams.core.rules.policy import (
     BAN,
     Account,
-    AccountInstead,
-    Amount,
-    Cap,
     Deadline,
     Kind,
     KindInstead,
@@ -28,27 +23,19 @@ from streams.core.rules.policy import (
     Processing,
     Retention,
     Sanction,
-    Tier,
-    When,
     WorkWeek,
 )
 from streams.core.time.calendar import Span
-from streams.rulebook import grammar, money, older, values
-from streams.rulebook.grammar import REQUIRED, Section
+from streams.rulebook import grammar, older, values
+from streams.rulebook.accounts import AccountsWalk
 from streams.rulebook.holidays import holiday_ordinals
-from streams.rulebook.lines import Path, line_of, lines_of, path_text
+from streams.rulebook.lines import Path
 from streams.rulebook.money import Unit
+from streams.rulebook.walk import Mistake
 
-_CURRENCY = re.compile("[A-Z]{3}")
 _OF_SHOP = re.compile(r"the shop, (.+)")
 _OF_ACCOUNT = re.compile(r"account ([a-z0-9-]+), (.+)")
 _LAST_DAYS = re.compile(r"last ([0-9]{1,3}) days?")
-_PER: dict[str, Span] = {
-    "per_day": "day",
-    "per_week": "week",
-    "per_month": "month",
-    "per_quarter": "quarter",
-}
 _THIS: dict[str, Span] = {
     "this week": "week",
     "this month": "month",
@@ -56,19 +43,6 @@ _THIS: dict[str, Span] = {
     "today": "day",
 }
 _OF_EXAMPLES = '"one order", "the shop, last 30 days" or "account points, this week"'
-
-
-class Mistake(NamedTuple):
-    """Something wrong in a file; `line` is 0 where the file does not spell it out."""
-
-    origin: str
-    line: int
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"{self.origin}:{self.line}" if self.line else self.origin
-        return f"{place}: {self.path} {self.message}" if self.path else f"{place}: {self.message}"
 
 
 def read_policy(text: str, origin: str) -> tuple[Policy | None, list[Mistake]]:
@@ -91,67 +65,8 @@ def read_policy(text: str, origin: str) -> tuple[Policy | None, list[Mistake]]:
     return (None if mistakes else policy), mistakes
 
 
-class _Walk:
-    """Goes over a file, and on after each mistake."""
-
-    def __init__(self, origin: str, text: str) -> None:
-        self.mistakes: list[Mistake] = []
-        self._origin = origin
-        self._lines = lines_of(text)
-        self._old_paths: Mapping[Path, Path] = {}
-        self._zone = "UTC"
-
-    # Mistakes
-
-    def _wrong(self, path: Path, message: str, value: Any = REQUIRED) -> None:
-        path = older.old_path(self._old_paths, path)
-        name = path_text(path)
-        if value is not REQUIRED:
-            name += f" = {values.shown(value)}"
-        line = line_of(self._lines, path) or 0
-        self.mistakes.append(Mistake(self._origin, line, name, message))
-
-    def _section(self, value: Any, path: Path, section: Section) -> dict[str, Any] | None:
-        """Read a table; `None` if it is not one, or any of its keys is wrong."""
-        if not isinstance(value, dict):
-            self._wrong(path, "is not a table", value)
-            return None
-        before = len(self.mistakes)
-        known = [key.name for key in section.keys]
-        meant: list[str] = []
-        for name in value:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"Did you mean {close[0]}?" if close else f"Keys: {', '.join(known)}"
-                self._wrong((*path, name), f"is not a key here. {hint}")
-                meant += close
-        found = {}
-        for key in section.keys:
-            if key.name in value:
-                found[key.name] = self._value(value[key.name], (*path, key.name), key.value.read)
-            elif key.default is REQUIRED and key.name in meant:
-                found[key.name] = None
-            elif key.default is REQUIRED:
-                what = f"such as {key.example}" if key.example else f"which is {key.value.allowed}"
-                self._wrong(path, f"lacks {key.name}, {what}")
-                found[key.name] = None
-            else:
-                found[key.name] = key.default
-        return found if len(self.mistakes) == before else None
-
-    def _value(self, value: Any, path: Path, read: Callable[[Any, str], Any]) -> Any:
-        try:
-            return read(value, self._zone)
-        except ValueError as error:
-            self._wrong(path, str(error), value)
-            return None
-
-    def _list(self, value: Any, path: Path) -> list[Any]:
-        if isinstance(value, list):
-            return value
-        header = path_text(path)
-        self._wrong(path, f"is not a list of tables. Write [[{header}]] above each", value)
-        return []
+class _Walk(AccountsWalk):
+    """Reads all of a file."""
 
     # The file
 
@@ -266,173 +181,6 @@ class _Walk:
             self._value(mode, (*path, mode), values.name)
             found[mode] = self._value(value, (*path, mode), values.deadline)
         return found if len(self.mistakes) == before else None
-
-    def _when(self, table: Any, path: Path) -> When | None:
-        section = self._section(table, path, grammar.WHEN)
-        if section is None:
-            return None
-        if section["shop_levels"] is None and section["categories"] is None:
-            self._wrong(path, "names neither shop_levels nor categories, so it would be for all")
-            return None
-        return When(**section)
-
-    def _kinds_named(
-        self, names: tuple[str, ...] | None, path: Path, known: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        for name in names or ():
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                guess = f" Did you mean {close[0]}?" if close else ""
-                self._wrong(path, f"names {name}, of which there is no [violation.{name}].{guess}")
-        return known if names is None else names
-
-    # Accounts
-
-    def _account(
-        self, value: Any, path: Path, known: tuple[str, ...], units: dict[str, Unit]
-    ) -> Account | None:
-        section = self._section(value, path, grammar.ACCOUNT)
-        if section is None:
-            return None
-        before = len(self.mistakes)
-        kinds = self._kinds_named(section["kinds"], (*path, "kinds"), known)
-        unit = self._unit(section, path)
-        if unit is None:
-            return None
-        units.setdefault(section["name"], unit)
-        amount = self._amount(section["amount"], (*path, "amount"), unit)
-        once = section["once_per_order"]
-        caps = self._caps(section["caps"], (*path, "caps"), unit, once=once)
-        instead = []
-        for place, one in enumerate(self._list(section["instead"], (*path, "instead"))):
-            at = (*path, "instead", place)
-            other = self._section(one, at, grammar.ACCOUNT_INSTEAD)
-            if other is None:
-                continue
-            when = self._when(other["when"], (*at, "when"))
-            if other["amount"] is None and other["caps"] is None:
-                self._wrong(at, "gives neither amount nor caps")
-            theirs, limits = None, None
-            if other["amount"] is not None:
-                theirs = self._amount(other["amount"], (*at, "amount"), unit)
-            if other["caps"] is not None:
-                limits = self._caps(other["caps"], (*at, "caps"), unit, once=once)
-            if when is not None:
-                instead.append(AccountInstead(when=when, amount=theirs, caps=limits))
-        if amount is None or len(self.mistakes) > before:
-            return None
-        return Account(
-            name=section["name"], kinds=kinds, unit=unit.name, amount=amount, caps=caps,
-            settle_at=section["settle"], instead=tuple(instead),
-        )  # fmt: skip
-
-    def _unit(self, section: dict[str, Any], path: Path) -> Unit | None:
-        given = [key for key in ("currency", "points", "unit") if section[key] is not None]
-        if len(given) != 1:
-            said = f"has {' and '.join(given)}" if given else "does not say what it counts"
-            self._wrong(path, f'{said}. Give one of currency = "CNY", points = "B", unit = "..."')
-            return None
-        (key,) = given
-        code = section[key]
-        if not isinstance(code, str) or not code or len(code) > 32:
-            self._wrong((*path, key), "is not text", code)
-            return None
-        if key == "points":
-            return money.points(code)
-        if key == "unit":
-            return money.plain(code)
-        if _CURRENCY.fullmatch(code) is None:
-            self._wrong((*path, key), 'is not a currency. Write an ISO 4217 code: "CNY"', code)
-            return None
-        return money.currency(code)
-
-    def _charge(self, value: Any, path: Path, unit: Unit) -> int | None:
-        found: int | None = self._value(value, path, lambda one, _: money.parse_amount(one, unit))
-        return found
-
-    def _amount(self, value: Any, path: Path, unit: Unit) -> Amount | None:
-        if not isinstance(value, dict):
-            flat = self._charge(value, path, unit)
-            if flat == 0:
-                self._wrong(path, "charges nothing", value)
-            return Amount(tiers=(Tier(flat=flat or 0),)) if flat else None
-        section = self._section(value, path, grammar.AMOUNT)
-        if section is None:
-            return None
-        before = len(self.mistakes)
-        if (section["share"] is None) == (section["tiers"] is None):
-            self._wrong(path, 'needs either share = "10 %" or tiers = [...]')
-            return None
-        if section["tiers"] is None:
-            tiers = [self._tier(section, path, unit)]
-        else:
-            tiers = []
-            for place, one in enumerate(self._list(section["tiers"], (*path, "tiers"))):
-                at = (*path, "tiers", place)
-                table = self._section(one, at, grammar.TIER)
-                if table is not None:
-                    tiers.append(self._tier(table, at, unit))
-            bounds = [tier.up_to for tier in tiers]
-            rising = [bound for bound in bounds if bound is not None]
-            if rising != sorted(set(rising)) or None in bounds[:-1]:
-                self._wrong((*path, "tiers"), "are not in rising order")
-        if len(self.mistakes) > before:
-            return None
-        return Amount(of=section["of"], tiers=tuple(tiers))
-
-    def _tier(self, table: dict[str, Any], path: Path, unit: Unit) -> Tier:
-        found: dict[str, Any] = {}
-        for key in ("up_to", "below", "charge", "at_least", "at_most"):
-            if table.get(key) is not None:
-                found[key] = self._charge(table[key], (*path, key), unit) or 0
-        if table["share"] is not None:
-            share = self._value(
-                table["share"], (*path, "share"), lambda one, _: money.parse_share(one)
-            )
-            found["per_mille"] = share or 0
-        if ("charge" in found) == ("per_mille" in found):
-            self._wrong(path, 'needs either charge = "3.00" or share = "1 %"')
-        if "below" in found:
-            if "up_to" in found:
-                self._wrong(path, "has both up_to and below")
-            found["up_to"] = max(found.pop("below") - 1, 0)
-        found["flat"] = found.pop("charge", 0)
-        if "at_most" in found and found["at_most"] < found.get("at_least", 0):
-            self._wrong((*path, "at_most"), "is below at_least")
-        return Tier(**found)
-
-    def _caps(self, table: Any, path: Path, unit: Unit, *, once: bool) -> tuple[Cap, ...]:
-        section = self._section(table, path, grammar.CAPS)
-        if section is None:
-            return ()
-        caps = [Cap(span="order", limit=1)] if once else []
-        if section["charges_per_order"] is not None and not once:
-            caps.append(Cap(span="order", limit=section["charges_per_order"]))
-        for key, span in _PER.items():
-            if section[key] is not None:
-                limit = self._charge(section[key], (*path, key), unit)
-                caps.append(Cap(span=span, limit=limit or 0))
-        if section["rolling"] is not None:
-            at = (*path, "rolling")
-            rolling = self._section(section["rolling"], at, grammar.ROLLING)
-            if rolling is not None:
-                limit = self._charge(rolling["amount"], (*at, "amount"), unit)
-                caps.append(Cap(span="rolling", limit=limit or 0, days=rolling["days"]))
-        return tuple(caps)
-
-    def _check_accounts(self, accounts: list[Account | None]) -> None:
-        """One name may stand twice, of different kinds."""
-        for place, account in enumerate(accounts):
-            for other in accounts[:place]:
-                if account is None or other is None or account.name != other.name:
-                    continue
-                both = [kind for kind in account.kinds if kind in other.kinds]
-                if both:
-                    self._wrong(
-                        ("account", place, "name"),
-                        f"names another account, too, which serves {', '.join(both)} as well",
-                        account.name,
-                    )
 
     # Sanctions
 

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from streams.core.facts.events import ExemptionGranted, Scope
+from streams.core.facts.money import is_currency, points_class
 from streams.core.rules.phrases import deadline_text, duration_text, parse_deadline
 from streams.core.rules.policy import (
     Account,
@@ -23,14 +24,11 @@ from streams.core.rules.policy import (
     Sanction,
     Tier,
     When,
-    is_currency,
 )
-from streams.rulebook import money
-from streams.rulebook.money import Unit, amount_text, share_text
+from streams.rulebook.money import Unit, amount_text, share_text, unit_of
 from streams.rulebook.values import AT_ONCE, WEEKDAYS, time_of_day_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_POINTS = "tenth-point:"
 _PER = {"day": "per_day", "week": "per_week", "month": "per_month", "quarter": "per_quarter"}
 
 
@@ -58,13 +56,6 @@ def instant_text(instant: int) -> str:
     moment = _EPOCH + timedelta(milliseconds=instant)
     fraction = f".{instant % 1000:03}" if instant % 1000 else ""
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
-
-
-def unit_of(name: str) -> Unit:
-    """Return the unit of an account by the name that entries carry."""
-    if name.startswith(_POINTS):
-        return money.points(name.removeprefix(_POINTS))
-    return money.currency(name) if is_currency(name) else money.plain(name)
 
 
 def counted_text(sanction: Sanction) -> str:
@@ -200,8 +191,8 @@ def _account(account: Account) -> list[str]:
     if account.settle_at is not None:
         settle = f"next day at {time_of_day_text(account.settle_at)}"
     key, code = "unit", account.unit
-    if account.unit.startswith(_POINTS):
-        key, code = "points", account.unit.removeprefix(_POINTS)
+    if points_class(account.unit):
+        key, code = "points", points_class(account.unit)
     elif is_currency(account.unit):
         key = "currency"
     lines = _table(

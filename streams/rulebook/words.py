@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from streams.core.facts.events import ExemptionGranted, Scope
+from streams.core.facts.money import money
 from streams.core.rules.phrases import duration_text, parse_deadline
 from streams.core.rules.policy import Account, Amount, Cap, Deadline, Sanction, Tier, When
 from streams.core.words import counted
-from streams.rulebook.money import Unit, amount_text, share_text
-from streams.rulebook.show import unit_of
+from streams.rulebook.money import share_text
 from streams.rulebook.values import time_of_day_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,43 +79,36 @@ def when_words(when: When) -> str:
     return ", ".join(parts)
 
 
-def cost_words(amount: int, unit: Unit) -> str:
-    """Write an amount with its unit: `10.00 CNY`, `0.1 B points`."""
-    scale, _, kind = unit.name.partition(":")
-    return f"{amount_text(amount, unit)} {f'{kind} points' if kind else scale}"
-
-
 def amount_words(amount: Amount, unit_name: str) -> str:
     """Say what one violation costs."""
-    unit = unit_of(unit_name)
     if amount.of is None:
-        return cost_words(amount.tiers[0].flat, unit)
+        return money(amount.tiers[0].flat, unit_name)
     parts = []
     for tier in amount.tiers:
-        bound = "" if tier.up_to is None else f"up to {cost_words(tier.up_to, unit)}: "
-        parts.append(bound + _tier_words(tier, unit))
+        bound = "" if tier.up_to is None else f"up to {money(tier.up_to, unit_name)}: "
+        parts.append(bound + _tier_words(tier, unit_name))
     return f"by {_AMOUNTS[amount.of]}: {'; '.join(parts)}"
 
 
-def _tier_words(tier: Tier, unit: Unit) -> str:
-    words = share_text(tier.per_mille) if tier.per_mille else cost_words(tier.flat, unit)
+def _tier_words(tier: Tier, unit_name: str) -> str:
+    words = share_text(tier.per_mille) if tier.per_mille else money(tier.flat, unit_name)
     if tier.at_least:
-        words += f", at least {cost_words(tier.at_least, unit)}"
+        words += f", at least {money(tier.at_least, unit_name)}"
     if tier.at_most is not None:
-        words += f", at most {cost_words(tier.at_most, unit)}"
+        words += f", at most {money(tier.at_most, unit_name)}"
     return words
 
 
 def caps_words(caps: tuple[Cap, ...], unit_name: str) -> str:
     """Say the most an account charges."""
-    unit, parts = unit_of(unit_name), []
+    parts = []
     for cap in caps:
         if cap.span == "order":
             parts.append(f"{counted(cap.limit, 'charge')} an order")
         elif cap.span == "rolling":
-            parts.append(f"{cost_words(cap.limit, unit)} in {counted(cap.days, 'day')}")
+            parts.append(f"{money(cap.limit, unit_name)} in {counted(cap.days, 'day')}")
         else:
-            parts.append(f"{cost_words(cap.limit, unit)} {_SPANS[cap.span]}")
+            parts.append(f"{money(cap.limit, unit_name)} {_SPANS[cap.span]}")
     return f"at most {', '.join(parts)}" if parts else "without caps"
 
 
@@ -149,7 +142,7 @@ def account_words(account: Account) -> str:
 def sanction_words(sanction: Sanction, unit_name: str) -> str:
     """Say when a sanction comes."""
     if sanction.of == "account":
-        what = f"{cost_words(sanction.more_than, unit_of(unit_name))} on {sanction.account}"
+        what = f"{money(sanction.more_than, unit_name)} on {sanction.account}"
     else:
         what = f"{counted(sanction.more_than, 'violation')}"
     kinds = " or ".join(sanction.counts)

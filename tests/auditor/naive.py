@@ -40,7 +40,8 @@ CHARGE_FEN = 1000
 BANNED_ABOVE = 2
 FUTURE_MS = 5 * MINUTE_MS
 FLOOR_MS = 1_262_304_000_000
-STRANGER_MS = 7 * DAY_MS
+FACT_WAITS_MS = 30 * DAY_MS
+LATE_PAYMENT_MS = 7 * DAY_MS
 KEEP_QUIET_MS = 7 * DAY_MS
 KEEP_VIOLATED_MS = 90 * DAY_MS
 
@@ -334,7 +335,7 @@ def accept(
     def still_waiting(order_id: str, now: int) -> list[Record]:
         kept = []
         for waiter in waiting[order_id]:
-            if now > waiter.effective + STRANGER_MS:
+            if now > waiter.effective + FACT_WAITS_MS:
                 refuse(waiter, "no-order")
             else:
                 kept.append(waiter)
@@ -361,7 +362,8 @@ def accept(
                 for waiter in waiters
             ):
                 continue
-            if value[OWN_TIME[topic]] < record.effective - STRANGER_MS:
+            oldest = LATE_PAYMENT_MS if topic == "order-paid" else FACT_WAITS_MS
+            if value[OWN_TIME[topic]] < record.effective - oldest:
                 refuse(record, "too-late")
             elif topic == "order-paid":
                 order = orders[order_id] = Order(value, record.effective, record.partition)

@@ -95,7 +95,6 @@ MUTANTS = {
     "plan-parcels": Mutant("__init__", "any((row.each_parcel for row in rows))", "False", 874),
     "closure-uploaded": Mutant("next_due", "due <= uploaded", "True", 13),
     "closure-scanned": Mutant("next_due", "due <= scanned", "True", 520),
-    "clock-not-started": Mutant("next_due", "start == END_OF_TIME_MS", "False", 5073),
     "stopped-by-upload": Mutant("next_due", "row.stops & STOPPED_BY_UPLOAD", "False", 13),
     "stopped-by-scan": Mutant("next_due", "row.stops & STOPPED_BY_SCAN", "False", 649),
     "late-and-stopped": Mutant("next_due", "late <= stop", "True", 13),

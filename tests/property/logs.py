@@ -20,7 +20,9 @@ SHOPS = ("S1", "S2")
 REGIONS = ("CN-BJ", "CN-XJ", None)
 MODES = ("normal", "normal", "express", "stepped", "presale")
 DELAYS_MS = (0, 0, 0, 1, HOUR_MS, 12 * HOUR_MS, DAY_MS, 3 * DAY_MS, 6 * DAY_MS)
-LONG_DELAYS_MS = (*DELAYS_MS, 7 * DAY_MS, 7 * DAY_MS + 1, 20 * DAY_MS)
+LONG_DELAYS_MS = (
+    *DELAYS_MS, 7 * DAY_MS, 7 * DAY_MS + 1, 20 * DAY_MS, 30 * DAY_MS, 30 * DAY_MS + 1,
+)  # fmt: skip
 
 
 def lines_of(events: Iterable[Event]) -> list[bytes]:

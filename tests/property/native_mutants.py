@@ -97,7 +97,6 @@ _ENGINE = {
     "scan-uploaded": ("_after_scan", "if flags & _UPLOADED:", "if False:"),
     "scan-number": ("_after_scan", _NUMBER, "if False:"),
     "clock-start": ("next_due", "paid if row.start == 1 else uploaded", "paid"),
-    "clock-not-started": ("next_due", "if start == _END_OF_TIME:", "if False:"),
     "stopped-by-upload": ("next_due", _BY_UPLOAD, "_END_OF_TIME"),
     "stopped-by-scan": ("next_due", _BY_SCAN, "if False:"),
     "boundary": ("next_due", "if row.on_time_at_limit:", "if False:"),

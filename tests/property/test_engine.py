@@ -17,12 +17,11 @@ from streams.core.facts.inputs import INPUT_TOPICS
 from streams.engine.orders_task import OrdersTask
 from streams.engine.records import columns
 from streams.engine.simulate import simulate
-from streams.rulebook import load_rulebook
 from tests.auditor.fold import parse, refusals_of, standing_of, warnings_of
 from tests.auditor.naive import DAY_MS, HOUR_MS, OWN_TIME, Event, audit
 from tests.property.driver import Chaos, play, records_of
 from tests.property.logs import arrange, interleave, judgeable, lines_of, make_log
-from tests.unit.samples import POLICY
+from tests.unit.samples import DEFAULT
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 DEAD_LETTER = b'"topic":"dead-letter"'
@@ -30,7 +29,7 @@ DEAD_LETTER = b'"topic":"dead-letter"'
 
 def run(events: list[Event]) -> list[bytes]:
     """Return the lines `simulate` writes for the events."""
-    return simulate(lines_of(events), POLICY)
+    return simulate(lines_of(events), DEFAULT)
 
 
 def assert_agreement(events: list[Event]) -> None:
@@ -80,7 +79,7 @@ def test_stopping_earlier_writes_a_prefix(seed: int) -> None:
     until = time_of(rng.choice(log)) + rng.choice((0, 1, DAY_MS)) if log else 0
     part, whole = (
         [line for line in lines if DEAD_LETTER not in line]
-        for lines in (simulate(lines_of(log), POLICY, until), run(log))
+        for lines in (simulate(lines_of(log), DEFAULT, until), run(log))
     )
     assert part == whole[: len(part)]
     # Warnings are never overdue: those that are missing are due at or after the instant.
@@ -93,7 +92,7 @@ def test_accidents_change_no_byte(seed: int) -> None:
     """Batches of any size, lost commits and restarts leave every output as it was."""
     rng = random.Random(seed)
     log = make_log(seed)
-    calm = play(log, POLICY, Chaos(random.Random(seed)))
+    calm = play(log, DEFAULT, Chaos(random.Random(seed)))
     chaos = Chaos(
         rng,
         batch_max=rng.choice((1, 3, 10)),
@@ -103,7 +102,7 @@ def test_accidents_change_no_byte(seed: int) -> None:
         mark=rng.random(),
         live=rng.random() < 0.5,
     )
-    rough = play(log, POLICY, chaos)
+    rough = play(log, DEFAULT, chaos)
     assert rough == calm
     assert standing_of(calm.outputs()) == audit(log).what_stands()
 
@@ -128,7 +127,7 @@ def test_live_runs_leave_the_same_standing(seed: int) -> None:
         mark=rng.random(),
         live=True,
     )
-    stands = standing_of(play(log, POLICY, chaos, live_delay_max=HOUR_MS).outputs())
+    stands = standing_of(play(log, DEFAULT, chaos, live_delay_max=HOUR_MS).outputs())
     for part in ("standing", "journal", "bans"):
         assert stands[part] == judged.what_stands()[part]
 
@@ -139,7 +138,7 @@ def test_records_at_the_frontier_wait() -> None:
         records[0] for topics in records_of(make_log(0)).values() for records in topics.values()
     )
     instant = record.timestamp
-    task = OrdersTask(0, POLICY, live=False)
+    task = OrdersTask(0, DEFAULT, live=False)
     pair = [record._replace(timestamp=instant - 1), record._replace(offset=1)]
     task.offer(INPUT_TOPICS[0], columns(pair), now_ms=0)
     for frontier, waiting in ((instant - 1, 2), (instant, 1), (instant + 1, 0)):
@@ -170,5 +169,4 @@ def test_hash_seeds_change_no_byte(seed: int, tmp_path: Path) -> None:
         for hash_seed in ("0", "1", "4242")
     }
     assert len(written) == 1
-    default = load_rulebook(["douyin-first-scan"])
-    assert written.pop().splitlines() == simulate(lines_of(make_log(seed)), default)
+    assert written.pop().splitlines() == run(make_log(seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -14,10 +15,18 @@ from tests.auditor.fold import Output, parse, standing_of
 from tests.auditor.naive import HOUR_MS, OWN_TIME, Event, audit, by_partition
 from tests.property.driver import Chaos, play
 from tests.property.logs import lines_of, make_log
-from tests.unit.samples import POLICY, policy_with
+from tests.unit.samples import DEFAULT, rulebook_with
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
-WAITING = st.sampled_from([policy_with(('"0s"', grace)) for grace in ('"30m"', '"1h"', '"24h"')])
+WAITING = st.sampled_from(
+    [
+        rulebook_with(
+            DEFAULT,
+            processing=msgspec.structs.replace(DEFAULT.policies[0].processing, grace=grace),
+        )
+        for grace in (HOUR_MS // 2, HOUR_MS, 24 * HOUR_MS)
+    ]
+)
 
 
 def rough(rng: random.Random, live: bool) -> Chaos:
@@ -72,7 +81,7 @@ def test_what_stands_is_that_of_events_on_time(seed: int, policy: Rulebook) -> N
     judged = audit(punctual)
     assume(not judged.forgettable and not judged.refusals)
     stands = account_of(play(log, policy, Chaos(random.Random(seed))).outputs())
-    assert stands == account_of(parse(simulate(lines_of(punctual), POLICY)))
+    assert stands == account_of(parse(simulate(lines_of(punctual), DEFAULT)))
 
 
 @given(seed=SEEDS, policy=WAITING)
@@ -86,4 +95,4 @@ def test_live_runs_leave_the_same_standing_with_a_grace(seed: int, policy: Ruleb
     assume(not judged.refusals + later.refusals)
     chaos = rough(random.Random(seed), live=True)
     stands = account_of(play(punctual, policy, chaos, live_delay_max=HOUR_MS).outputs())
-    assert stands == account_of(parse(simulate(lines_of(punctual), POLICY)))
+    assert stands == account_of(parse(simulate(lines_of(punctual), DEFAULT)))

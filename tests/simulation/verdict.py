@@ -21,7 +21,8 @@ from tests.auditor.fold import BrokenLawError, Output, parse, refusals_of, stand
 from tests.auditor.naive import Audit, Event, accept, audit, by_partition
 from tests.property.logs import lines_of
 from tests.simulation.memory_kafka import Row
-from tests.simulation.world import POLICY, World, group_of
+from tests.simulation.world import World, group_of
+from tests.unit.samples import DEFAULT
 
 _BY_SHOP = ("penalty", "product-ban", "shop-action")
 _BY_ORDER = ("timeout", "deadline-warning", "deadline-changed", "order-closure")
@@ -162,7 +163,7 @@ def _judgement(world: World) -> list[str]:
     written = _written(world)
     found = _against_auditor(events, written)
     if world.plan.punctual:
-        lines = simulate(lines_of(events), POLICY, until=world.frontier_end_ms)
+        lines = simulate(lines_of(events), DEFAULT, until=world.frontier_end_ms)
         found += _differences(_places(events, parse(lines)), _places(events, written))
     return found
 

@@ -47,7 +47,7 @@ from tests.simulation.hangs import HangRates, Hangs
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.memory_kafka import MemoryKafka, Row
 from tests.simulation.plan import Arrival, Plan, settings_of
-from tests.unit.samples import POLICY
+from tests.unit.samples import DEFAULT
 
 APP_ID = "simulated"
 
@@ -105,7 +105,7 @@ class World:
         self.clock = EventClock(self.loop)
         trusted = TrustedClock(wall_ms=self.clock.now_ms, steady_ms=self.clock.now_ms)
         self.settings = settings_of(plan, app_id=APP_ID, clock=trusted)
-        self.stages = product_stages(POLICY, APP_ID)
+        self.stages = product_stages(DEFAULT, APP_ID)
         self._workers: dict[str, tuple[Process, asyncio.Event]] = {}
         self._stopping: dict[str, Process] = {}
         """Workers that were told to stop and have not yet."""
@@ -186,7 +186,7 @@ class World:
         disturbing.cancel()
         self._heal()
         # Order partitions for whose marks nobody waits may take a minute to mark.
-        last = request_record(APP_ID, "rest", self.frontier_end_ms - POLICY.processing.grace - 1)
+        last = request_record(APP_ID, "rest", self.frontier_end_ms - DEFAULT.processing.grace - 1)
         self.kafka.logs[_MARKS].append([Row(0, last.key, last.value)])
         await self._until(self._at_rest, "rest")
         await asyncio.gather(*(self._stop_worker(name) for name in list(self._workers)))
@@ -419,7 +419,7 @@ class World:
         changelog = self.stages[1].changelog
         return all(
             self._reached_ms(TopicPartition(changelog, partition))
-            >= self.frontier_end_ms - POLICY.processing.grace
+            >= self.frontier_end_ms - DEFAULT.processing.grace
             for partition in range(self.plan.shop_partitions)
         )
 

@@ -11,6 +11,7 @@ import msgspec
 from streams.core.facts.inputs import INPUT_OF_TOPIC
 from streams.core.rules.book import Rulebook
 from streams.engine.records import InRecord
+from streams.rulebook import load_rulebook
 from streams.rulebook.reader import read_policy
 
 HOUR_MS = 3_600_000
@@ -52,6 +53,10 @@ deadline.normal = { start = "placed", limit = "72h" }
 
 """
 TWO_KINDS = policy_with(("[closure]", f"{SECOND_KIND}[closure]"))
+
+
+DEFAULT = load_rulebook(["douyin-first-scan"])
+"""The rules that a worker without others judges by."""
 
 
 def rulebook_with(rulebook: Rulebook = POLICY, **fields: Any) -> Rulebook:

@@ -15,7 +15,7 @@ from streams.core.facts.instants import END_OF_TIME_MS
 from streams.core.facts.order import Occurrence, Order, OrderState, Subject
 from streams.core.rules.book import Terms
 from streams.core.rules.deadlines import start_of
-from streams.core.rules.exemptions import Ruling, Running, apply_exemptions
+from streams.core.rules.exemptions import Ruling, Running, apply_exemptions, covers
 from streams.core.rules.policy import Deadline, Kind
 from streams.core.rules.repeats import occurrence_due
 from streams.core.rules.stops import all_scanned, boundary_ms, stop_instant
@@ -56,6 +56,18 @@ def rulings_of(
         if running is not None:
             rulings[name] = apply_exemptions(exemptions, name, subject, running, running_of)
     return rulings
+
+
+def concerns(
+    exemption: ExemptionGranted, terms: Terms, subject: Subject, order: Order,
+    uploaded_at: int | None,
+) -> bool:  # fmt: skip
+    """Tell whether an exemption covers a kind of an order whose clock runs."""
+    for name, _, deadline in terms.kinds:
+        running = deadline and clock_of(terms, deadline, order, uploaded_at)
+        if running and covers(exemption, name, subject, running[1]):
+            return True
+    return False
 
 
 def clock_of(

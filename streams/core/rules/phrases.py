@@ -234,7 +234,7 @@ def _meant(text: str) -> str:
         f"{count} calendar days after {start}",
         f"{count} working days after {start}",
     ]
-    near = difflib.get_close_matches(" ".join(words), phrases, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(" ".join(words), phrases, n=1)
     return f'. Meant "{near[0]}"?' if near else ""
 
 

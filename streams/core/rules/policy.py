@@ -112,11 +112,6 @@ class Kind(Rules, frozen=True, kw_only=True):
         return self.deadlines.get(mode)
 
 
-def is_currency(unit: str) -> bool:
-    """Tell whether a unit is a currency (ISO 4217)."""
-    return len(unit) == 3 and unit.isupper()
-
-
 class Tier(Rules, frozen=True, kw_only=True):
     """A charge for amounts up to a bound: flat, or a share of the amount."""
 

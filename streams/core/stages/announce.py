@@ -1,4 +1,4 @@
-"""The orders stage's output records: what is said of a determination, a warning, a closure.
+"""What the orders stage says of a determination, a warning, a closure: to readers and to the shop.
 
 What lives here: the fields, ids and notifications of output records. What must not: any decision.
 """
@@ -16,12 +16,15 @@ from streams.core.facts.outputs import (
     DeadLetterReason,
     DeadlineChanged,
     DeadlineWarning,
+    Determined,
     Notification,
     OrderClosure,
     Output,
     Refund,
     RefusedValue,
+    Revised,
     RevocationReason,
+    Revoked,
     Source,
     Timeout,
     Value,
@@ -154,6 +157,56 @@ def _cut(name: str, content: bytes, bytes_max: int) -> tuple[bytes, str]:
     digest = hashlib.sha256(content).hexdigest()
     said = f"; {name} has the first {bytes_max} of {len(content)} bytes, SHA-256 {digest}"
     return content[:bytes_max], said
+
+
+def determined_item(
+    order_id: str, order: Order, occurrence: Occurrence, log_time: int
+) -> Determined:
+    """Tell the shop that a violation stands, with all that its version and charges follow from."""
+    return Determined(
+        category=order.category,
+        determined_at=occurrence.determined_at,
+        goods_amount=order.goods_amount,
+        kind=occurrence.kind,
+        log_time_ms=log_time,
+        occurrence=occurrence.number,
+        order_id=order_id,
+        paid_amount=order.paid_amount,
+        paid_at=order.paid_at,
+        penalty_waived=occurrence.penalty_waived,
+        placed_at=order.placed_at,
+        platform=order.platform,
+        product_ids=order.product_ids,
+        revision=occurrence.revision,
+        shop_id=order.shop_id,
+        shop_level=order.shop_level,
+        violation_id=violation_id(order_id, occurrence),
+    )
+
+
+def revised_item(order_id: str, order: Order, occurrence: Occurrence, log_time: int) -> Revised:
+    """Tell the shop that a violation has begun to cost something, or ended to."""
+    return Revised(
+        determined_at=occurrence.determined_at,
+        log_time_ms=log_time,
+        order_id=order_id,
+        penalty_waived=occurrence.penalty_waived,
+        revision=occurrence.revision,
+        shop_id=order.shop_id,
+        violation_id=violation_id(order_id, occurrence),
+    )
+
+
+def revoked_item(order_id: str, order: Order, occurrence: Occurrence, log_time: int) -> Revoked:
+    """Tell the shop that a violation stands no longer."""
+    return Revoked(
+        determined_at=occurrence.determined_at,
+        log_time_ms=log_time,
+        order_id=order_id,
+        revision=occurrence.revision,
+        shop_id=order.shop_id,
+        violation_id=violation_id(order_id, occurrence),
+    )
 
 
 def violation_id(order_id: str, occurrence: Occurrence) -> str:

@@ -20,10 +20,9 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from streams.core.facts.accepted import Fact
-from streams.core.facts.events import AppealDecided, Event, ExemptionGranted, LaterFact, OrderPaid
+from streams.core.facts.events import Event, ExemptionGranted, LaterFact, OrderPaid
 from streams.core.facts.inputs import (
     INPUT_OF_ID,
-    INPUT_OF_TYPE,
     INPUT_TOPICS,
     INPUTS,
     fact_of,
@@ -35,7 +34,6 @@ from streams.core.facts.order import (
     Occurrence,
     Order,
     OrderState,
-    Subject,
     Waiting,
     find_occurrence,
     know,
@@ -44,26 +42,23 @@ from streams.core.facts.order import (
 )
 from streams.core.facts.outputs import (
     DeadLetterReason,
-    Determined,
     Output,
     Released,
-    Revised,
-    RevocationReason,
-    Revoked,
     ShopItem,
 )
 from streams.core.rules.book import Rulebook, Terms
-from streams.core.rules.exemptions import Exemptions, covers, reaches, starts_at_upload
+from streams.core.rules.exemptions import Exemptions, reaches, starts_at_upload
 from streams.core.rules.judging import (
     CLOSURE,
     WARNING,
     Due,
     Rulings,
-    clock_of,
+    concerns,
     judge,
     rulings_of,
 )
 from streams.core.stages import announce
+from streams.core.stages.causes import reason_of
 from streams.core.stages.refusals import OTHER_EXEMPTION, no_order, other_order_paid, too_late
 from streams.core.time.retention import Retention
 from streams.core.time.timers import Timers
@@ -71,7 +66,6 @@ from streams.core.time.timers import Timers
 # A Kafka record with its place in the partition's one sequence: effective timestamp, topic rank,
 # offset, timestamp, key, value. A plain tuple: those judged one by one are sorted as such.
 Record = tuple[int, int, int, int, bytes | None, bytes | None]
-
 
 # Bounds on one order's state, far above any real one: its changelog record must stay writable.
 FACTS_MAX = 1_000
@@ -262,7 +256,7 @@ class OrdersStage:
             if terms is None:
                 continue
             subject = subject_of(order_id, order, terms.version.policy.platform)
-            if _concerns(sweep.exemption, terms, subject, state, order):
+            if concerns(sweep.exemption, terms, subject, order, state.uploaded_at):
                 self._reconcile(key, order_id, state, sweep.log_time, sweep.exemption)
             elif reaches(sweep.exemption.scope, subject):
                 # Its deadline may come within the scope yet.
@@ -335,8 +329,7 @@ class OrdersStage:
             raise ValueError(f"order {order_id} is judged before it is known")
         timed = not state.resting
         terms = self._rulebook.terms_of(order)
-        if terms is None:
-            # Its platform has no rules any more: it stays as it is.
+        if terms is None:  # Its platform has no rules any more: it stays as it is.
             self._keep(key, state, NEVER_MS, timed=timed)
             return
         limit = log_time if cause is None else log_time - self._processing.grace - 1
@@ -415,17 +408,7 @@ class OrdersStage:
                 continue
             occurrence.penalty_waived = waived
             if state.told:
-                self.items.append(
-                    Revised(
-                        determined_at=occurrence.determined_at,
-                        log_time_ms=log_time,
-                        order_id=order_id,
-                        penalty_waived=waived,
-                        revision=occurrence.revision,
-                        shop_id=order.shop_id,
-                        violation_id=announce.violation_id(order_id, occurrence),
-                    )
-                )
+                self.items.append(announce.revised_item(order_id, order, occurrence, log_time))
 
     def _bring_about(
         self, order_id: str, order: Order, state: OrderState, terms: Terms,
@@ -475,27 +458,7 @@ class OrdersStage:
         self.outputs += announce.determined(order_id, order, occurrence, policy.label, log_time)
         if policy.has_account:
             state.told = True
-            self.items.append(
-                Determined(
-                    category=order.category,
-                    determined_at=due.due,
-                    goods_amount=order.goods_amount,
-                    kind=due.kind,
-                    log_time_ms=log_time,
-                    occurrence=due.number,
-                    order_id=order_id,
-                    paid_amount=order.paid_amount,
-                    paid_at=order.paid_at,
-                    penalty_waived=occurrence.penalty_waived,
-                    placed_at=order.placed_at,
-                    platform=order.platform,
-                    product_ids=order.product_ids,
-                    revision=occurrence.revision,
-                    shop_id=order.shop_id,
-                    shop_level=order.shop_level,
-                    violation_id=announce.violation_id(order_id, occurrence),
-                )
-            )
+            self.items.append(announce.determined_item(order_id, order, occurrence, log_time))
 
     def _revoke(
         self, order_id: str, order: Order, state: OrderState, terms: Terms,
@@ -510,19 +473,10 @@ class OrdersStage:
             occurrence,
             terms.version.policy.label,
             log_time,
-            *_reason_of(cause, violation_id, terms),
+            *reason_of(cause, violation_id, terms),
         )
         if state.told:
-            self.items.append(
-                Revoked(
-                    determined_at=occurrence.determined_at,
-                    log_time_ms=log_time,
-                    order_id=order_id,
-                    revision=occurrence.revision,
-                    shop_id=order.shop_id,
-                    violation_id=violation_id,
-                )
-            )
+            self.items.append(announce.revoked_item(order_id, order, occurrence, log_time))
 
     def _forget(self, key: bytes, state: OrderState, log_time: int) -> None:
         self._store.remove(key)
@@ -533,43 +487,11 @@ class OrdersStage:
             )
 
 
-def _concerns(
-    exemption: ExemptionGranted, terms: Terms, subject: Subject, state: OrderState, order: Order
-) -> bool:
-    """Tell whether an exemption covers a kind whose clock runs."""
-    for name, _, deadline in terms.kinds:
-        running = None
-        if deadline is not None:
-            running = clock_of(terms, deadline, order, state.uploaded_at)
-        if running is not None and covers(exemption, name, subject, running[1]):
-            return True
-    return False
-
-
 def _note_exempt(state: OrderState, exemption: ExemptionGranted) -> None:
     """Keep that an exemption reaches an order, for those who do not judge with all its facts."""
     state.exempt = True
     if starts_at_upload(exemption):
         state.plan = 0
-
-
-def _reason_of(
-    cause: Event | None, violation_id: str, terms: Terms
-) -> tuple[RevocationReason, str]:
-    """Name what a revocation comes from: an exemption, an appeal, or evidence of a topic.
-
-    A timer, or an appeal that did not grant this violation, revokes only where other rules than
-    today's made the determination.
-    """
-    if isinstance(cause, ExemptionGranted):
-        return "exemption", cause.exemption_id
-    if isinstance(cause, AppealDecided) and (
-        (cause.violation_id, cause.outcome) == (violation_id, "granted")
-    ):
-        return "appeal", cause.appeal_id
-    if cause is None or isinstance(cause, AppealDecided):
-        return "late-evidence", terms.version.policy.label
-    return "late-evidence", INPUT_OF_TYPE[type(cause)].topic
 
 
 def _horizon(terms: Terms, state: OrderState) -> int:

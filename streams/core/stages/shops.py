@@ -24,6 +24,7 @@ from streams.core.accounts.sanctions import Force
 from streams.core.accounts.shop import ActionTold, Crossings, Shop
 from streams.core.accounts.violation import WALK_ORDER, Violation
 from streams.core.facts.instants import NEVER_MS
+from streams.core.facts.money import is_currency
 from streams.core.facts.outputs import (
     Determined,
     Notification,
@@ -37,7 +38,6 @@ from streams.core.facts.outputs import (
     ShopItem,
 )
 from streams.core.rules.book import Rulebook, Version
-from streams.core.rules.policy import is_currency
 
 # A message names at most so many entries; the journal holds them all. A larger one would not fit
 # its topic when a whole shop is corrected at once.
