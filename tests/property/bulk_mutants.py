@@ -72,7 +72,7 @@ MUTANTS = {
     "parcel-key": Mutant("records", "event.order_id.encode() != key", "False", 227),
     "parcel-due-passed": Mutant("records", "due_of(state) < effective - grace", "False", 54),
     "another-policy": Mutant("records", _JUDGED, "False", 3),
-    "parcel-range": Mutant("in_time", _IN_TIME, "True", 45),
+    "parcel-range": Mutant("in_time", _IN_TIME, "True", 97),
     "something-is-due": Mutant("put", "due == NOW", "False", 3),
     "timer-moved": Mutant("put", "due != due_of(state)", "False", 10),
     "upload-state": Mutant("upload", "flags & _NOT_USUAL", "False", 4),
@@ -92,18 +92,17 @@ MUTANTS = {
     "plan-kind-no-scan-stops": Mutant(
         "__init__", "all((row.stops & STOPPED_BY_SCAN for row in rows))", "True", 3
     ),
-    "plan-parcels": Mutant("__init__", "any((row.each_parcel for row in rows))", "False", 874),
+    "plan-parcels": Mutant("__init__", "any((row.each_parcel for row in rows))", "False", 890),
     "closure-uploaded": Mutant("next_due", "due <= uploaded", "True", 13),
     "closure-scanned": Mutant("next_due", "due <= scanned", "True", 520),
     "stopped-by-upload": Mutant("next_due", "row.stops & STOPPED_BY_UPLOAD", "False", 13),
-    "stopped-by-scan": Mutant("next_due", "row.stops & STOPPED_BY_SCAN", "False", 649),
+    "stopped-by-scan": Mutant("next_due", "row.stops & STOPPED_BY_SCAN", "False", 657),
     "late-and-stopped": Mutant("next_due", "late <= stop", "True", 13),
     "warning-started": Mutant("next_due", "start < at <= stop", "at <= stop", 386),
     "warning-stopped": Mutant("next_due", "start < at <= stop", "start < at", 13),
-    "warning-passed": Mutant("next_due", "limit < at < best", "at < best", 5073),
     "due-passed": Mutant("next_due", "best > limit", "True", 9),
     "boundary": Mutant("late_at", "self.on_time_at_limit", "False", 256),
-    "piece": Mutant("deadline_at", "begin <= start < end", "begin <= start", 118),
+    "piece": Mutant("deadline_at", "begin <= start < end", "begin <= start", 822),
 }
 
 

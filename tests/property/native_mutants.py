@@ -103,7 +103,6 @@ _ENGINE = {
     "late-and-stopped": ("next_due", "if late <= stop and late < best:", "if late < best:"),
     "warning-started": ("next_due", "if start < at <= stop and", "if at <= stop and"),
     "warning-stopped": ("next_due", "if start < at <= stop and", "if start < at and"),
-    "warning-passed": ("next_due", "limit < at < best", "at < best"),
     "closure-uploaded": ("next_due", "if best > uploaded or best > scanned:", "if best > scanned:"),
     "closure-scanned": ("next_due", "if best > uploaded or best > scanned:", "if best > uploaded:"),
     "piece": ("_deadline", "if piece.begin <= start < piece.end:", "if piece.begin <= start:"),

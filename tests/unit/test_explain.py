@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.cli.explanation import duration, money, told
+from streams.cli.explanation import duration, told
 from streams.core.facts.events import ExemptionGranted
+from streams.core.facts.money import money
 from streams.core.facts.order import Subject
 from streams.core.rules.exemptions import covers
 from streams.core.rules.policy import Policy
 from streams.engine.charges import CapUse
 from streams.engine.evidence import Evidence, evidence_of_events
-from streams.engine.explain import Determination, Explanation, explain, outside
+from streams.engine.exemption_steps import outside
+from streams.engine.explain import Determination, Explanation, explain
 from tests.unit.samples import (
     DAY_MS,
     DEADLINE,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from streams.core.facts.events import TIME_MS_MAX
 from streams.core.facts.instants import format_instant
@@ -234,8 +234,13 @@ def _meant(text: str) -> str:
         f"{count} calendar days after {start}",
         f"{count} working days after {start}",
     ]
-    near = difflib.get_close_matches(" ".join(words), phrases, n=1)
-    return f'. Meant "{near[0]}"?' if near else ""
+    said = " ".join(words)
+
+    def likeness(phrase: str) -> Any:
+        return difflib.SequenceMatcher(None, phrase, said).ratio()
+
+    near = max(phrases, key=likeness)
+    return f'. Meant "{near}"?' if 2 * likeness(near) >= 1 else ""
 
 
 def _or(words: list[str]) -> str:
