@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from itertools import filterfalse
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -52,7 +53,10 @@ MORE = 0x80
 """The parts are one array: what was bought, what was made of it, and any facts."""
 PHASE = UPLOADED | SCANNED | MORE
 
-_HEAD = struct.Struct(">Bq")
+_VERSION_DUE = struct.Struct(">Bq")
+# Instants of 6 bytes as their upper and lower parts.
+_HEAD = struct.Struct(">BqHIHIH")
+_LOW = 0xFFFFFFFF
 _DUE = slice(1, PLACED_AT)
 _COUNTED = {0: b"\x91", UPLOADED: b"\x92", SCANNED: b"\x92", UPLOADED | SCANNED: b"\x93"}
 _MANY = struct.Struct(">BH")
@@ -89,6 +93,7 @@ class _Made(Struct, array_like=True, gc=False):
 
 
 _NOTHING_MADE = _Made()
+_fields_bought = attrgetter(*_Bought.__struct_fields__)
 # Phases by the types of an order's facts, where nothing was made of it.
 _USUAL: dict[tuple[type[Fact], ...], int] = {
     (): 0,
@@ -113,12 +118,14 @@ class UnreadableState(ValueError):
 
 def pack_head(due: int, placed: int, paid: int, plan: int) -> bytes:
     """Begin a state."""
-    return (
-        _HEAD.pack(STATE_VERSION, due)
-        + placed.to_bytes(INSTANT_BYTES)
-        + paid.to_bytes(INSTANT_BYTES)
-        + plan.to_bytes(PARTS_AT - PLAN_AT)
+    return _HEAD.pack(
+        STATE_VERSION, due, placed >> 32, placed & _LOW, paid >> 32, paid & _LOW, plan
     )
+
+
+def with_due(state: bytes, due: int) -> bytes:
+    """Return a state's head with another due time."""
+    return _VERSION_DUE.pack(STATE_VERSION, due) + state[PLACED_AT:PARTS_AT]
 
 
 def bought_part(one: Any) -> bytes:
@@ -127,7 +134,7 @@ def bought_part(one: Any) -> bytes:
     Args:
         one: An `Order`, or the event that brings it.
     """
-    return encode_part(_trimmed([getattr(one, name) for name in _Bought.__struct_fields__]))
+    return encode_part(_trimmed(list(_fields_bought(one))))
 
 
 def fact_part(fact: Fact) -> bytes:

@@ -34,12 +34,12 @@ from streams.codec.state import (
     PackedOrders,
     bought_part,
     due_of,
-    fact_part,
+    encode_part,
     pack_head,
+    with_due,
 )
-from streams.core.facts.accepted import ScanFact, UploadFact
 from streams.core.facts.events import FirstScan, OrderPaid, TrackingNumberUploaded
-from streams.core.facts.inputs import FIRST_SCAN, ORDER_PAID, TRACKING_NUMBER_UPLOADED
+from streams.core.facts.inputs import FIRST_SCAN, INPUTS, ORDER_PAID, TRACKING_NUMBER_UPLOADED
 from streams.core.facts.instants import END_OF_TIME_MS, NEVER_MS
 from streams.core.facts.order import subject_of
 from streams.core.rules.book import Rulebook
@@ -67,6 +67,9 @@ class Taken(NamedTuple):
 _NOT_USUAL = RETIRING | SHOP_NOTIFIED | PHASE
 # An upload's own time, where it ends the last fact: a MessagePack integer of 8 bytes, of which an
 # instant has two zero bytes in front, and no text has any.
+_TAIL_BYTES = TAIL.size
+_UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
+_SCAN = INPUTS[FIRST_SCAN].id
 _INSTANT_HEAD = b"\xcf\0\0"
 _INSTANT_BYTES = 9
 
@@ -215,20 +218,19 @@ def upload(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> T
         if plan is None or flags & _NOT_USUAL or event.replaces or not step.in_time(at, timestamp):
             step.leave(place, key)
             continue
-        due = due_of(state)
-        placed, paid = _placed_paid(state)
+        new_due = due_of(state)
+        placed = _placed(state)
         action = plan.on_upload
-        if action == KEEP and due == placed + plan.closure:
+        if action == KEEP and new_due == placed + plan.closure:
             action = ASK if plan.asks else LONG
-        new_due = due
         if action != KEEP:
             new_due = NOW
             if action == ASK and not flags & EXEMPT:
                 new_due = plan.next_due(
-                    placed, paid, at, END_OF_TIME_MS, effective - usual.grace - 1
+                    placed, _paid(state), at, END_OF_TIME_MS, effective - usual.grace - 1
                 )
-        fact = UploadFact(event.tracking_number, event.carrier, at)
-        step.put(place, key, state, plan, new_due, fact_part(fact), flags | UPLOADED)
+        fact = encode_part((_UPLOAD, event.tracking_number, event.carrier, at))
+        step.put(place, key, state, plan, new_due, fact, flags | UPLOADED)
     return step.taken()
 
 
@@ -249,10 +251,11 @@ def scan(lane: Lane, usual: Usual, store: PackedOrders, blocked: Blocked) -> Tak
         elif plan.on_scan == ASK and not flags & EXEMPT:
             uploaded = _uploaded_at(state) if flags & UPLOADED else END_OF_TIME_MS
             if uploaded is not None:
-                placed, paid = _placed_paid(state)
-                new_due = plan.next_due(placed, paid, uploaded, at, effective - usual.grace - 1)
-        fact = ScanFact(event.tracking_number, event.carrier, at)
-        step.put(place, key, state, plan, new_due, fact_part(fact), flags | SCANNED)
+                new_due = plan.next_due(
+                    _placed(state), _paid(state), uploaded, at, effective - usual.grace - 1
+                )
+        fact = encode_part((_SCAN, event.tracking_number, event.carrier, at))
+        step.put(place, key, state, plan, new_due, fact, flags | SCANNED)
     return step.taken()
 
 
@@ -280,7 +283,7 @@ class _Step:
                 or key in blocked
                 or event.order_id.encode() != key
                 or due_of(state) < effective - grace
-                or TAIL.unpack_from(state, len(state) - TAIL.size)[0] <= judged_after
+                or (judged_after >= 0 and _changed(state) <= judged_after)
             ):
                 self.leave(place, key)
             else:
@@ -303,19 +306,16 @@ class _Step:
             self.leave(place, key)
             return
         effective = self._lane.effective[place]
-        placed, paid = _placed_paid(state)
+        before = state[:-_TAIL_BYTES]
         if due >= NEVER_MS:
             flags |= RETIRING
-            due = max(effective + plan.clean, paid + self._usual.late_payment)
+            due = max(effective + plan.clean, _paid(state) + self._usual.late_payment)
             self._retention.append((due, key))
+            before = with_due(state, due) + before[PARTS_AT:]
         elif due != due_of(state):
             self._timers.append((due, key))
-        self._store.packed[key] = (
-            pack_head(due, placed, paid, plan.number)
-            + state[PARTS_AT : -TAIL.size]
-            + fact
-            + TAIL.pack(effective, flags)
-        )
+            before = with_due(state, due) + before[PARTS_AT:]
+        self._store.packed[key] = before + fact + TAIL.pack(effective, flags)
         self._taken.append(key)
 
     def taken(self) -> Taken:
@@ -328,13 +328,23 @@ Take = Callable[[Lane, Usual, PackedOrders, Blocked], Taken]
 TAKE: dict[int, Take] = {ORDER_PAID: pay, TRACKING_NUMBER_UPLOADED: upload, FIRST_SCAN: scan}
 
 
-def _placed_paid(state: bytes) -> tuple[int, int]:
-    return int.from_bytes(state[PLACED_AT:PAID_AT]), int.from_bytes(state[PAID_AT:PLAN_AT])
+def _placed(state: bytes) -> int:
+    return int.from_bytes(state[PLACED_AT:PAID_AT])
+
+
+def _paid(state: bytes) -> int:
+    return int.from_bytes(state[PAID_AT:PLAN_AT])
+
+
+def _changed(state: bytes) -> int:
+    """Read the log time of a state's last change."""
+    changed: int = TAIL.unpack_from(state, len(state) - _TAIL_BYTES)[0]
+    return changed
 
 
 def _uploaded_at(state: bytes) -> int | None:
     """Read when the last fact of a state, an upload, was made; `None` where that takes decoding."""
-    end = len(state) - TAIL.size
+    end = len(state) - _TAIL_BYTES
     at = state[end - _INSTANT_BYTES : end]
     return int.from_bytes(at[1:]) if at.startswith(_INSTANT_HEAD) else None
 

@@ -31,7 +31,7 @@ class Mutant(NamedTuple):
 _UNSOUND = (
     "not surely_identifiers(''.join((identifiers(event) for event in events if event is not None)))"
 )
-_JUDGED = "TAIL.unpack_from(state, len(state) - TAIL.size)[0] <= judged_after"
+_JUDGED = "judged_after >= 0 and _changed(state) <= judged_after"
 _IN_TIME = "self._usual.earliest <= at <= timestamp + self._usual.future_tolerance"
 
 MUTANTS = {
@@ -77,7 +77,7 @@ MUTANTS = {
     "timer-moved": Mutant("put", "due != due_of(state)", "False", 10),
     "upload-state": Mutant("upload", "flags & _NOT_USUAL", "False", 4),
     "upload-replaces": Mutant("upload", "event.replaces", "False", 320),
-    "upload-closure": Mutant("upload", "due == placed + plan.closure", "False", 155),
+    "upload-closure": Mutant("upload", "new_due == placed + plan.closure", "False", 155),
     "upload-exempt": Mutant("upload", "not flags & EXEMPT", "True", 234),
     "upload-asks": Mutant("upload", "ASK if plan.asks else LONG", "ASK", 1099),
     "scan-state": Mutant("scan", "flags & (_NOT_USUAL & ~UPLOADED)", "False", 9),

@@ -24,6 +24,7 @@ from streams.engine.explain import Determination, Explanation, explain
 from tests.unit.samples import (
     DAY_MS,
     DEADLINE,
+    DEFAULT,
     HOUR_MS,
     PLACED_AT,
     POLICY,
@@ -68,10 +69,10 @@ def test_an_explanation_agrees_with_what_stands(path: Path) -> None:
     standing: dict[str, int | None] = {}
     journal: dict[str, int] = {}
     for order_id in ids:
-        evidence = evidence_of_events(lines, POLICY, None, order_id)
+        evidence = evidence_of_events(lines, DEFAULT, None, order_id)
         if evidence.shop_id is None:
             continue
-        explanation = explain(evidence, POLICY)
+        explanation = explain(evidence, DEFAULT)
         for one in determinations(explanation):
             assert one.standing == (one.expected == "stands"), one
             if one.standing:
