@@ -2,6 +2,7 @@
 
 Run: python bench/compare.py [--orders N] [--partitions N] [--rounds N] [--only NAME ...]
      python bench/compare.py --duties [--orders N] [--partitions N] [--rounds N]
+     python bench/compare.py --packs [--orders N] [--partitions N] [--rounds N]
 
 The job: an order without a carrier's scan within 72 hours of its placing gets a `timeout`. Every
 run has a fresh broker, loaded anew and read once by the client library alone, so that all engines
@@ -10,6 +11,10 @@ runs from `ready` to the instant a read_committed consumer has seen the whole an
 from the events alone. A record too many, too few or twice fails the command.
 
 `--duties` runs shipclock alone and adds the duties of the default policy one after the other.
+
+`--packs` runs whole packs with two workers, all their outputs included: `default`
+(douyin-first-scan) and `two-kinds` (douyin-2022, with some late uploads), each beside a Flink that
+emits the first timeouts alone.
 """
 
 from __future__ import annotations
@@ -104,6 +109,19 @@ class Job(NamedTuple):
     answer: workload.Answer
 
 
+class Pack(NamedTuple):
+    """A job of a whole pack."""
+
+    policy: str
+    clocks: tuple[workload.Clock, ...]
+
+
+PACKS = {
+    "default": Pack("douyin-first-scan", (workload.LATE_SCAN,)),
+    "two-kinds": Pack("douyin-2022", (workload.LATE_SHIP, workload.LATE_SCAN)),
+}
+
+
 class Engine(NamedTuple):
     """A way to do the job, as a command."""
 
@@ -127,12 +145,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help=" ".join(NAMES))
     parser.add_argument("--duties", action="store_true", help="what each duty costs shipclock")
+    parser.add_argument("--packs", action="store_true", help="whole packs beside Flink")
     parser.add_argument("--timeout", type=float, default=900, metavar="S", help="of one run")
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
     options = parser.parse_args()
     prepare()
     try:
-        (run_duties if options.duties else run_engines)(options)
+        if options.packs:
+            run_packs(options)
+        else:
+            (run_duties if options.duties else run_engines)(options)
     except WrongAnswerError as error:
         sys.exit(f"wrong answer: {error}")
     except KeyboardInterrupt:
@@ -168,7 +190,7 @@ def ours(workers: int, policy: Path | str = JOB_POLICY) -> Callable[[str, Path],
     return command
 
 
-def jvm(peer: str, state: str) -> Callable[[str, Path], list[str]]:
+def jvm(peer: str, state: str, *more: str) -> Callable[[str, Path], list[str]]:
     """Return the command of a peer on the JVM: two threads, as many as there are cores."""
 
     def command(bootstrap: str, folder: Path) -> list[str]:
@@ -177,7 +199,7 @@ def jvm(peer: str, state: str) -> Callable[[str, Path], list[str]]:
         options = [line.strip() for line in lines if line.strip() and line.lstrip()[0] != "#"]
         return [
             java(), *options, "-jar", str(built_jar(peer)), "--bootstrap", bootstrap,
-            "--state", state, "--parallelism", "2", "--dir", str(folder),
+            "--state", state, "--parallelism", "2", "--dir", str(folder), *more,
         ]  # fmt: skip
 
     return command
@@ -276,9 +298,12 @@ def available(names: Sequence[str]) -> tuple[list[Engine], dict[str, str]]:
 # --- a run
 
 
-def make_job(orders: int, partitions: int) -> Job:
+def make_job(
+    orders: int, partitions: int, clocks: tuple[workload.Clock, ...] = (workload.LATE_SCAN,)
+) -> Job:
     """Make the records of a job, partitioned, and closing ones for every partition."""
-    topics, answer = workload.make(orders)
+    topics, _ = workload.make(orders, late_uploads=len(clocks) > 1)
+    missed, answer = workload.answer_of(topics, clocks)
     partition, numbers = DefaultPartitioner(), list(range(partitions))
     places = {event.key: partition(event.key, numbers, numbers) for event in topics[0]}
     placed = [(places[event.key], event) for event in workload.merged(topics)]
@@ -286,7 +311,7 @@ def make_job(orders: int, partitions: int) -> Job:
         cluster.LogRecord(event.topic, number, event.timestamp, event.key, event.value)
         for number, event in [*placed, *workload.closing(partitions)]
     ]
-    return Job(orders, records, workload.timeouts(topics), answer)
+    return Job(orders, records, missed, answer)
 
 
 class Meter:
@@ -427,9 +452,8 @@ class Judge:
 class DutiesJudge(Judge):
     """The same for all duties: done is when both stages have worked off everything."""
 
-    def __init__(self, job: Job, step: str) -> None:
+    def __init__(self, job: Job, rank: int) -> None:
         super().__init__(job)
-        rank = [*DUTIES].index(step)
         answer = job.answer
         self._wanted = {
             "timeout": answer.determinations if rank >= 1 else len(job.timeouts),
@@ -662,7 +686,7 @@ def run_duties(options: argparse.Namespace) -> None:
         say(f"round {number} of {options.rounds}")
         for step, policy in DUTIES.items():
             engine = Engine(step, step, ours(1, policy), ASSIGNED, "exactly once")
-            judge = DutiesJudge(job, step)
+            judge = DutiesJudge(job, [*DUTIES].index(step))
             found = asyncio.run(run(engine, job, options.partitions, options.timeout, judge))
             runs.append({"round": number, **found})
     medians = medians_of(runs, "engine")
@@ -679,6 +703,51 @@ def run_duties(options: argparse.Namespace) -> None:
             f"{step:34}{figures['us_per_event']:>10}{figures['cpu_of_bare']:>10}"
             f"{figures['events_per_s']:>10.0f}{figures['rss_peak_mb']:>8.0f}"
         )
+
+
+def run_packs(options: argparse.Namespace) -> None:
+    """Run whole packs, two workers, each beside Flink with the first timeouts of its kinds."""
+    try:
+        build("flink")
+        with_flink = True
+    except SkippedError as reason:
+        say(f"\n*** SKIPPED: Flink: {reason} ***\n")
+        with_flink = False
+    jobs = {
+        name: make_job(options.orders, options.partitions, pack.clocks)
+        for name, pack in PACKS.items()
+    }
+    keep_from_collector()
+    runs = []
+    for number in range(1, options.rounds + 1):
+        say(f"round {number} of {options.rounds}")
+        for name, pack in PACKS.items():
+            job = jobs[name]
+            kinds = str(len(pack.clocks))
+            flink = jvm("flink", "heap", "--kinds", kinds)
+            engines = [
+                (Engine(name, name, ours(2, pack.policy), ASSIGNED, "exactly once"),
+                 DutiesJudge(job, len(DUTIES) - 1)),
+                *([(Engine(f"{name} flink", f"Flink, {kinds}", flink, READY, "exactly once"),
+                    Judge(job))] if with_flink else []),
+            ]  # fmt: skip
+            for engine, judge in engines:
+                found = asyncio.run(run(engine, job, options.partitions, options.timeout, judge))
+                runs.append({"round": number, **found})
+    medians = medians_of(runs, "engine")
+    for figures in medians.values():
+        figures["us_per_event"] = round(1e6 / figures["events_per_cpu_s"], 2)
+    result = {**circumstances(options), "medians": medians, "runs": runs}
+    options.results.mkdir(parents=True, exist_ok=True)
+    write(options.results / "packs.json", result)
+    print(f"{'job':34}{'us/event':>10}{'events/s':>10}{'MB':>8}")
+    for name, figures in medians.items():
+        print(
+            f"{name:34}{figures['us_per_event']:>10}{figures['events_per_s']:>10.0f}"
+            f"{figures['rss_peak_mb']:>8.0f}"
+        )
+    ratio = medians["two-kinds"]["us_per_event"] / medians["default"]["us_per_event"]
+    print(f"two-kinds / default, CPU an event: {ratio:.2f}")
 
 
 def medians_of(runs: Sequence[Mapping[str, Any]], by: str) -> dict[str, dict[str, float]]:

@@ -39,8 +39,25 @@ class Answer(NamedTuple):
     closures: int
 
 
-def make(orders: int, seed: int = 7) -> tuple[list[list[Event]], Answer]:
-    """Make the events of a job, one time-ordered list a topic, and its answer."""
+class Clock(NamedTuple):
+    """One kind of violation of a job: so long after placing, until the first fact of a topic."""
+
+    limit_ms: int
+    stop: str
+
+
+LATE_SCAN = Clock(LIMIT_MS, "first-scan")
+LATE_SHIP = Clock(48 * HOUR_MS, "tracking-number-uploaded")
+
+
+def make(
+    orders: int, seed: int = 7, *, late_uploads: bool = False
+) -> tuple[list[list[Event]], Answer]:
+    """Make the events of a job, one time-ordered list a topic, and its answer.
+
+    Args:
+        late_uploads: One order in fifty is uploaded 41 to 70 hours after its placing.
+    """
     rng = random.Random(seed)
     paid: list[Event] = []
     uploaded: list[Event] = []
@@ -64,6 +81,8 @@ def make(orders: int, seed: int = 7) -> tuple[list[list[Event]], Answer]:
             )
         )
         uploaded_at = placed_at + rng.randrange(HOUR_MS, 30 * HOUR_MS)
+        if late_uploads and number % 50 == 25:
+            uploaded_at += 40 * HOUR_MS
         uploaded.append(
             Event(
                 uploaded_at,
@@ -132,16 +151,28 @@ def closing(partitions: int) -> list[tuple[int, Event]]:
     return events
 
 
-def timeouts(topics: list[list[Event]]) -> set[tuple[str, int]]:
-    """Tell from the events which orders miss which deadline: no scan before it."""
-    paid, _, scanned = topics
-    scans = {event.key: json.loads(event.value)["scanned_at"] for event in scanned}
-    missed = set()
+def answer_of(
+    topics: list[list[Event]], clocks: tuple[Clock, ...]
+) -> tuple[set[tuple[str, int]], Answer]:
+    """Tell from the events what several kinds come to, three times each: first timeouts, counts."""
+    paid, uploaded, scanned = topics
+    stops = {
+        "tracking-number-uploaded": {e.key: json.loads(e.value)["uploaded_at"] for e in uploaded},
+        "first-scan": {e.key: json.loads(e.value)["scanned_at"] for e in scanned},
+    }
+    missed: set[tuple[str, int]] = set()
+    determinations = warnings = 0
     for event in paid:
-        deadline = json.loads(event.value)["placed_at"] + LIMIT_MS
-        if scans.get(event.key, deadline) >= deadline:
-            missed.add((event.key.decode(), deadline))
-    return missed
+        placed_at = json.loads(event.value)["placed_at"]
+        for clock in clocks:
+            deadline = placed_at + clock.limit_ms
+            stop = stops[clock.stop].get(event.key)
+            if stop is None or stop >= deadline:
+                missed.add((event.key.decode(), deadline))
+            for occurrence in range(3):
+                determinations += stop is None or stop >= deadline + occurrence * 24 * HOUR_MS
+            warnings += sum(stop is None or stop >= deadline - lead for lead in LEADS_MS)
+    return missed, Answer(sum(map(len, topics)), determinations, warnings, 0)
 
 
 def merged(topics: list[list[Event]]) -> Iterator[Event]:

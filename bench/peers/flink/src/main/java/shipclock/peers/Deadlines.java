@@ -12,14 +12,21 @@ import org.apache.flink.util.Collector;
  *
  * <p>The three topics are not ordered among each other, so facts are taken in any order. An order
  * has one timer at a time: before order-paid one that forgets what stays an orphan, then the
- * deadline, then the end of the hour after a timeout.
+ * deadline, then the end of the hour after a timeout. With two kinds the shipping deadline, 48 hours
+ * after placing, comes before: an upload stops it.
  */
 final class Deadlines extends KeyedProcessFunction<String, Fact, Timeout> {
     private static final long HOUR_MS = 3_600_000;
     private static final long LIMIT_MS = 72 * HOUR_MS;
+    private static final long SHIP_LIMIT_MS = 48 * HOUR_MS;
     private static final long RETENTION_MS = HOUR_MS;
 
+    private final boolean twoKinds;
     private transient ValueState<Order> orders;
+
+    Deadlines(int kinds) {
+        twoKinds = kinds == 2;
+    }
 
     @Override
     public void open(OpenContext context) {
@@ -54,9 +61,18 @@ final class Deadlines extends KeyedProcessFunction<String, Fact, Timeout> {
         if (order.deadline == Order.NEVER) {
             setTimer(order, context.timestamp() + RETENTION_MS, timers);
         } else if (!order.timedOut) {
-            setTimer(order, order.deadline, timers);
+            setTimer(order, nextDeadline(order), timers);
         }
         orders.update(order);
+    }
+
+    private long nextDeadline(Order order) {
+        boolean shipOpen = twoKinds && !order.shipJudged && order.uploadedAt >= shipDeadline(order);
+        return shipOpen ? shipDeadline(order) : order.deadline;
+    }
+
+    private static long shipDeadline(Order order) {
+        return order.deadline - LIMIT_MS + SHIP_LIMIT_MS;
     }
 
     @Override
@@ -64,6 +80,16 @@ final class Deadlines extends KeyedProcessFunction<String, Fact, Timeout> {
             throws Exception {
         Order order = orders.value();
         if (order == null || order.timer != timestamp) {
+            return;
+        }
+        if (twoKinds && order.deadline != Order.NEVER && timestamp == shipDeadline(order)) {
+            order.shipJudged = true;
+            if (order.uploadedAt >= timestamp) {
+                out.collect(new Timeout(context.getCurrentKey(), order.shopId, timestamp));
+            }
+            order.timer = order.deadline;
+            context.timerService().registerEventTimeTimer(order.timer);
+            orders.update(order);
             return;
         }
         if (order.timedOut || order.deadline == Order.NEVER || order.scannedAt < order.deadline) {
@@ -78,9 +104,10 @@ final class Deadlines extends KeyedProcessFunction<String, Fact, Timeout> {
     }
 
     /** Whether nothing more can come of the order: all facts are known, the scan in time. */
-    private static boolean complete(Order order) {
+    private boolean complete(Order order) {
         return order.deadline != Order.NEVER
                 && order.uploadedAt != Order.NEVER
+                && (!twoKinds || order.shipJudged || order.uploadedAt < shipDeadline(order))
                 && order.scannedAt < order.deadline
                 && !order.timedOut;
     }

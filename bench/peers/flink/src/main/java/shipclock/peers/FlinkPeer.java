@@ -44,8 +44,8 @@ import org.apache.kafka.clients.admin.Admin;
 /**
  * First-scan deadlines on Flink, in one process: what shipclock's comparison runs beside it.
  *
- * <p>Options: --bootstrap HOST:PORT --state heap|rocksdb --parallelism N --dir FOLDER. It says
- * READY when all tasks run, works until it is ended, and goes on from the folder's last checkpoint.
+ * <p>Options: --bootstrap HOST:PORT --state heap|rocksdb --parallelism N --dir FOLDER --kinds 1|2.
+ * It says READY when all tasks run, works until it is ended, and goes on from the folder's last checkpoint.
  *
  * <p>Choices. One source for the three topics, with a watermark of each partition and no idleness:
  * the watermark is never ahead of what has been read. Watermark alignment is wide against what one
@@ -72,9 +72,10 @@ public final class FlinkPeer {
         String state = options.getOrDefault("--state", "heap");
         int parallelism = Integer.parseInt(options.getOrDefault("--parallelism", "2"));
         Path folder = Path.of(options.get("--dir")).toAbsolutePath();
+        int kinds = Integer.parseInt(options.getOrDefault("--kinds", "1"));
 
         Configuration configuration = configuration(state, folder);
-        StreamGraph graph = graph(configuration, bootstrap, parallelism, folder);
+        StreamGraph graph = graph(configuration, bootstrap, parallelism, folder, kinds);
         latestCheckpoint(folder)
                 .map(path -> SavepointRestoreSettings.forPath(path.toUri().toString()))
                 .ifPresent(graph::setSavepointRestoreSettings);
@@ -126,7 +127,7 @@ public final class FlinkPeer {
     }
 
     private static StreamGraph graph(
-            Configuration configuration, String bootstrap, int parallelism, Path folder)
+            Configuration configuration, String bootstrap, int parallelism, Path folder, int kinds)
             throws Exception {
         StreamExecutionEnvironment flink =
                 StreamExecutionEnvironment.createLocalEnvironment(parallelism, configuration);
@@ -163,7 +164,7 @@ public final class FlinkPeer {
                 .setParallelism(Math.min(parallelism, partitions(bootstrap)))
                 .uid("facts")
                 .keyBy(fact -> fact.orderId, Types.STRING)
-                .process(new Deadlines(), TypeInformation.of(Timeout.class))
+                .process(new Deadlines(kinds), TypeInformation.of(Timeout.class))
                 .uid("deadlines")
                 .sinkTo(sink)
                 .uid("timeouts");

@@ -16,6 +16,8 @@ public final class Order {
     public long uploadedAt = NEVER;
     public long scannedAt = NEVER;
     public boolean timedOut;
+    /** The shipping deadline has passed, whatever it brought; unused by the job of one kind. */
+    public boolean shipJudged;
     /** The instant of the only timer that counts; any other that fires is stale. */
     public long timer = NEVER;
 
@@ -34,6 +36,7 @@ public final class Order {
             to.uploadedAt = from.uploadedAt;
             to.scannedAt = from.scannedAt;
             to.timedOut = from.timedOut;
+            to.shipJudged = from.shipJudged;
             to.timer = from.timer;
         }
 
@@ -44,6 +47,7 @@ public final class Order {
             target.writeLong(order.scannedAt);
             target.writeLong(order.timer);
             target.writeBoolean(order.timedOut);
+            target.writeBoolean(order.shipJudged);
             writeText(order.shopId, target);
         }
 
@@ -54,6 +58,7 @@ public final class Order {
             reuse.scannedAt = source.readLong();
             reuse.timer = source.readLong();
             reuse.timedOut = source.readBoolean();
+            reuse.shipJudged = source.readBoolean();
             reuse.shopId = readText(source);
             return reuse;
         }
