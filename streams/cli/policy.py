@@ -125,7 +125,9 @@ def list_policies() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("policy", "platform", "kinds", "time zone", box=None)
+    table = Table(box=None)
+    for title in ("policy", "platform", "kinds", "time zone"):
+        table.add_column(title, no_wrap=title != "kinds")
     for name in pack_names():
         for _, policy in read_policies([name]):
             table.add_row(policy.label, policy.platform, ", ".join(policy.kinds), policy.time_zone)

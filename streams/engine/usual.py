@@ -70,8 +70,8 @@ _NOT_USUAL = RETIRING | SHOP_NOTIFIED | PHASE
 _TAIL_BYTES = TAIL.size
 _UPLOAD = INPUTS[TRACKING_NUMBER_UPLOADED].id
 _SCAN = INPUTS[FIRST_SCAN].id
-_INSTANT_HEAD = b"\xcf\0\0"
-_INSTANT_BYTES = 9
+_PACKED_INSTANT_HEAD = b"\xcf\0\0"
+_PACKED_INSTANT_BYTES = 9
 
 _PAID = msgspec.json.Decoder(OrderPaid)
 _UPLOADS = msgspec.json.Decoder(TrackingNumberUploaded)
@@ -345,8 +345,8 @@ def _changed(state: bytes) -> int:
 def _uploaded_at(state: bytes) -> int | None:
     """Read when the last fact of a state, an upload, was made; `None` where that takes decoding."""
     end = len(state) - _TAIL_BYTES
-    at = state[end - _INSTANT_BYTES : end]
-    return int.from_bytes(at[1:]) if at.startswith(_INSTANT_HEAD) else None
+    at = state[end - _PACKED_INSTANT_BYTES : end]
+    return int.from_bytes(at[1:]) if at.startswith(_PACKED_INSTANT_HEAD) else None
 
 
 def _block_unsound(lane: Lane, events: list[Any], blocked: Blocked) -> None:
