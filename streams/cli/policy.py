@@ -23,6 +23,8 @@ app.command("try")(try_command)
 _SOURCE = "A policy's name, a TOML file, or a folder of some."
 Files = Annotated[list[str], typer.Argument(metavar="NAME|FILE|FOLDER...", help=_SOURCE)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+# What the table of packs may take, so that a line is a version however narrow the terminal is.
+_LIST_WIDTH = 200
 
 
 @app.command()
@@ -125,10 +127,8 @@ def list_policies() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None)
-    for title in ("policy", "platform", "kinds", "time zone"):
-        table.add_column(title, no_wrap=title != "kinds")
+    table = Table("policy", "platform", "kinds", "time zone", box=None, pad_edge=False)
     for name in pack_names():
         for _, policy in read_policies([name]):
             table.add_row(policy.label, policy.platform, ", ".join(policy.kinds), policy.time_zone)
-    Console().print(table)
+    Console(width=_LIST_WIDTH).print(table)

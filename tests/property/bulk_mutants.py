@@ -84,7 +84,7 @@ MUTANTS = {
     "scan-at-due": Mutant("scan", "at < due_of(state)", "True", 30),
     "scan-exempt": Mutant("scan", "not flags & EXEMPT", "True", 1264),
     "scan-uploaded": Mutant("scan", "flags & UPLOADED", "False", 19),
-    "uploaded-at": Mutant("_uploaded_at", "at.startswith(_INSTANT_HEAD)", "True", 807),
+    "uploaded-at": Mutant("_uploaded_at", "at.startswith(_PACKED_INSTANT_HEAD)", "True", 807),
     # The plan.
     "plan-given": Mutant("__init__", "any((row.start < 0 for row in rows))", "False", 313),
     "plan-clock-an-upload-starts": Mutant("__init__", "row.start == UPLOADED", "False", 160),
