@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from streams.core.rules.policy import Account, Kind, Policy, Sanction
+from streams.core.rules.policy import Policy
 from streams.rulebook import words
 from streams.rulebook.values import WEEKDAYS, time_of_day_text
 
-T = TypeVar("T")
 _DAYS_SHOWN_MAX = 5
 
 
@@ -32,41 +31,78 @@ class Difference(NamedTuple):
         return f"{self.about}: now {self.now}; before: {self.before}"
 
 
+_Of = tuple[Policy, Difference]
+"""What differs, and the rules it is about."""
+_Named = tuple[str, str]
+"""A part of a list: its name, by which two lists are compared, and its words."""
+
+
 def differences(before: Sequence[Policy], now: Sequence[Policy]) -> list[Difference]:
-    """Compare two rulebooks, platform by platform, version by version in order of their starts."""
-    found: list[Difference] = []
-    platforms = dict.fromkeys(policy.platform for policy in (*before, *now))
-    if (
-        len(dict.fromkeys(p.platform for p in before))
-        == 1
-        == len(dict.fromkeys(p.platform for p in now))
-    ):
+    """Compare two rulebooks, platform by platform, each version with the one it takes over from.
+
+    Where a rulebook has several versions, each difference names the rules it is about.
+    """
+    sides = (before, now)
+    found: list[_Of] = []
+    if all(len({policy.platform for policy in side}) == 1 for side in sides):
         # Rules of another platform are compared as a whole: that is what was asked for.
-        found += _one("platform", before[0].platform, now[0].platform)
+        named = _one("platform", before[0].platform, now[0].platform)
+        found = [(now[0], each) for each in named]
         found += _versions(before, now)
-        return found
-    for platform in platforms:
-        found += _versions(
-            [policy for policy in before if policy.platform == platform],
-            [policy for policy in now if policy.platform == platform],
-        )
-    return found
+    else:
+        for platform in dict.fromkeys(policy.platform for policy in (*before, *now)):
+            olds, news = ([each for each in side if each.platform == platform] for side in sides)
+            found += _versions(olds, news)
+    if max(map(len, sides)) == 1:
+        return [each for _, each in found]
+    return [each._replace(about=f"{rules.label}: {each.about}") for rules, each in found]
 
 
-def _versions(before: Sequence[Policy], now: Sequence[Policy]) -> Iterator[Difference]:
-    olds, news = (sorted(each, key=lambda p: p.effective_from or -1) for each in (before, now))
-    while olds and news:
-        # The latest of both sides are one rule and its successor.
-        yield from _policies(olds.pop(), news.pop())
+def _versions(before: Sequence[Policy], now: Sequence[Policy]) -> Iterator[_Of]:
+    """Compare versions with the same start, then the rest from the latest on.
+
+    What one side alone has is told as such, and compared with what the other has for its orders.
+    """
+    news = {_start(policy): policy for policy in now}
+    same = [policy for policy in before if _start(policy) in news]
+    pairs = [(old, news.pop(_start(old))) for old in same]
+    olds = sorted((old for old in before if old not in same), key=_start)
+    rest = sorted(news.values(), key=_start)
+    while olds and rest:
+        pairs.append((olds.pop(), rest.pop()))
+    for old, new in sorted(pairs, key=lambda pair: _start(pair[1]), reverse=True):
+        for each in _policies(old, new):
+            yield new, each
+    for policy in reversed(rest):
+        yield policy, Difference("rules", None, f"for orders {_since(policy)}")
+        for old in _in_force(before, policy):
+            for each in _rules(old, policy):
+                yield policy, each
     for policy in reversed(olds):
-        yield Difference(f"rules {policy.label}", _since(policy), None)
-    for policy in reversed(news):
-        yield Difference(f"rules {policy.label}", None, _since(policy))
+        yield policy, Difference("rules", f"for orders {_since(policy)}", None)
+        for new in _in_force(now, policy):
+            for each in _rules(policy, new):
+                yield policy, each
+
+
+def _start(policy: Policy) -> int:
+    return -1 if policy.effective_from is None else policy.effective_from
+
+
+def _in_force(policies: Sequence[Policy], other: Policy) -> list[Policy]:
+    """Return the version that judges the orders from the start of another on, if there is one."""
+    earlier = [policy for policy in policies if _start(policy) <= _start(other)]
+    return sorted(earlier, key=_start)[-1:]
 
 
 def _policies(old: Policy, new: Policy) -> Iterator[Difference]:
     yield from _one("rules", old.label, new.label)
     yield from _one("for orders", _since(old), _since(new))
+    yield from _rules(old, new)
+
+
+def _rules(old: Policy, new: Policy) -> Iterator[Difference]:
+    """Compare what two versions say of the orders that they judge."""
     yield from _one("time zone", old.time_zone, new.time_zone)
     yield from _one(
         "orders that name no platform",
@@ -75,39 +111,20 @@ def _policies(old: Policy, new: Policy) -> Iterator[Difference]:
     )
     yield from _one("an unshipped order closes", _closure(old), _closure(new))
     for name in dict.fromkeys([*old.kinds, *new.kinds]):
-        yield from _kinds(name, old.kinds.get(name), new.kinds.get(name), old, new)
-    yield from _matched("account", old.accounts, new.accounts, _account_name, words.account_words)
-    yield from _matched(
-        "sanction", old.sanctions, new.sanctions, _sanction_name,
-        lambda each: words.sanction_words(each, _unit(each, new if each in new.sanctions else old)),
-    )  # fmt: skip
-    yield from _matched(
-        "exemption", old.exemptions, new.exemptions, lambda each: each.exemption_id,
-        lambda each: words.exemption_words(each, new.time_zone),
-    )  # fmt: skip
-    if [each.exemption_id for each in old.exemptions] != [
-        each.exemption_id for each in new.exemptions
-    ] and {each.exemption_id for each in old.exemptions} == {
-        each.exemption_id for each in new.exemptions
-    }:
-        yield _one_of("order of exemptions", old, new)
+        yield from _kinds(name, old, new)
+    yield from _matched("account", old, new, _accounts)
+    yield from _matched("sanction", old, new, _sanctions)
+    yield from _matched("exemption", old, new, _exemptions)
     yield from _work_weeks(old, new)
-    for about, section in (("retention", "retention"), ("processing", "processing")):
+    for section in ("retention", "processing"):
         for field in getattr(old, section).__struct_fields__:
-            a, b = getattr(getattr(old, section), field), getattr(getattr(new, section), field)
-            write = words.length_words
-            if field == "earliest":
-                yield from _one(
-                    f"{about}: {field}", words.instant_words(a, old.time_zone),
-                    words.instant_words(b, new.time_zone),
-                )  # fmt: skip
-            else:
-                yield from _one(f"{about}: {field.replace('_', ' ')}", write(a), write(b))
-
-
-def _one_of(about: str, old: Policy, new: Policy) -> Difference:
-    names = [", ".join(e.exemption_id for e in each.exemptions) for each in (old, new)]
-    return Difference(about, names[0], names[1])
+            a, b = (
+                words.instant_words(getattr(getattr(policy, section), field), policy.time_zone)
+                if field == "earliest"
+                else words.length_words(getattr(getattr(policy, section), field))
+                for policy in (old, new)
+            )
+            yield from _one(f"{section}: {field.replace('_', ' ')}", a, b)
 
 
 def _one(about: str, before: str | None, now: str | None) -> Iterator[Difference]:
@@ -127,97 +144,79 @@ def _closure(policy: Policy) -> str | None:
     return None if closes is None else f"{words.length_words(closes)} after placing"
 
 
-def _kinds(
-    name: str, old: Kind | None, new: Kind | None, before: Policy, now: Policy
-) -> Iterator[Difference]:
-    olds = {} if old is None else old.deadlines
-    news = {} if new is None else new.deadlines
-    for mode in dict.fromkeys([*olds, *news]):
-        due = [
-            f"due {words.deadline_words(deadlines[mode], policy.time_zone)}"
-            if mode in deadlines
-            else None
-            for deadlines, policy in ((olds, before), (news, now))
-        ]
-        yield from _one(f"{name}, order in mode {mode}", due[0], due[1])
+def _kinds(name: str, before: Policy, now: Policy) -> Iterator[Difference]:
+    old, new = before.kinds.get(name), now.kinds.get(name)
     if old is None or new is None:
-        return
-    yield from _one(
-        f"{name}, the clock is stopped by", words.until_words(old.until),
-        words.until_words(new.until),
-    )  # fmt: skip
-    yield from _one(f"{name}, found again", _repeats(old), _repeats(new))
-    yield from _one(f"{name}, the shop is warned", _warnings(old), _warnings(new))
-    yield from _one(f"{name}, a fact exactly at the deadline is", _limit(old), _limit(new))
-    yield from _one(f"{name}, scans", _parcels(old), _parcels(new))
-    yield from _one(f"{name}, other deadlines", _instead(old, before), _instead(new, now))
-
-
-def _repeats(kind: Kind) -> str:
-    if kind.times == 1:
-        return "never"
-    return f"every {words.length_words(kind.every)}, {kind.times} times in all"
-
-
-def _warnings(kind: Kind) -> str:
-    leads = [words.length_words(lead) for lead in kind.warn_before]
-    return f"{' and '.join(leads)} before" if leads else "never"
-
-
-def _limit(kind: Kind) -> str:
-    return "in time" if kind.on_time_at_limit else "late"
-
-
-def _parcels(kind: Kind) -> str:
-    return "each number needs one" if kind.parcels == "all" else "one number's suffices"
-
-
-def _instead(kind: Kind, policy: Policy) -> str:
-    parts = [
-        f"for {words.when_words(other.when)} "
-        + ", ".join(
-            f"{mode} {words.deadline_words(deadline, policy.time_zone)}"
-            for mode, deadline in other.deadlines.items()
+        sides = (
+            None if kind is None else words.kind_words(kind, policy.time_zone)
+            for kind, policy in ((old, before), (new, now))
         )
-        for other in kind.instead
+        yield from _one(f"violation {name}", *sides)
+        return
+    for mode in dict.fromkeys([*old.deadlines, *new.deadlines]):
+        due = (
+            f"due {words.deadline_words(kind.deadlines[mode], policy.time_zone)}"
+            if mode in kind.deadlines
+            else None
+            for kind, policy in ((old, before), (new, now))
+        )
+        yield from _one(f"{name}, order in mode {mode}", *due)
+    for about, write in (
+        ("the clock is stopped by", lambda kind: words.until_words(kind.until)),
+        ("found again", words.repeats_words),
+        ("the shop is warned", words.warnings_words),
+        ("a fact exactly at the deadline is", words.limit_words),
+        ("parcels", words.parcels_words),
+    ):
+        yield from _one(f"{name}, {about}", write(old), write(new))
+    instead = (
+        words.other_deadlines_words(kind, policy.time_zone)
+        for kind, policy in ((old, before), (new, now))
+    )
+    yield from _one(f"{name}, other deadlines", *instead)
+
+
+def _accounts(policy: Policy) -> list[_Named]:
+    return [
+        (f"{each.name} ({', '.join(each.kinds)})", words.account_words(each))
+        for each in policy.accounts
     ]
-    return "; ".join(parts) or "none"
 
 
-def _account_name(account: Account) -> str:
-    return f"{account.name} ({', '.join(account.kinds)})"
+def _sanctions(policy: Policy) -> list[_Named]:
+    units = {each.name: each.unit for each in reversed(policy.accounts)}
+    return [
+        (
+            f"{each.action} ({', '.join(each.counts)})",
+            words.sanction_words(each, units.get(each.account, "")),
+        )
+        for each in policy.sanctions
+    ]
 
 
-def _sanction_name(sanction: Sanction) -> str:
-    return f"{sanction.action} ({', '.join(sanction.counts)})"
-
-
-def _unit(sanction: Sanction, policy: Policy) -> str:
-    units = [each.unit for each in policy.accounts if each.name == sanction.account]
-    return units[0] if units else ""
+def _exemptions(policy: Policy) -> list[_Named]:
+    zone = policy.time_zone
+    return [(each.exemption_id, words.exemption_words(each, zone)) for each in policy.exemptions]
 
 
 def _matched(
-    what: str, olds: Sequence[T], news: Sequence[T], name: Callable[[T], str],
-    say: Callable[[T], str],
-) -> Iterator[Difference]:  # fmt: skip
-    """Compare the parts of two lists that have one name, the n-th of a name with the n-th."""
-    sides: list[dict[tuple[str, int], T]] = []
-    for parts in (olds, news):
-        side: dict[tuple[str, int], T] = {}
-        for part in parts:
-            key = name(part)
-            side[key, sum(each[0] == key for each in side)] = part
-        sides.append(side)
-    before, now = sides
-    for place in dict.fromkeys([*before, *now]):
-        old, new = before.get(place), now.get(place)
-        if old != new:
-            yield Difference(
-                f"{what} {place[0]}",
-                None if old is None else say(old),
-                None if new is None else say(new),
-            )
+    what: str, old: Policy, new: Policy, said: Callable[[Policy], list[_Named]]
+) -> Iterator[Difference]:
+    """Compare two lists: the n-th of a name with the n-th, and the order of what both have."""
+    before, now = (_by_name(said(side)) for side in (old, new))
+    for key in dict.fromkeys([*before, *now]):
+        yield from _one(f"{what} {key[0]}", before.get(key), now.get(key))
+    orders = (
+        "; ".join(key[0] for key in side if key in before and key in now) for side in (before, now)
+    )
+    yield from _one(f"order of {what}s", *orders)
+
+
+def _by_name(named: list[_Named]) -> dict[tuple[str, int], str]:
+    found: dict[tuple[str, int], str] = {}
+    for name, said in named:
+        found[name, sum(key[0] == name for key in found)] = said
+    return found
 
 
 def _work_weeks(old: Policy, new: Policy) -> Iterator[Difference]:
@@ -230,8 +229,9 @@ def _work_weeks(old: Policy, new: Policy) -> Iterator[Difference]:
         ("days off", a.days_off, b.days_off),
         ("make-up days", a.make_up_days, b.make_up_days),
     ):
-        gone = _dates([day for day in olds if day not in frozenset(news)])
-        come = _dates([day for day in news if day not in frozenset(olds)])
+        was, will = frozenset(olds), frozenset(news)
+        gone = _dates([day for day in olds if day not in will])
+        come = _dates([day for day in news if day not in was])
         yield from _one(f"{about} that the other does not have", gone, come)
     cuts = [
         None if week.cut_off is None else f"from {time_of_day_text(week.cut_off)} on"

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from streams.core.facts.events import ExemptionGranted, Scope
 from streams.core.facts.money import money
 from streams.core.rules.phrases import duration_text, parse_deadline
-from streams.core.rules.policy import Account, Amount, Cap, Deadline, Sanction, Tier, When
+from streams.core.rules.policy import Account, Amount, Cap, Deadline, Kind, Sanction, Tier, When
 from streams.core.words import counted
 from streams.rulebook.money import share_text
 from streams.rulebook.values import time_of_day_text
@@ -67,6 +67,59 @@ def deadline_words(deadline: Deadline, zone: str) -> str:
 def until_words(until: tuple[str, ...]) -> str:
     """Say what stops a clock."""
     return " or ".join(_STOPS[each] for each in until) or "nothing"
+
+
+def repeats_words(kind: Kind) -> str:
+    """Say how often a violation is found again."""
+    if kind.times == 1:
+        return "never"
+    return f"every {length_words(kind.every)}, {kind.times} times in all"
+
+
+def warnings_words(kind: Kind) -> str:
+    """Say when the shop is warned."""
+    leads = [length_words(lead) for lead in kind.warn_before]
+    return f"{' and '.join(leads)} before" if leads else "never"
+
+
+def limit_words(kind: Kind) -> str:
+    """Say what a fact exactly at the deadline is."""
+    return "in time" if kind.on_time_at_limit else "late"
+
+
+def parcels_words(kind: Kind) -> str:
+    """Say which tracking numbers need a scan."""
+    return "each number needs a scan" if kind.parcels == "all" else "one scanned number suffices"
+
+
+def other_deadlines_words(kind: Kind, zone: str) -> str | None:
+    """Say the deadlines of orders for which others hold; `None` if there are none."""
+    parts = [
+        f"for {when_words(other.when)}: {_deadlines_words(other.deadlines, zone)}"
+        for other in kind.instead
+    ]
+    return "; ".join(parts) or None
+
+
+def _deadlines_words(deadlines: dict[str, Deadline], zone: str) -> str:
+    return ", ".join(
+        f"mode {mode} due {deadline_words(deadline, zone)}" for mode, deadline in deadlines.items()
+    )
+
+
+def kind_words(kind: Kind, zone: str) -> str:
+    """Say all of a kind of violation."""
+    others = other_deadlines_words(kind, zone)
+    parts = [
+        _deadlines_words(kind.deadlines, zone),
+        others,
+        f"stopped by {until_words(kind.until)}",
+        f"found again {repeats_words(kind)}",
+        f"the shop is warned {warnings_words(kind)}",
+        f"a fact exactly at the deadline is {limit_words(kind)}",
+        parcels_words(kind),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def when_words(when: When) -> str:
