@@ -21,7 +21,7 @@ def minor_digits(currency: str) -> int:
 
 def is_currency(unit: str) -> bool:
     """Tell whether an account's unit is a currency (ISO 4217)."""
-    return len(unit) == 3 and unit.isupper()
+    return len(unit) == 3 and unit.isascii() and unit.isalpha() and unit.isupper()
 
 
 def points_class(unit: str) -> str:
